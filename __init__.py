@@ -1,0 +1,1 @@
+"""llink: languages are modalities (arXiv 2510.27254)."""
