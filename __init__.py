@@ -1,1 +1,37 @@
-"""llink: languages are modalities (arXiv 2510.27254)."""
+"""llink: languages are modalities (arXiv 2510.27254).
+
+Names are imported when they are first used, so that `import llink` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ._version import __version__
+
+_EXPORTS = {
+    "LlinkConfig": ".modeling_llink",
+    "LlinkForCausalLM": ".modeling_llink",
+    "LlinkProcessor": ".modeling_llink",
+    "AlignConfig": ".trainers.align_config",
+    "AlignTrainer": ".trainers.align_trainer",
+    "InjectConfig": ".trainers.inject_config",
+    "InjectTrainer": ".trainers.inject_trainer",
+    "read_pairs": ".data.pairs",
+    "split_pairs": ".data.pairs",
+    "read_instructions": ".data.instructions",
+    "retrieval_metrics": ".evaluation.retrieval",
+}
+
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}.")
+    return getattr(importlib.import_module(_EXPORTS[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,1 +1,14 @@
+"""The model: importing it registers llink's classes with the library's Auto classes."""
 
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor
+
+from ..configuration_llink import LlinkConfig
+from .modeling_llink import LlinkForCausalLM
+from .processing_llink import LlinkProcessor
+
+AutoConfig.register("llink", LlinkConfig)
+AutoModel.register(LlinkConfig, LlinkForCausalLM)
+AutoModelForCausalLM.register(LlinkConfig, LlinkForCausalLM)
+AutoProcessor.register(LlinkConfig, LlinkProcessor)
+
+__all__ = ["LlinkConfig", "LlinkForCausalLM", "LlinkProcessor"]

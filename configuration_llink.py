@@ -1,0 +1,236 @@
+"""Configuration of LLINK models: which bases, how wide the bridge, which teacher, which slots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PretrainedConfig
+
+POOLINGS = ("mean", "cls", "max")
+TEACHER_STATES = ("placeholder", "mean")
+TEACHER_CONDITIONINGS = ("none", "center", "whiten")
+SLOT_ADAPTERS = ("gated", "none")
+SLOT_EXPANDERS = ("mlp", "low_rank")
+
+#: The teacher's prompts. Every template holds `{text}` once; the placeholder `<foreign_emb>` stands after it.
+PAPER_TEACHER_TEMPLATE = "User:{text}"
+PROMPT_EOL_TEMPLATE = 'This sentence: "{text}" means in one word: "'
+
+FOREIGN_TOKEN = "<foreign_emb>"
+MAX_SLOTS = 256
+MAX_WIDTH = 65_536
+
+
+class LlinkConfigError(ValueError):
+    """A field of a [`LlinkConfig`] holds a value that no LLINK model can be built from."""
+
+
+def slot_tokens(num_slots: int) -> list[str]:
+    """The names of the slot tokens, `<f0>` … `<f{K-1}>` (paper 4.2)."""
+    return [f"<f{k}>" for k in range(num_slots)]
+
+
+@strict
+class LlinkConfig(PretrainedConfig):
+    r"""
+    Configuration of a [`LlinkForCausalLM`]: a frozen encoder, a bridge, and a frozen decoder with LoRA
+    (arXiv 2510.27254, section 4).
+
+    Args:
+        encoder_config (`dict` or `PretrainedConfig`): Configuration of the frozen multilingual encoder.
+        decoder_config (`dict` or `PretrainedConfig`): Configuration of the frozen instruction-tuned decoder.
+        encoder_name_or_path (`str`, *optional*): Where a light checkpoint loads the encoder from.
+        encoder_revision (`str`, *optional*): Commit of the encoder's repository.
+        decoder_name_or_path (`str`, *optional*): Where a light checkpoint loads the decoder from.
+        decoder_revision (`str`, *optional*): Commit of the decoder's repository.
+        self_contained (`bool`): Whether the checkpoint holds the bases' weights too.
+        num_slots (`int`): K, the soft slots of one passage (paper 4.2: 8).
+        pooling (`str`): How encoder states become one vector: `mean` (paper 4.1), `cls` or `max`.
+        encoder_layer (`int`): The hidden state that is pooled; -1 is the last (the paper), 0 the embeddings.
+        projector_hidden_size (`int`, *optional*): Width of the projector's hidden layer; 4 × the encoder's when not
+            given (768 → 3072, paper 4.1).
+        projector_dropout (`float`): Dropout after the projector's GELU (paper 4.1: 0.10).
+        teacher_template (`str`): The prompt whose hidden states are the teacher; holds `{text}` once.
+        teacher_state (`str`): `placeholder`, the state at `<foreign_emb>` (paper 4.1), or `mean`, the states averaged
+            over the sentence's own tokens.
+        teacher_layer (`int`): The decoder's hidden state that teaches; -1 is the final one (the paper).
+        teacher_max_tokens (`int`): Tokens at which the English sentence is cut.
+        teacher_conditioning (`str`): `none` (the paper), `center` or `whiten` the teacher's space.
+        teacher_components (`int`): Principal components kept by `whiten`.
+        teacher_whitening_power (`float`): Exponent on the singular values; 1 whitens fully, 0 only projects.
+        slot_adapter (`str`): `gated` residual adapter, or `none`.
+        slot_adapter_hidden_size (`int`, *optional*): Its inner width; a quarter of the decoder's when not given.
+        slot_expander (`str`): `mlp` (d → 2d → K·d) or `low_rank`.
+        slot_expander_hidden_size (`int`, *optional*): Inner width; 2·d for `mlp`, d/4 for `low_rank` when not given.
+        lora_rank (`int`), lora_alpha (`float`), lora_dropout (`float`): LoRA in the decoder (paper 4.2: 16, 16).
+        lora_target_modules (`list[str]`, *optional*): Names of the adapted projections; found from the decoder when
+            not given.
+        max_foreign_chars (`int`): Characters at which a foreign passage is cut (paper 5.1: 256).
+        max_foreign_tokens (`int`): Encoder tokens at which a foreign passage is cut.
+        reserved_token_start (`int`, *optional*): The id of `<f0>`; the decoder's vocabulary size when not given, so
+            that no output row can ever belong to a reserved token.
+
+    Raises:
+        LlinkConfigError: If a field's value lies outside its valid set.
+    """
+
+    model_type = "llink"
+    sub_configs = {"encoder_config": AutoConfig, "decoder_config": AutoConfig}  # noqa: RUF012 - the library's contract
+
+    encoder_config: dict | PretrainedConfig | None = None
+    decoder_config: dict | PretrainedConfig | None = None
+    encoder_name_or_path: str | None = None
+    encoder_revision: str | None = None
+    decoder_name_or_path: str | None = None
+    decoder_revision: str | None = None
+    self_contained: bool = False
+    num_slots: int = 8
+    pooling: str = "mean"
+    encoder_layer: int = -1
+    projector_hidden_size: int | None = None
+    projector_dropout: float | int = 0.1
+    teacher_template: str = PROMPT_EOL_TEMPLATE
+    teacher_state: str = "mean"
+    teacher_layer: int = -1
+    teacher_max_tokens: int = 128
+    teacher_conditioning: str = "whiten"
+    teacher_components: int = 256
+    teacher_whitening_power: float | int = 1.0
+    slot_adapter: str = "gated"
+    slot_adapter_hidden_size: int | None = None
+    slot_expander: str = "mlp"
+    slot_expander_hidden_size: int | None = None
+    lora_rank: int = 16
+    lora_alpha: float | int = 16
+    lora_dropout: float | int = 0.05
+    lora_target_modules: list[str] | None = None
+    max_foreign_chars: int = 256
+    max_foreign_tokens: int = 256
+    reserved_token_start: int | None = None
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.encoder_config = _as_config(self.encoder_config)
+        self.decoder_config = _as_config(self.decoder_config)
+        chosen = {name: getattr(self, name)._attn_implementation for name in self.sub_configs if getattr(self, name)}
+        super().__post_init__(**kwargs)
+        if kwargs.get("attn_implementation") is None:
+            for name, attention in chosen.items():  # the library has just reset the bases' own choice to None
+                getattr(self, name)._attn_implementation = attention
+        self._validate_choices()
+        self._validate_numbers()
+        if self.encoder_config is not None:
+            self.projector_hidden_size = self.projector_hidden_size or 4 * self.encoder_hidden_size
+            self.max_foreign_tokens = min(self.max_foreign_tokens, _encoder_positions(self.encoder_config))
+        if self.decoder_config is not None:
+            self._fill_decoder_widths()
+
+    def _fill_decoder_widths(self) -> None:
+        d = self.hidden_size
+        inner = 2 * d if self.slot_expander == "mlp" else max(1, d // 4)
+        self.slot_adapter_hidden_size = self.slot_adapter_hidden_size or max(1, d // 4)
+        self.slot_expander_hidden_size = self.slot_expander_hidden_size or inner
+        self.teacher_components = min(self.teacher_components, d)
+        vocab_size = self.get_text_config().vocab_size
+        if self.reserved_token_start is None:
+            self.reserved_token_start = vocab_size
+        if self.reserved_token_start < vocab_size:
+            raise LlinkConfigError(
+                f"reserved_token_start={self.reserved_token_start} lies inside the decoder's vocabulary of "
+                f"{vocab_size}: the decoder could emit a reserved token. Use {vocab_size} or more, or leave it out."
+            )
+
+    def _validate_choices(self) -> None:
+        for name, valid in (
+            ("pooling", POOLINGS),
+            ("teacher_state", TEACHER_STATES),
+            ("teacher_conditioning", TEACHER_CONDITIONINGS),
+            ("slot_adapter", SLOT_ADAPTERS),
+            ("slot_expander", SLOT_EXPANDERS),
+        ):
+            if getattr(self, name) not in valid:
+                raise LlinkConfigError(f"{name}={getattr(self, name)!r} is not one of {', '.join(valid)}.")
+        if self.teacher_template.count("{text}") != 1:
+            raise LlinkConfigError(
+                f"teacher_template={self.teacher_template!r} must hold '{{text}}' exactly once; "
+                f"the paper's is {PAPER_TEACHER_TEMPLATE!r}."
+            )
+
+    def _validate_numbers(self) -> None:
+        ranges: dict[str, tuple[float, float]] = {
+            "num_slots": (1, MAX_SLOTS),
+            "projector_hidden_size": (1, MAX_WIDTH),
+            "projector_dropout": (0, 0.99),
+            "teacher_max_tokens": (1, 1_000_000),
+            "teacher_components": (1, MAX_WIDTH),
+            "teacher_whitening_power": (0, 1),
+            "slot_adapter_hidden_size": (1, MAX_WIDTH),
+            "slot_expander_hidden_size": (1, MAX_WIDTH),
+            "lora_rank": (1, 4096),
+            "lora_dropout": (0, 0.99),
+            "max_foreign_chars": (1, 1_000_000),
+            "max_foreign_tokens": (4, 1_000_000),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise LlinkConfigError(f"{name}={value} is outside [{low}, {high}].")
+
+    @property
+    def encoder_hidden_size(self) -> int:
+        """d_e, the encoder's width."""
+        return int(self.encoder_config.get_text_config().hidden_size)
+
+    @property
+    def hidden_size(self) -> int:
+        """d, the decoder's width."""
+        return int(self.get_text_config().hidden_size)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the decoder's output layer; no reserved token has one."""
+        return int(self.get_text_config().vocab_size)
+
+    @property
+    def slot_token_ids(self) -> list[int]:
+        """The ids of `<f0>` … `<f{K-1}>`, all outside the decoder's vocabulary."""
+        return list(range(self.reserved_token_start, self.reserved_token_start + self.num_slots))
+
+    @property
+    def foreign_token_id(self) -> int:
+        """The id of `<foreign_emb>`, outside the decoder's vocabulary."""
+        return self.reserved_token_start + self.num_slots
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
+        """The decoder's configuration: what the library asks for cache shapes and vocabulary size."""
+        if self.decoder_config is None:
+            return self
+        return self.decoder_config.get_text_config()
+
+
+def _encoder_positions(config: PretrainedConfig) -> int:
+    """Tokens that the encoder's position table holds; RoBERTa-like encoders start counting after the padding id."""
+    config = config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None) or 1_000_000
+    offset = config.pad_token_id + 1 if "roberta" in config.model_type else 0
+    return positions - offset
+
+
+def _as_config(value: dict | PretrainedConfig | None) -> PretrainedConfig | None:
+    """Turns a base's configuration as read from JSON into an object of its own class.
+
+    Raises:
+        LlinkConfigError: If its `model_type` is missing or unknown to the installed transformers.
+    """
+    if value is None or not isinstance(value, dict):
+        return value
+    fields = dict(value)
+    model_type = fields.pop("model_type", None)
+    try:
+        return AutoConfig.for_model(model_type, **fields)
+    except (ValueError, KeyError) as error:
+        raise LlinkConfigError(
+            f"A base has model_type={model_type!r}, which the installed transformers does not know. "
+            "Upgrade transformers, or choose another base."
+        ) from error

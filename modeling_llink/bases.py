@@ -1,0 +1,182 @@
+"""Loading and building the two frozen bases: any encoder, any causal decoder."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from torch import nn
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForTextEncoding,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
+from transformers.utils.hub import cached_file, extract_commit_hash
+
+
+class BaseModelError(ValueError):
+    """A base cannot serve: it is missing, cannot be read, or is not of the asked kind."""
+
+
+HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download", "trust_remote_code", "proxies")
+
+
+def base_config(kind: str, name_or_path: str, revision: str | None, **hub: Any) -> PretrainedConfig:
+    """Reads a base's configuration and checks that it is of the asked kind, before any weights are touched.
+
+    Args:
+        kind: `encoder` or `decoder`.
+        name_or_path: A repository on the Hub or a local folder.
+        revision: Branch, tag or commit.
+        hub: `token`, `cache_dir`, `local_files_only`, … .
+
+    Raises:
+        BaseModelError: If it cannot be read, or is a decoder where an encoder is asked, or the reverse.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, revision=revision, **hub)
+    except (OSError, ValueError, KeyError, HFValidationError) as error:
+        raise BaseModelError(
+            f"The {kind} {name_or_path!r} (revision {revision or 'main'}) cannot be read: {_first_line(error)} "
+            f"Give a folder that holds a config.json or a repository you have access to; a light checkpoint's base can "
+            f"be replaced with {kind}_name_or_path=…."
+        ) from error
+    check_kind(kind, config, name_or_path)
+    return config
+
+
+def check_kind(kind: str, config: PretrainedConfig, name: str) -> None:
+    """Raises [`BaseModelError`] unless the configuration belongs to an encoder or a causal decoder, as asked."""
+    is_causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    reads_both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING or type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
+    if kind == "encoder" and is_causal and not reads_both_ways and not config.is_encoder_decoder:
+        raise BaseModelError(
+            f"The encoder {name!r} is a decoder (model_type {config.model_type!r}). Choose a model that reads a text "
+            "in both directions, such as xlm-roberta-base, LaBSE, multilingual-e5 or the encoder of mT5 or NLLB."
+        )
+    if kind == "decoder" and (not is_causal or config.is_encoder_decoder):
+        raise BaseModelError(
+            f"The decoder {name!r} (model_type {config.model_type!r}) is not a causal language model. Choose an "
+            "instruction-tuned one, such as Llama, Qwen, Gemma, Mistral or SmolLM."
+        )
+
+
+def load_base(kind: str, name_or_path: str, revision: str | None = None, **kwargs: Any) -> tuple[PreTrainedModel, str]:
+    """Loads a base with its weights.
+
+    Args:
+        kind: `encoder` or `decoder`.
+        name_or_path: A repository on the Hub or a local folder.
+        revision: Branch, tag or commit.
+        kwargs: As `from_pretrained` takes them: `dtype`, `device_map`, `quantization_config`, `token`, … .
+
+    Returns:
+        The model, and the commit it was loaded from (the given revision for a local folder).
+
+    Raises:
+        BaseModelError: If it cannot be read or is of the wrong kind.
+    """
+    hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
+    config = base_config(kind, name_or_path, revision, **hub)
+    auto = _auto_class(kind, config)
+    extra = _no_pooling_layer(auto, config)
+    try:
+        model, info = auto.from_pretrained(
+            name_or_path, revision=revision, config=config, output_loading_info=True, **extra, **kwargs
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BaseModelError(f"The {kind} {name_or_path!r} cannot be loaded: {_first_line(error)}") from error
+    missing = sorted(key for key in info["missing_keys"])
+    if missing:
+        raise BaseModelError(
+            f"The {kind} {name_or_path!r} lacks weights for {len(missing)} parameters, such as {missing[0]!r}; they "
+            "would be random. Choose a complete checkpoint of this architecture."
+        )
+    commit = _commit(name_or_path, revision, hub)
+    return (_encoder_part(model) if kind == "encoder" else model), commit
+
+
+def build_base(kind: str, config: PretrainedConfig) -> PreTrainedModel:
+    """Builds a base from its configuration alone; its weights come from a self-contained checkpoint."""
+    auto = _auto_class(kind, config)
+    model = auto.from_config(config, **_no_pooling_layer(auto, config))
+    return _encoder_part(model) if kind == "encoder" else model
+
+
+def freeze(model: nn.Module) -> None:
+    """No gradient reaches a base."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+
+
+def local_or_id(name_or_path: str | os.PathLike) -> str:
+    """A name that still means the same base elsewhere: folders as absolute paths, repository ids as they are."""
+    return str(Path(name_or_path).resolve()) if Path(name_or_path).is_dir() else str(name_or_path)
+
+
+@torch.no_grad()
+def fingerprint(model: nn.Module, samples: int = 257) -> str:
+    """A hash of a base's content, for cache keys: it changes when any tensor is retrained, not when a folder moves.
+
+    Each tensor contributes its name, shape, dtype, sum and evenly spaced samples: seconds, not minutes, at 1B.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if "lora_" in name:
+            continue
+        flat = tensor.reshape(-1)
+        picked = flat[:: max(1, flat.numel() // samples)].float().cpu()
+        total = flat.sum(dtype=torch.float64) if flat.is_floating_point() else flat.sum()
+        key = name.replace(".base_layer.", ".")
+        digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype} {total.item():.6e}".encode())
+        digest.update(picked.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _auto_class(kind: str, config: PretrainedConfig) -> Any:
+    if kind == "decoder":
+        return AutoModelForCausalLM
+    # Of an encoder-decoder only the encoder is wanted; where the library has a class for it, the decoder stays unread.
+    if config.is_encoder_decoder and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        return AutoModelForTextEncoding
+    return AutoModel
+
+
+def _encoder_part(model: PreTrainedModel) -> PreTrainedModel:
+    return model.get_encoder() if model.config.is_encoder_decoder and hasattr(model, "decoder") else model
+
+
+def _no_pooling_layer(auto: Any, config: PretrainedConfig) -> dict[str, bool]:
+    """BERT-like encoders bring a pooler that llink never uses; without it, nothing is randomly initialised."""
+    mapping = getattr(auto, "_model_mapping", {})
+    model_class = mapping.get(type(config), None)
+    takes = model_class is not None and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    return {"add_pooling_layer": False} if takes else {}
+
+
+def _commit(name_or_path: str, revision: str | None, hub: dict[str, Any]) -> str | None:
+    """The commit that a repository's files came from; the revision as given for a local folder."""
+    if Path(name_or_path).is_dir():
+        return revision
+    resolved = cached_file(
+        name_or_path,
+        "config.json",
+        revision=revision,
+        **{key: value for key, value in hub.items() if key not in ("trust_remote_code", "force_download")},
+    )
+    return extract_commit_hash(resolved, None) or revision
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

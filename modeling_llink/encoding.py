@@ -1,0 +1,172 @@
+"""Text in, vectors out: the processor on first use, pooled features, teacher states, slots to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import AutoTokenizer
+
+from .bases import fingerprint
+from .checkpoint import LlinkCheckpointError, device_of, lora_disabled
+from .foreign_text import check_passages
+from .injection import embed_with_zeros
+from .processing_llink import LlinkProcessor
+from .teacher import read_teacher_state
+
+
+class LlinkEncodingMixin:
+    """What a [`LlinkForCausalLM`] makes of texts outside generation."""
+
+    _processor: LlinkProcessor | None
+    _source: dict[str, Any] | None
+
+    @property
+    def processor(self) -> LlinkProcessor:
+        """The processor, loaded on first use from where the model came from.
+
+        Raises:
+            LlinkCheckpointError: If neither the checkpoint nor the bases name tokenizers.
+        """
+        if self._processor is None:
+            self._processor = self._load_processor()
+        return self._processor
+
+    @processor.setter
+    def processor(self, processor: LlinkProcessor) -> None:
+        if (processor.num_slots, processor.reserved_token_start) != (
+            self.config.num_slots,
+            self.config.reserved_token_start,
+        ):
+            raise LlinkCheckpointError(
+                f"The processor's K={processor.num_slots} and reserved_token_start={processor.reserved_token_start} "
+                f"are not the model's {self.config.num_slots} and {self.config.reserved_token_start}."
+            )
+        self._processor = processor
+
+    def _load_processor(self) -> LlinkProcessor:
+        if self._source is not None:
+            return LlinkProcessor.from_pretrained(**self._source)
+        names = self.config.encoder_name_or_path, self.config.decoder_name_or_path
+        if None in names:
+            raise LlinkCheckpointError(
+                "This model was built from modules without names, so its tokenizers are unknown. "
+                "Set model.processor = LlinkProcessor(tokenizer, encoder_tokenizer, …)."
+            )
+        encoder_tokenizer = AutoTokenizer.from_pretrained(names[0], revision=self.config.encoder_revision)
+        tokenizer = AutoTokenizer.from_pretrained(names[1], revision=self.config.decoder_revision)
+        return self.build_processor(tokenizer, encoder_tokenizer)
+
+    def build_processor(self, tokenizer: Any, encoder_tokenizer: Any) -> LlinkProcessor:
+        """A processor that fits this model's slots and limits."""
+        return LlinkProcessor(
+            tokenizer,
+            encoder_tokenizer,
+            num_slots=self.config.num_slots,
+            reserved_token_start=self.config.reserved_token_start,
+            max_foreign_chars=self.config.max_foreign_chars,
+            max_foreign_tokens=self.config.max_foreign_tokens,
+        )
+
+    @torch.no_grad()
+    def get_pooled_features(self, texts: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
+        """Foreign texts → z_F (N, d_e), float32 on the CPU.
+
+        Raises:
+            ForeignTextError: If a text is empty, not a string, or holds NUL.
+        """
+        passages = check_passages(list(texts))
+
+        def compute(chosen: list[int]) -> Tensor:
+            inputs = self.processor.encode_passages([passages[i] for i in chosen])
+            ids, mask = (inputs[k][:, 0].to(device_of(self.encoder)) for k in inputs)
+            return self.pool_passages(ids, mask)
+
+        return self._in_batches(compute, [len(p[0]) for p in passages], batch_size, show_progress, "encoder")
+
+    def get_foreign_features(self, texts: Sequence[str], batch_size: int = 32) -> Tensor:
+        """Foreign texts → p_F (N, d), the Stage A embedding (paper 4.1); float32 on the CPU.
+
+        Raises:
+            ForeignTextError: If a text is unusable.
+        """
+        return self.project(self.get_pooled_features(texts, batch_size))
+
+    @torch.no_grad()
+    def project(self, pooled: Tensor) -> Tensor:
+        """z_F (N, d_e) → p_F (N, d) without dropout, on the CPU."""
+        was_training = self.projector.training
+        self.projector.eval()
+        try:
+            return self.projector(pooled.to(device_of(self.projector))).float().cpu()
+        finally:
+            self.projector.train(was_training)
+
+    @torch.no_grad()
+    def encode_foreign(self, texts: str | Sequence[str], batch_size: int = 32) -> Tensor:
+        """Foreign texts → slots (N, K, d), to be kept and given back as `generate(foreign_slots=…)`.
+
+        Raises:
+            ForeignTextError: If a text is unusable.
+        """
+        texts = [texts] if isinstance(texts, str) else texts
+        features = self.get_foreign_features(texts, batch_size)
+        return self.slot_embedder(features.to(device_of(self.slot_embedder)))
+
+    @torch.no_grad()
+    def get_teacher_states(self, english: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
+        """English texts → raw h_E (N, d) float32 on the CPU: the base decoder's states, LoRA off (paper 4.1)."""
+        config = self.config
+        base = self.decoder.base_model
+        device = device_of(self.decoder)
+
+        def compute(chosen: list[int]) -> Tensor:
+            texts = [english[i] for i in chosen]
+            inputs = self.processor.teacher_inputs(texts, config.teacher_template, config.teacher_max_tokens)
+            inputs = {key: value.to(device) for key, value in inputs.items()}
+            embeds = embed_with_zeros(
+                self.get_input_embeddings(), inputs["input_ids"], config.reserved_token_start
+            )  # (B, S, d)
+            output = base(
+                inputs_embeds=embeds,
+                attention_mask=inputs["attention_mask"],
+                output_hidden_states=config.teacher_layer != -1,
+                use_cache=False,
+            )
+            layer = config.teacher_layer
+            hidden = output.last_hidden_state if layer == -1 else output.hidden_states[layer]  # (B, S, d)
+            return read_teacher_state(
+                hidden, inputs["text_mask"].bool(), inputs["attention_mask"], config.teacher_state
+            )
+
+        was_training = self.decoder.training
+        self.decoder.eval()
+        try:
+            with lora_disabled(self.decoder):
+                return self._in_batches(compute, [len(t) for t in english], batch_size, show_progress, "teacher")
+        finally:
+            self.decoder.train(was_training)
+
+    def get_teacher_features(self, english: Sequence[str], batch_size: int = 32) -> Tensor:
+        """English texts → h_E (N, d) in the conditioned space, comparable with `get_foreign_features` by cosine.
+
+        Raises:
+            TeacherSpaceError: If the space's statistics were never fitted.
+        """
+        states = self.get_teacher_states(english, batch_size)
+        return self.teacher_space(states.to(device_of(self.projector))).cpu()
+
+    def _in_batches(self, compute: Any, lengths: list[int], batch_size: int, show_progress: bool, name: str) -> Tensor:
+        """Runs `compute` on batches of similar length and returns its rows in the caller's order."""
+        order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+        batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        rows = [compute(batch).float().cpu() for batch in tqdm(batches, desc=name, disable=not show_progress)]
+        result = torch.cat(rows)
+        return torch.empty_like(result).index_copy_(0, torch.tensor(order), result)
+
+    def fingerprint(self, kind: str) -> str:
+        """A content hash of the `encoder` or `decoder`, for cache keys."""
+        return fingerprint(getattr(self, kind))

@@ -1,0 +1,100 @@
+"""Foreign passages as users give them: checked, cut between graphemes, and tokenised as nothing but text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import regex
+from transformers import PreTrainedTokenizerBase
+
+Passages = Sequence[Sequence[str]]
+
+#: Unicode ends a grapheme cluster after the sign that stacks the next consonant in Khmer and Burmese; a reader does not.
+_SYLLABLE = r"\X(?:(?<=[\u17D2\u1039])\X)*"
+
+
+class ForeignTextError(ValueError):
+    """Foreign text that cannot be encoded: empty, not a string, or holding NUL."""
+
+
+class CutPassages(NamedTuple):
+    """Passages within the limit, and the indices of those that were cut."""
+
+    texts: list[str]
+    cut: list[int]
+
+
+def check_passages(foreign_text: Any) -> list[list[str]]:
+    """Normalises a passage, a list of passages, or a list of lists of passages to one list of passages a row.
+
+    Raises:
+        ForeignTextError: If a passage is None, not a string, empty, only white space, or holds NUL; the error names it.
+    """
+    rows = [foreign_text] if isinstance(foreign_text, str) or foreign_text is None else foreign_text
+    if not isinstance(rows, (list, tuple)) or not rows:
+        raise ForeignTextError(
+            f"Foreign text is {foreign_text!r}: give a string, a list of strings, or a list of lists of strings."
+        )
+    checked = [list(row) if isinstance(row, (list, tuple)) else [row] for row in rows]
+    for index, row in enumerate(checked):
+        for text in row:
+            _check_passage(text, index)
+    return checked
+
+
+def _check_passage(text: Any, index: int) -> None:
+    if not isinstance(text, str):
+        raise ForeignTextError(f"Foreign text of row {index} is {text!r} ({type(text).__name__}): give a string.")
+    if not text.strip():
+        raise ForeignTextError(f"Foreign text of row {index} is empty or only white space ({text!r}): drop the row.")
+    if "\0" in text:
+        raise ForeignTextError(
+            f"Foreign text of row {index} holds a NUL character at position {text.index(chr(0))}: remove it."
+        )
+
+
+def cut_passages(texts: Sequence[str], max_chars: int) -> CutPassages:
+    """Cuts texts to at most `max_chars` characters, never inside a grapheme cluster (a Khmer syllable stays whole)."""
+    cut: list[int] = []
+    kept: list[str] = []
+    for index, text in enumerate(texts):
+        if len(text) > max_chars:
+            cut.append(index)
+            end = 0
+            for cluster in regex.finditer(_SYLLABLE, text[: max_chars + 64]):
+                if cluster.end() > max_chars:
+                    break
+                end = cluster.end()
+            text = text[: end or max_chars]
+        kept.append(text)
+    return CutPassages(kept, cut)
+
+
+def encode_literal(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False) -> list[int]:
+    """Tokenises text so that nothing in it becomes a control token.
+
+    A token that the tokenizer would recognise is cut after its first character, and both halves are tokenised as text:
+    this also holds for added tokens that are not marked special, which `split_special_tokens` lets through.
+
+    Args:
+        tokenizer: Either tokenizer.
+        text: Any text.
+        special: Whether to frame the text with the tokenizer's own special tokens.
+
+    Returns:
+        Token ids.
+    """
+    added = [token for token in tokenizer.get_added_vocab() if not token.isspace() and token in text]
+    if not added:
+        return tokenizer.encode(text, add_special_tokens=special)
+    pattern = "|".join(map(regex.escape, sorted(added, key=len, reverse=True)))
+    cuts = sorted({match.start() + 1 for match in regex.finditer(pattern, text, overlapped=True)})
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    ids = [i for piece in pieces for i in tokenizer.encode(piece, add_special_tokens=False, split_special_tokens=True)]
+    if not special:
+        return ids
+    frame = tokenizer.encode("a", add_special_tokens=True)
+    bare = tokenizer.encode("a", add_special_tokens=False)
+    before = next(i for i in range(len(frame)) if frame[i : i + len(bare)] == bare)
+    return [*frame[:before], *ids, *frame[before + len(bare) :]]

@@ -1,0 +1,198 @@
+"""Generation from strings or tensors, on the library's own `generate`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationMixin, LogitsProcessorList
+from transformers.utils import ModelOutput
+
+from .injection import SlotMismatchError
+from .processing_llink import DEFAULT_PROMPT, PromptError
+
+DEFAULT_MAX_NEW_TOKENS = 256
+
+
+class ReservedBlindProcessors(LogitsProcessorList):
+    """Logits processors that never see a reserved id.
+
+    Repetition penalties and their like look up the prompt's ids in the scores, which have no column for reserved ids.
+    Each is shown as the ordinary token that stands before it, which such processors count already.
+    """
+
+    def __init__(self, processors: LogitsProcessorList, vocab_size: int) -> None:
+        super().__init__(processors)
+        self.vocab_size = vocab_size
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        return super().__call__(without_reserved(input_ids, self.vocab_size), scores, **kwargs)
+
+
+def without_reserved(input_ids: Tensor, vocab_size: int) -> Tensor:
+    """(B, S) ids with each reserved id replaced by the last ordinary one before it (0 at the very start)."""
+    ordinary = input_ids < vocab_size  # (B, S)
+    positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+    last = torch.where(ordinary, positions, 0).cummax(dim=1).values  # (B, S)
+    return input_ids.gather(1, last).where(ordinary.gather(1, last), 0)
+
+
+class LlinkGenerationMixin(GenerationMixin):
+    """What a [`LlinkForCausalLM`] adds to the library's generation."""
+
+    @torch.no_grad()
+    def generate(
+        self,
+        inputs: Tensor | None = None,
+        *,
+        foreign_text: Any = None,
+        prompt: str | list[str] | None = None,
+        foreign_slots: Tensor | list[Tensor] | None = None,
+        **kwargs: Any,
+    ) -> Tensor | ModelOutput:
+        """Generates an answer to an English prompt about foreign text.
+
+        Args:
+            inputs: Token ids, as in the library; then the library's conventions hold.
+            foreign_text: One passage, one a row, or a list of passages a row.
+            prompt: The instruction, one for all rows or one a row; asks for a translation when not given.
+            foreign_slots: Slots from `encode_foreign`, in place of `foreign_text`: (B, K, d), (B, T, K, d), or a list
+                of (T, K, d) a row.
+            kwargs: Everything that the library's `generate` takes.
+
+        Returns:
+            With strings, **only the new tokens** (B, new), or the library's output object with its `sequences` cut to
+            them; `model.processor.batch_decode(…, skip_special_tokens=True)` makes text of them. With token ids, what
+            the library returns: prompt and new tokens.
+
+        Raises:
+            ForeignTextError, PromptError: If a string is unusable, before anything is computed.
+            SlotMismatchError: If passages and placeholders differ in number.
+        """
+        has_ids = any(x is not None for x in (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds")))
+        if has_ids and (foreign_text is not None or prompt is not None):
+            raise PromptError("Give either strings (foreign_text, prompt) or token ids (input_ids), not both.")
+        if foreign_text is not None and foreign_slots is not None:
+            raise PromptError("Give either foreign_text or foreign_slots, not both.")
+        if foreign_slots is not None:
+            foreign_slots, kwargs["foreign_mask"] = self._stack_slots(foreign_slots)
+        if not has_ids:
+            kwargs |= self._string_inputs(prompt, foreign_text, kwargs.get("foreign_mask"))
+            self._string_defaults(kwargs)
+        foreign_slots = self._encode_once(kwargs, foreign_slots)
+        if foreign_slots is not None:
+            self._refuse_unsupported(kwargs)
+        output = super().generate(inputs, foreign_slots=foreign_slots, **kwargs)
+        if has_ids:
+            return output
+        return _without_prompt(output, kwargs["input_ids"].shape[1])
+
+    def _string_inputs(self, prompt: Any, foreign_text: Any, foreign_mask: Tensor | None) -> dict[str, Tensor]:
+        """Renders strings to tensors on the decoder's device."""
+        processor = self.processor
+        if foreign_mask is None:
+            return dict(processor(prompt, foreign_text).to(self.device))
+        rows = [int(n) for n in foreign_mask.sum(dim=1)]
+        prompts = [DEFAULT_PROMPT if prompt is None else prompt] if not isinstance(prompt, (list, tuple)) else prompt
+        if len(prompts) not in (1, len(rows)):
+            raise PromptError(f"{len(prompts)} prompts were given for {len(rows)} rows of foreign_slots.")
+        prompts = list(prompts) * (len(rows) if len(prompts) == 1 else 1)
+        messages = [[processor.user_message(p, n)] for p, n in zip(prompts, rows, strict=True)]
+        return dict(processor.render_batch(messages).to(self.device))
+
+    def _string_defaults(self, kwargs: dict[str, Any]) -> None:
+        """Ids that end and pad an answer, and a length that holds one, where neither the caller nor the model says."""
+        config = kwargs.get("generation_config") or self.generation_config
+        tokenizer = self.processor.tokenizer
+        if kwargs.get("eos_token_id") is None and config.eos_token_id is None:
+            kwargs["eos_token_id"] = tokenizer.eos_token_id
+        if kwargs.get("pad_token_id") is None and config.pad_token_id is None:
+            kwargs["pad_token_id"] = self.processor.pad_token_id
+        lengths = ("max_new_tokens", "max_length", "max_time", "stopping_criteria")
+        own_length = config.max_new_tokens is not None or config.max_length not in (None, 20)
+        if not own_length and not any(kwargs.get(name) is not None for name in lengths):
+            kwargs["max_new_tokens"] = DEFAULT_MAX_NEW_TOKENS
+
+    def _encode_once(self, kwargs: dict[str, Any], foreign_slots: Tensor | None) -> Tensor | None:
+        """Encodes foreign ids before beams multiply the rows, so that the encoder runs once."""
+        ids, mask = kwargs.pop("foreign_input_ids", None), kwargs.pop("foreign_attention_mask", None)
+        features = kwargs.pop("foreign_features", None)
+        if foreign_slots is None and (ids is not None or features is not None):
+            foreign_slots, kwargs["foreign_mask"] = self.resolve_slots(
+                foreign_input_ids=ids,
+                foreign_attention_mask=mask,
+                foreign_features=features,
+                foreign_mask=kwargs.get("foreign_mask"),
+            )
+        return foreign_slots
+
+    def _refuse_unsupported(self, kwargs: dict[str, Any]) -> None:
+        config = kwargs.get("generation_config") or self.generation_config
+        for option, why in (
+            ("prefill_chunk_size", "a chunk could end inside a passage's slots"),
+            ("prompt_lookup_num_tokens", "it would propose reserved tokens, which can never be generated"),
+        ):
+            if kwargs.get(option) is not None or getattr(config, option, None) is not None:
+                raise SlotMismatchError(f"{option} cannot be used with foreign text: {why}. Leave it out.")
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        past_key_values: Any = None,
+        foreign_slots: Tensor | None = None,
+        foreign_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """The library's inputs, with those passages whose slot tokens are among the tokens still to be read."""
+        reserved = input_ids >= self.config.reserved_token_start
+        kwargs["use_lora"] = bool(reserved.any())
+        prepared = super().prepare_inputs_for_generation(input_ids, past_key_values=past_key_values, **kwargs)
+        if foreign_slots is None:
+            return prepared
+        read = prepared["input_ids"]
+        found = (read >= self.config.reserved_token_start).sum(dim=1)  # (B,)
+        if not found.any():
+            return prepared
+        given = foreign_mask.sum(dim=1)  # (B,)
+        resumes = past_key_values is not None and past_key_values.get_seq_length() > 0
+        if resumes:  # earlier turns are in the cache: the last passages of each row are the new ones
+            fresh = found // self.config.num_slots
+            foreign_mask = foreign_mask & (foreign_mask.cumsum(dim=1) > (given - fresh).unsqueeze(1))
+        return prepared | {"foreign_slots": foreign_slots, "foreign_mask": foreign_mask}
+
+    def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
+        processors = super()._get_logits_processor(*args, **kwargs)
+        return ReservedBlindProcessors(processors, self.config.reserved_token_start)
+
+    def _stack_slots(self, slots: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Slots as the caller kept them → (B, T, K, d) and the mask of real passages (B, T).
+
+        Raises:
+            SlotMismatchError: If K or d are not the model's.
+        """
+        if isinstance(slots, Tensor):
+            rows = list(slots.unsqueeze(1) if slots.dim() == 3 else slots)
+        else:
+            rows = [row.unsqueeze(0) if row.dim() == 2 else row for row in slots]
+        wanted = (self.config.num_slots, self.config.hidden_size)
+        for row in rows:
+            if row.dim() != 3 or tuple(row.shape[1:]) != wanted:
+                raise SlotMismatchError(
+                    f"foreign_slots hold rows of shape {tuple(row.shape)}; this model's are (passages, "
+                    f"{wanted[0]}, {wanted[1]}). Make them with this model's encode_foreign."
+                )
+        width = max(len(row) for row in rows)
+        stacked = rows[0].new_zeros(len(rows), width, *wanted)
+        mask = torch.zeros(len(rows), width, dtype=torch.bool)
+        for index, row in enumerate(rows):
+            stacked[index, : len(row)] = row
+            mask[index, : len(row)] = True
+        return stacked.to(self.device), mask.to(self.device)
+
+
+def _without_prompt(output: Tensor | ModelOutput, length: int) -> Tensor | ModelOutput:
+    if isinstance(output, ModelOutput):
+        output.sequences = output.sequences[:, length:]
+        return output
+    return output[:, length:]

@@ -1,0 +1,59 @@
+"""Putting slots where reserved tokens stand: count first, then scatter."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class SlotMismatchError(ValueError):
+    """The prompt holds another number of slot tokens than the passages need."""
+
+
+def embed_with_zeros(embedding: torch.nn.Module, input_ids: Tensor, vocab_size: int) -> Tensor:
+    """Looks up embeddings; reserved ids, which have no row, get the zero vector (paper 4.1: zero-initialised, neutral).
+
+    Args:
+        embedding: The decoder's input embedding module.
+        input_ids: (B, S) with ids that may lie at or above `vocab_size`.
+        vocab_size: The first id that is not in the decoder's vocabulary.
+
+    Returns:
+        (B, S, d) embeddings.
+    """
+    reserved = input_ids >= vocab_size  # (B, S)
+    return embedding(input_ids.masked_fill(reserved, 0)).masked_fill(reserved.unsqueeze(-1), 0.0)
+
+
+def inject_slots(embeds: Tensor, slot_positions: Tensor, slots: Tensor, passage_mask: Tensor) -> Tensor:
+    """Overwrites the rows at the slot tokens with the passages' slots, in order (paper 4.2).
+
+    Args:
+        embeds: (B, S, d) embeddings of the prompt.
+        slot_positions: (B, S) true where a slot token stands.
+        slots: (B, T, K, d) slots of up to T passages a row.
+        passage_mask: (B, T) true where a passage is real, false where it pads the row.
+
+    Returns:
+        (B, S, d).
+
+    Raises:
+        SlotMismatchError: If a row's number of slot tokens is not K times its number of passages.
+    """
+    if slots.shape[:2] != passage_mask.shape or slots.shape[0] != embeds.shape[0]:
+        raise SlotMismatchError(
+            f"Slots of shape {tuple(slots.shape)} do not fit {embeds.shape[0]} prompt rows: "
+            "give one row of passages for each prompt."
+        )
+    num_slots = slots.shape[2]
+    found = slot_positions.sum(dim=1)  # (B,)
+    needed = passage_mask.sum(dim=1) * num_slots  # (B,)
+    if not torch.equal(found, needed.to(found)):
+        row = int((found != needed.to(found)).nonzero()[0])
+        raise SlotMismatchError(
+            f"Row {row} holds {int(found[row])} slot tokens, but its {int(passage_mask[row].sum())} passage(s) of "
+            f"{num_slots} slots need {int(needed[row])}. Give exactly one passage for each placeholder, do not cut a "
+            "prompt inside its slots, and do not use prefill_chunk_size."
+        )
+    real = slots[passage_mask].to(embeds)  # (passages, K, d), row by row
+    return embeds.masked_scatter(slot_positions.unsqueeze(-1), real)

@@ -1,0 +1,276 @@
+"""LLINK: a frozen encoder, a bridge of soft slots, and a frozen decoder with LoRA (arXiv 2510.27254, section 4).
+
+Shapes: B rows, T passages a row, N passages in all, L encoder tokens, S decoder tokens, K slots, d_e and d widths.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from ..configuration_llink import LlinkConfig
+from .bases import build_base, check_kind, freeze
+from .checkpoint import LlinkCheckpointError, lora_disabled, projection_names
+from .encoding import LlinkEncodingMixin
+from .generation import LlinkGenerationMixin
+from .injection import SlotMismatchError, embed_with_zeros, inject_slots
+from .persistence import LlinkPersistenceMixin
+from .pooling import pool
+from .processing_llink import LlinkProcessor
+from .projector import LlinkProjector
+from .slots import SlotEmbedder, median_embedding_norm
+from .teacher import TeacherSpace
+
+
+class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenceMixin):
+    """A decoder that reads foreign passages through K soft slots each.
+
+    Args:
+        config: A [`LlinkConfig`].
+        encoder: The frozen encoder; built from the configuration when not given.
+        decoder: The frozen decoder; built from the configuration when not given.
+
+    A batch without any foreign text runs with LoRA off and gives exactly the base decoder's logits. In a batch that
+    mixes rows with and without foreign text, LoRA is on for all of its rows.
+    """
+
+    config_class = LlinkConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    # The bridge and LoRA stay in float32 whatever the bases' dtype: both kinds of checkpoint then reload alike.
+    _keep_in_fp32_modules_strict = ["projector", "slot_embedder", "teacher_space", "lora_A", "lora_B"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        config: LlinkConfig,
+        encoder: PreTrainedModel | None = None,
+        decoder: PreTrainedModel | None = None,
+    ) -> None:
+        super().__init__(config)
+        check_kind("encoder", config.encoder_config, config.encoder_name_or_path or "encoder")
+        check_kind("decoder", config.decoder_config, config.decoder_name_or_path or "decoder")
+        given = decoder is not None
+        self.encoder = encoder if encoder is not None else build_base("encoder", config.encoder_config)
+        self.decoder = decoder if given else build_base("decoder", config.decoder_config)
+        # One configuration object a base: a second copy would miss the chosen attention implementation.
+        config.encoder_config, config.decoder_config = self.encoder.config, self.decoder.config
+        self._check_widths()
+        d = config.hidden_size
+        self.projector = LlinkProjector(
+            config.encoder_hidden_size, config.projector_hidden_size, d, config.projector_dropout
+        )
+        self.teacher_space = TeacherSpace(
+            d, config.teacher_conditioning, config.teacher_components, config.teacher_whitening_power
+        )
+        self.slot_embedder = SlotEmbedder(
+            d,
+            config.num_slots,
+            config.slot_adapter,
+            config.slot_adapter_hidden_size,
+            config.slot_expander,
+            config.slot_expander_hidden_size,
+        )
+        self._processor: LlinkProcessor | None = None
+        self._source: dict[str, Any] | None = None  # where this model was loaded from, for its processor
+        self.post_init()
+        self._add_lora()  # after post_init, which would overwrite LoRA's own initialisation
+        freeze(self.encoder)
+        if self.decoder.generation_config is not None:
+            self.generation_config = GenerationConfig.from_dict(self.decoder.generation_config.to_dict())
+        if given:
+            with torch.no_grad():
+                self.slot_embedder.scale.fill_(median_embedding_norm(self.get_input_embeddings(), config.vocab_size))
+
+    def _check_widths(self) -> None:
+        rows = self.decoder.get_input_embeddings().weight.shape[0]
+        if self.config.reserved_token_start < rows:
+            raise LlinkCheckpointError(
+                f"reserved_token_start={self.config.reserved_token_start}, but the decoder has {rows} embedding rows: "
+                "reserved tokens must lie above all of them."
+            )
+
+    def _add_lora(self) -> None:
+        config = self.config
+        if config.lora_target_modules is None:
+            config.lora_target_modules = projection_names(self.decoder)
+        lora = LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=config.lora_dropout,
+            target_modules=config.lora_target_modules,
+        )
+        freeze(self.decoder)
+        self.decoder.add_adapter(lora)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialises the bridge; the bases come with weights of their own."""
+        if isinstance(module, nn.Linear):
+            init.normal_(module.weight, std=module.in_features**-0.5)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+
+    def train(self, mode: bool = True) -> LlinkForCausalLM:
+        """As in torch, but what is frozen stays in evaluation mode: the encoder always, the projector when frozen."""
+        super().train(mode)
+        self.encoder.eval()
+        self.projector.train(mode and any(p.requires_grad for p in self.projector.parameters()))
+        return self
+
+    # ------------------------------------------------------------------ from text to slots
+
+    def pool_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
+        """Encoder tokens (N, L) → z_F (N, d_e), without gradient (paper 4.1)."""
+        layer = self.config.encoder_layer
+        with torch.no_grad():
+            output = self.encoder(
+                input_ids=foreign_input_ids,
+                attention_mask=foreign_attention_mask,
+                output_hidden_states=layer != -1,
+            )
+            states = output.last_hidden_state if layer == -1 else output.hidden_states[layer]  # (N, L, d_e)
+            return pool(states, foreign_attention_mask, self.config.pooling)  # (N, d_e)
+
+    def resolve_slots(
+        self,
+        foreign_input_ids: Tensor | None = None,
+        foreign_attention_mask: Tensor | None = None,
+        foreign_features: Tensor | None = None,
+        foreign_slots: Tensor | None = None,
+        foreign_mask: Tensor | None = None,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Whatever form the passages are given in → slots (B, T, K, d) and the mask of real passages (B, T).
+
+        Args:
+            foreign_input_ids, foreign_attention_mask: (B, T, L) encoder tokens.
+            foreign_features: (B, T, d) p_F, from `get_foreign_features` or a cache.
+            foreign_slots: (B, T, K, d) finished slots.
+            foreign_mask: (B, T) true at real passages; all, or those with tokens, when not given.
+        """
+        if foreign_slots is not None:
+            return foreign_slots, _default_mask(foreign_slots, foreign_mask)
+        if foreign_features is None and foreign_input_ids is None:
+            return None, None
+        if foreign_features is not None:
+            real = _default_mask(foreign_features, foreign_mask)  # (B, T)
+            features = foreign_features[real]  # (N, d)
+        else:
+            real = foreign_attention_mask.any(dim=-1)  # (B, T)
+            pooled = self.pool_passages(foreign_input_ids[real], foreign_attention_mask[real])  # (N, d_e)
+            features = self.projector(pooled)  # (N, d)
+        slots = self.slot_embedder(features)  # (N, K, d)
+        padded = slots.new_zeros(*real.shape, *slots.shape[1:])  # (B, T, K, d)
+        return padded.masked_scatter(real[..., None, None], slots), real
+
+    # ------------------------------------------------------------------ forward
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        foreign_input_ids: Tensor | None = None,
+        foreign_attention_mask: Tensor | None = None,
+        foreign_features: Tensor | None = None,
+        foreign_slots: Tensor | None = None,
+        foreign_mask: Tensor | None = None,
+        use_lora: bool | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Decodes prompts whose slot tokens stand for foreign passages.
+
+        Args:
+            input_ids: (B, S) with K slot ids for each passage.
+            attention_mask: (B, S).
+            labels: (B, S), -100 where no loss is taken.
+            foreign_input_ids, foreign_attention_mask: (B, T, L) encoder tokens; rows with fewer passages, or none, are
+                masked whole at the end.
+            foreign_features: (B, T, d) p_F in their place.
+            foreign_slots: (B, T, K, d) slots in their place.
+            foreign_mask: (B, T) true at real passages.
+            use_lora: Whether LoRA is on; when not given, on exactly if the batch holds slot tokens.
+            kwargs: What the decoder takes.
+
+        Returns:
+            The decoder's output.
+
+        Raises:
+            SlotMismatchError: If a row's slot tokens do not fit its passages.
+        """
+        slots, mask = self.resolve_slots(
+            foreign_input_ids, foreign_attention_mask, foreign_features, foreign_slots, foreign_mask
+        )  # (B, T, K, d), (B, T)
+        has_slots = slots is not None
+        if input_ids is not None and (has_slots or bool((input_ids >= self.config.reserved_token_start).any())):
+            inputs_embeds, input_ids = self._embed(input_ids, slots, mask), None  # (B, S, d)
+            has_slots = True
+        arguments = dict(
+            input_ids=input_ids,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            labels=labels,
+            use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
+            **kwargs,
+        )
+        if has_slots if use_lora is None else use_lora:
+            return self.decoder(**arguments)
+        with lora_disabled(self.decoder):
+            return self.decoder(**arguments)
+
+    def _embed(self, input_ids: Tensor, slots: Tensor | None, mask: Tensor | None) -> Tensor:
+        """(B, S) ids and (B, T, K, d) slots → (B, S, d), the base embeddings with the slots' rows overwritten."""
+        positions = input_ids >= self.config.reserved_token_start  # (B, S)
+        if slots is None:
+            raise SlotMismatchError(
+                f"The prompt holds {int(positions.sum())} slot tokens, but no foreign passages were given. Pass "
+                "foreign_input_ids, foreign_features or foreign_slots with it."
+            )
+        embeds = embed_with_zeros(self.get_input_embeddings(), input_ids, self.config.reserved_token_start)
+        return inject_slots(embeds, positions, slots, mask)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.decoder.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.decoder.get_output_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.decoder.set_input_embeddings(value)
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """Refused: an LLINK model never changes its decoder's vocabulary.
+
+        Raises:
+            LlinkCheckpointError: Always.
+        """
+        raise LlinkCheckpointError(
+            "LLINK never resizes its decoder: reserved tokens need no rows. Resize the decoder before building on it."
+        )
+
+
+def _default_mask(passages: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, T) true everywhere unless a mask is given."""
+    if mask is not None:
+        return mask.to(passages.device)
+    return torch.ones(passages.shape[:2], dtype=torch.bool, device=passages.device)

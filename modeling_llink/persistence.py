@@ -1,0 +1,262 @@
+"""Building on two bases, saving and loading: light and self-contained checkpoints."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.utils.hub import cached_file
+
+from ..configuration_llink import LlinkConfig
+from .bases import HUB_ARGUMENTS, base_config, load_base, local_or_id
+from .checkpoint import (
+    LlinkCheckpointError,
+    bridge_keys,
+    device_of,
+    load_bridge_state,
+    read_bridge,
+    resolve_weights,
+    staged,
+    update_json,
+)
+from .remote_code import write_code
+
+
+class LlinkPersistenceMixin(PreTrainedModel):
+    """How a [`LlinkForCausalLM`] comes from its bases, goes to disk and comes back."""
+
+    @classmethod
+    def from_encoder_decoder_pretrained(
+        cls,
+        encoder: str | os.PathLike,
+        decoder: str | os.PathLike,
+        encoder_revision: str | None = None,
+        decoder_revision: str | None = None,
+        dtype: str | torch.dtype = "auto",
+        device_map: Any = None,
+        attn_implementation: str | None = None,
+        quantization_config: Any = None,
+        token: str | None = None,
+        cache_dir: str | None = None,
+        local_files_only: bool = False,
+        trust_remote_code: bool = False,
+        **config: Any,
+    ) -> LlinkPersistenceMixin:
+        """Builds an untrained model on two pre-trained bases.
+
+        Args:
+            encoder, decoder: Repositories on the Hub or local folders.
+            encoder_revision, decoder_revision: Branches, tags or commits; the resolved commits are recorded.
+            dtype, device_map, attn_implementation, quantization_config, token, cache_dir, local_files_only,
+                trust_remote_code: As in `from_pretrained`, for both bases.
+            config: Fields of [`LlinkConfig`].
+
+        Raises:
+            BaseModelError: If a base is missing or of the wrong kind, before any weights are read.
+            LlinkConfigError: If a field is invalid.
+        """
+        hub = dict(
+            token=token, cache_dir=cache_dir, local_files_only=local_files_only, trust_remote_code=trust_remote_code
+        )
+        loading = dict(
+            dtype=dtype,
+            device_map=device_map,
+            attn_implementation=attn_implementation,
+            quantization_config=quantization_config,
+        )
+        loading = {key: value for key, value in loading.items() if value is not None} | hub
+        names = {"encoder": local_or_id(encoder), "decoder": local_or_id(decoder)}
+        revisions = {"encoder": encoder_revision, "decoder": decoder_revision}
+        configs = {kind: base_config(kind, names[kind], revisions[kind], **hub) for kind in names}
+        LlinkConfig(encoder_config=configs["encoder"], decoder_config=configs["decoder"], **config)  # checks, early
+        bases, commits = {}, {}
+        for kind, name in names.items():
+            bases[kind], commits[kind] = load_base(kind, name, revisions[kind], **loading)
+        built = LlinkConfig(
+            encoder_config=bases["encoder"].config,
+            decoder_config=bases["decoder"].config,
+            encoder_name_or_path=names["encoder"],
+            decoder_name_or_path=names["decoder"],
+            encoder_revision=commits["encoder"],
+            decoder_revision=commits["decoder"],
+            **config,
+        )
+        model = cls(built, bases["encoder"], bases["decoder"])
+        model._bridge_to_decoder()
+        return model.eval()
+
+    def _bridge_to_decoder(self) -> None:
+        """Puts the bridge where the decoder's embeddings are."""
+        device = device_of(self.get_input_embeddings())
+        for part in (self.projector, self.teacher_space, self.slot_embedder):
+            part.to(device)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike, *model_args: Any, **kwargs: Any
+    ) -> LlinkPersistenceMixin:
+        """Loads a light or a self-contained checkpoint from a folder or the Hub.
+
+        Args:
+            pretrained_model_name_or_path: A folder or repository written by `save_pretrained` or `push_to_hub`.
+            kwargs: As in the library. A light checkpoint passes `dtype`, `device_map`, `attn_implementation` and
+                `quantization_config` on to its bases; `encoder_name_or_path` and `decoder_name_or_path` replace them.
+
+        Raises:
+            LlinkCheckpointError: If there is no llink model, or it is damaged or does not fit its bases.
+            BaseModelError: If a base of a light checkpoint cannot be loaded.
+        """
+        name = str(pretrained_model_name_or_path)
+        hub = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
+        place = {key: kwargs[key] for key in ("revision", "subfolder") if kwargs.get(key) is not None}
+        config = kwargs.pop("config", None)
+        if config is None:
+            config, kwargs = _read_config(name, {**kwargs, **place})
+        if getattr(config, "model_type", None) != LlinkConfig.model_type:
+            raise LlinkCheckpointError(
+                f"{name} holds a {getattr(config, 'model_type', None)!r} model, not an llink model. Build one on it "
+                "with LlinkForCausalLM.from_encoder_decoder_pretrained."
+            )
+        if config.self_contained:
+            model = cls._load_self_contained(name, config, model_args, kwargs)
+        else:
+            model = cls._load_light(name, config, place, hub, kwargs)
+        wanted_info = kwargs.get("output_loading_info", False)
+        result, info = model if wanted_info else (model, None)
+        result._source = {"pretrained_model_name_or_path": name, **hub, **place}
+        if cls.is_remote_code():  # its code is already running: do not ask a second time
+            result._source["trust_remote_code"] = True
+        return (result, info) if wanted_info else result
+
+    @classmethod
+    def _load_self_contained(cls, name: str, config: LlinkConfig, model_args: tuple, kwargs: dict) -> Any:
+        wanted_info = kwargs.get("output_loading_info", False)
+        arguments = {**kwargs, "output_loading_info": True}
+        for kind in ("encoder", "decoder"):  # config.dtype decides; a base's own would build it half in another dtype
+            getattr(config, f"{kind}_config").dtype = config.dtype
+        try:
+            model, info = super().from_pretrained(name, *model_args, config=config, **arguments)
+        except SafetensorError as error:
+            raise LlinkCheckpointError(f"{name} has truncated or damaged weights ({error}). Copy it again.") from error
+        except (RuntimeError, ValueError, OSError) as error:
+            raise LlinkCheckpointError(f"{name} cannot be loaded: {error}") from error
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise LlinkCheckpointError(
+                f"{name} lacks {len(missing)} tensors, such as {missing[0]!r}; they would be random. Save it again."
+            )
+        return (model, info) if wanted_info else model
+
+    @classmethod
+    def _load_light(
+        cls, name: str, config: LlinkConfig, place: dict[str, Any], hub: dict[str, Any], kwargs: dict[str, Any]
+    ) -> Any:
+        located = {**{k: v for k, v in hub.items() if k != "trust_remote_code"}, **place}
+        subfolder = located.pop("subfolder", "")
+        state = read_bridge(resolve_weights(name, subfolder, located))  # damaged weights show before the bases load
+        passed_on = ("dtype", "torch_dtype", "device_map", "attn_implementation", "quantization_config", "max_memory")
+        loading = {key: kwargs[key] for key in passed_on if kwargs.get(key) is not None} | hub
+        bases = {}
+        for kind in ("encoder", "decoder"):
+            base_name = getattr(config, f"{kind}_name_or_path")
+            if base_name is None:
+                raise LlinkCheckpointError(
+                    f"{name} is a light checkpoint that does not name its {kind}: pass {kind}_name_or_path=…."
+                )
+            bases[kind], _ = load_base(kind, base_name, getattr(config, f"{kind}_revision"), **loading)
+        model = cls(config, bases["encoder"], bases["decoder"])
+        load_bridge_state(model, state, name)
+        model._bridge_to_decoder()
+        model.generation_config = _generation_config(name, {**located, "subfolder": subfolder}, model)
+        model.eval()
+        info = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": [], "error_msgs": []}
+        return (model, info) if kwargs.get("output_loading_info") else model
+
+    def load_bridge(self, directory: str | os.PathLike) -> None:
+        """Loads projector, teacher statistics, slots and LoRA of a light checkpoint into this model, in place.
+
+        Raises:
+            LlinkCheckpointError: If the folder's weights are missing, damaged or do not fit.
+        """
+        path = Path(directory) / "model.safetensors"
+        state = read_bridge(path)
+        load_bridge_state(self, state, str(path))
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        self_contained: bool | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Writes the checkpoint with its processor and code; files move into place only when all are written.
+
+        Args:
+            save_directory: The folder; created when missing.
+            self_contained: True writes everything; False writes bridge, LoRA and the names and revisions of the bases.
+                When not given, as the model was loaded; light for one built on two bases.
+            is_main_process, state_dict, push_to_hub, kwargs: As in the library.
+
+        Raises:
+            LlinkCheckpointError: If a light checkpoint is asked for, but the bases have no names.
+        """
+        if Path(save_directory).is_file():
+            raise LlinkCheckpointError(f"{save_directory} is a file: give a folder.")
+        self_contained = self.config.self_contained if self_contained is None else self_contained
+        if not self_contained and None in (self.config.encoder_name_or_path, self.config.decoder_name_or_path):
+            raise LlinkCheckpointError(
+                "A light checkpoint needs the names of its bases, and this model was built from modules without names. "
+                "Use save_pretrained(…, self_contained=True)."
+            )
+        if not is_main_process:
+            return
+        state = self.state_dict() if state_dict is None else state_dict
+        if not self_contained:
+            wanted = bridge_keys(self)
+            state = {key: value for key, value in state.items() if key in wanted}
+        with staged(save_directory) as stage:
+            super().save_pretrained(stage, state_dict=state, **kwargs)
+            update_json(stage / "config.json", self_contained=self_contained)
+            self._save_processor(stage)
+            write_code(stage)
+        if push_to_hub:
+            raise LlinkCheckpointError("Use model.push_to_hub(repo_id), which uploads one complete commit.")
+
+    def _save_processor(self, directory: Path) -> None:
+        try:
+            processor = self.processor
+        except LlinkCheckpointError as error:
+            warnings.warn(f"The checkpoint is saved without a processor. {error}", stacklevel=3)
+            return
+        processor.save_pretrained(directory)
+        # Offline, without a config.json of its own, this tokenizer would silently be taken from the folder above.
+        self.config.encoder_config.save_pretrained(directory / "encoder_tokenizer")
+
+
+def _read_config(name: str, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The checkpoint's configuration, and the arguments that are not its fields."""
+    try:
+        fields, kwargs = LlinkConfig.get_config_dict(name, **kwargs)
+    except (OSError, ValueError) as error:
+        raise LlinkCheckpointError(f"{name} holds no llink model: {str(error).splitlines()[0]}") from error
+    if fields.get("model_type") != LlinkConfig.model_type:
+        raise LlinkCheckpointError(
+            f"{name} holds a {fields.get('model_type')!r} model, not an llink model. Build one on it with "
+            "LlinkForCausalLM.from_encoder_decoder_pretrained."
+        )
+    return LlinkConfig.from_dict(fields, return_unused_kwargs=True, **kwargs)
+
+
+def _generation_config(name: str, located: dict[str, Any], model: LlinkPersistenceMixin) -> GenerationConfig:
+    """The checkpoint's generation defaults, or the decoder's where it has none."""
+    if cached_file(name, "generation_config.json", _raise_exceptions_for_missing_entries=False, **located) is None:
+        return model.generation_config
+    return GenerationConfig.from_pretrained(name, **located)

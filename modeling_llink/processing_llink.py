@@ -1,0 +1,446 @@
+"""The processor: both tokenizers, the only prompt template, and foreign text as a part of a chat message."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import regex
+import torch
+from transformers import BatchFeature, PreTrainedTokenizerBase
+from transformers.processing_utils import ProcessorMixin
+
+from .foreign_text import Passages, check_passages, cut_passages, encode_literal
+
+DEFAULT_PROMPT = "Translate to English."
+FOREIGN_PART = "foreign_text"
+
+#: The paper's own format (4.1), for decoders that bring no chat template.
+PLAIN_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message.role == 'assistant' %} Assistant:{{ ' ' + message.content + eos_token }}"
+    "{% elif message.role == 'system' %}{{ message.content + '\\n' }}"
+    "{% else %}User:{{ message.content }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %} Assistant:{% endif %}"
+)
+
+
+class PromptError(ValueError):
+    """A prompt, chat message or instruction template that cannot be rendered."""
+
+
+class LlinkProcessor(ProcessorMixin):
+    """Turns prompts and foreign passages into a model's inputs.
+
+    Reserved tokens are ids at and above the decoder's vocabulary. Neither tokenizer knows them, so no text can ever be
+    tokenised into one and no output row can emit one.
+
+    Args:
+        tokenizer: The decoder's tokenizer.
+        encoder_tokenizer: The encoder's tokenizer.
+        chat_template: Overrides the decoder's own chat template.
+        num_slots: K, the slots of one passage.
+        reserved_token_start: The id of `<f0>`; the decoder's vocabulary size.
+        max_foreign_chars: Characters at which a passage is cut, never inside a grapheme cluster.
+        max_foreign_tokens: Encoder tokens at which a passage is cut.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        encoder_tokenizer: PreTrainedTokenizerBase,
+        chat_template: str | None = None,
+        num_slots: int = 8,
+        reserved_token_start: int | None = None,
+        max_foreign_chars: int = 256,
+        max_foreign_tokens: int = 256,
+    ) -> None:
+        super().__init__(tokenizer, encoder_tokenizer, chat_template=chat_template or tokenizer.chat_template)
+        self.num_slots = num_slots
+        self.reserved_token_start = len(tokenizer) if reserved_token_start is None else reserved_token_start
+        self.max_foreign_chars = max_foreign_chars
+        self.max_foreign_tokens = max_foreign_tokens
+
+    # ------------------------------------------------------------------ reserved ids
+
+    @property
+    def slot_token_ids(self) -> list[int]:
+        """The ids of `<f0>` … `<f{K-1}>`."""
+        return list(range(self.reserved_token_start, self.reserved_token_start + self.num_slots))
+
+    @property
+    def foreign_token_id(self) -> int:
+        """The id of `<foreign_emb>`."""
+        return self.reserved_token_start + self.num_slots
+
+    @property
+    def pad_token_id(self) -> int:
+        """The id that pads prompts: the tokenizer's own, or its end-of-sequence id; always masked."""
+        for token_id in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if token_id is not None:
+                return token_id
+        return 0
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["input_ids", "attention_mask", "foreign_input_ids", "foreign_attention_mask"]
+
+    # ------------------------------------------------------------------ prompts
+
+    def user_message(self, prompt: str, passages: int | Sequence[str]) -> dict[str, Any]:
+        """The one layout of a prompt: the instruction, a line break, then the passages' slots (paper 4.2)."""
+        foreign = [""] * passages if isinstance(passages, int) else passages
+        parts = [{"type": FOREIGN_PART, "text": text} for text in foreign]
+        text = f"{prompt}\n" if parts else prompt
+        return {"role": "user", "content": [{"type": "text", "text": text}, *parts]}
+
+    def template_message(self, template: str, passages: Sequence[str], placeholder: str) -> dict[str, Any]:
+        """A user message from an instruction row's prompt, in which `placeholder` marks where each passage stands.
+
+        Raises:
+            PromptError: If the number of placeholders is not the number of passages.
+        """
+        pieces = template.split(placeholder)
+        if len(pieces) - 1 != len(passages):
+            raise PromptError(
+                f"The prompt {template!r} holds {len(pieces) - 1} {placeholder} placeholder(s) for {len(passages)} "
+                "passage(s). Give exactly one passage for each placeholder."
+            )
+        content: list[dict[str, str]] = []
+        for index, piece in enumerate(pieces):
+            if index:
+                content.append({"type": FOREIGN_PART, "text": passages[index - 1]})
+            if piece:
+                content.append({"type": "text", "text": piece})
+        return {"role": "user", "content": content}
+
+    def render(
+        self, messages: Sequence[dict], add_generation_prompt: bool = True, **template_kwargs: Any
+    ) -> tuple[list[int], list[str]]:
+        """Renders a conversation on the decoder's chat template.
+
+        Args:
+            messages: Chat messages whose `content` is a string or a list of `text` and `foreign_text` parts.
+            add_generation_prompt: Whether the assistant's turn is opened at the end.
+            template_kwargs: Further variables of the chat template.
+
+        Returns:
+            The token ids, with K slot ids for each passage, and the passages in order.
+
+        Raises:
+            PromptError: If a message or part is malformed.
+        """
+        mark = secrets.token_hex(8)  # no text can hold it: it is drawn after the text was written
+        literals: list[str] = []
+        passages: list[str] = []
+        plain = [self._flatten(message, mark, literals, passages) for message in messages]
+        text = self.tokenizer.apply_chat_template(
+            plain,
+            tokenize=False,
+            chat_template=self.chat_template or PLAIN_CHAT_TEMPLATE,
+            add_generation_prompt=add_generation_prompt,
+            **{"eos_token": self.tokenizer.eos_token or "", **template_kwargs},
+        )
+        if not self.chat_template and self._adds_bos():
+            text = self.tokenizer.bos_token + text
+        ids: list[int] = []
+        used = 0
+        for piece in regex.split(rf"(\[{mark}:(?:s|\d+)\])", text):
+            if piece == f"[{mark}:s]":
+                ids += self.slot_token_ids
+                used += 1
+            elif piece.startswith(f"[{mark}:"):
+                ids += encode_literal(self.tokenizer, literals[int(piece[len(mark) + 2 : -1])])
+            elif piece:
+                ids += self.tokenizer.encode(piece, add_special_tokens=False)
+        if used != len(passages):
+            raise PromptError(
+                f"The chat template kept {used} of {len(passages)} foreign passages. Put foreign text into roles that "
+                "the decoder's chat template renders (user, assistant)."
+            )
+        return ids, passages
+
+    def _flatten(self, message: dict, mark: str, literals: list[str], passages: list[str]) -> dict:
+        """One message with its content as a string: passages and control tokens are replaced by marks."""
+        content = message.get("content")
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if not isinstance(parts, (list, tuple)):
+            raise PromptError(f"A message's content is {content!r}: give a string or a list of parts.")
+        rendered = []
+        for part in parts:
+            kind = part.get("type") if isinstance(part, dict) else None
+            text = part.get("text") if isinstance(part, dict) else None
+            if kind not in ("text", FOREIGN_PART) or not isinstance(text, str):
+                raise PromptError(
+                    f"The content part {part!r} is not one of {{'type': 'text', 'text': str}} and "
+                    f"{{'type': '{FOREIGN_PART}', 'text': str}}."
+                )
+            if kind == FOREIGN_PART:
+                passages.append(text)
+                rendered.append(f"[{mark}:s]")
+            else:
+                rendered.append(self._mark_control_tokens(text, mark, literals))
+        return {**message, "content": "".join(rendered)}
+
+    def _mark_control_tokens(self, text: str, mark: str, literals: list[str]) -> str:
+        """Replaces what the tokenizer would read as a control token, so that it can be tokenised as text."""
+        tokens = [token for token in self.tokenizer.get_added_vocab() if not token.isspace() and token in text]
+        if not tokens:
+            return text
+
+        def keep(match: regex.Match) -> str:
+            literals.append(match.group())
+            return f"[{mark}:{len(literals) - 1}]"
+
+        return regex.sub("|".join(map(regex.escape, sorted(tokens, key=len, reverse=True))), keep, text)
+
+    def _adds_bos(self) -> bool:
+        """Whether the decoder's tokenizer opens a text with its beginning-of-sequence token."""
+        bos = self.tokenizer.bos_token_id
+        return bos is not None and self.tokenizer.encode("a")[:1] == [bos]
+
+    def training_example(self, messages: Sequence[dict], completion: str) -> dict[str, Any]:
+        """One supervised example: the rendered prompt, exactly as in inference, then the answer.
+
+        Args:
+            messages: The conversation up to the answer.
+            completion: The answer.
+
+        Returns:
+            `input_ids`, `labels` (-100 up to the answer: masked by length, not by searching for text) and `passages`.
+        """
+        prompt_ids, passages = self.render(messages)
+        answer_ids = encode_literal(self.tokenizer, completion) + self._end_of_turn()
+        return {
+            "input_ids": prompt_ids + answer_ids,
+            "labels": [-100] * len(prompt_ids) + answer_ids,
+            "passages": passages,
+        }
+
+    def _end_of_turn(self) -> list[int]:
+        """The ids with which the chat template closes the assistant's turn, or the end-of-sequence id."""
+        mark = secrets.token_hex(8)
+        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]
+        text = self.tokenizer.apply_chat_template(
+            turn,
+            tokenize=False,
+            chat_template=self.chat_template or PLAIN_CHAT_TEMPLATE,
+            eos_token=self.tokenizer.eos_token or "",
+        )
+        ids = self.tokenizer.encode(text.rpartition(mark)[2].rstrip(), add_special_tokens=False)
+        return ids or [self.tokenizer.eos_token_id]
+
+    # ------------------------------------------------------------------ batches
+
+    def __call__(
+        self,
+        text: str | Sequence[str] | None = None,
+        foreign_text: str | Sequence[str] | Sequence[Sequence[str]] | None = None,
+        padding_side: str = "left",
+        return_tensors: str | None = "pt",
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Prompts with the passages they are about.
+
+        Args:
+            text: One prompt for all rows or one a row; asks for a translation when not given. Always plain text:
+                `<f0>`, `<foreign_emb>` and control tokens in it stay text.
+            foreign_text: One passage, one a row, or a list of passages a row.
+            padding_side: `left` for generation, `right` for training.
+            return_tensors: `pt`, or None for lists.
+            kwargs: Further variables of the chat template.
+
+        Returns:
+            `input_ids`, `attention_mask` (B, S); with passages also `foreign_input_ids`, `foreign_attention_mask`
+            (B, T, L).
+
+        Raises:
+            ForeignTextError: If a passage is not usable text.
+            PromptError: If the numbers of prompts and rows of passages differ.
+        """
+        messages = self.conversations(text, foreign_text)
+        return self._batch([self.render(m, **kwargs) for m in messages], padding_side, return_tensors)
+
+    def conversations(self, text: Any, foreign_text: Any) -> list[list[dict]]:
+        """One single-turn conversation a row, from prompts and passages as the user gave them.
+
+        Raises:
+            ForeignTextError, PromptError: As `__call__`.
+        """
+        passages = None if foreign_text is None else check_passages(foreign_text)
+        prompts = [text] if isinstance(text, str) else text
+        if prompts is None:
+            prompts = [DEFAULT_PROMPT]
+        if not isinstance(prompts, (list, tuple)) or not all(isinstance(p, str) and p.strip() for p in prompts):
+            raise PromptError(f"The prompt {text!r} is not a non-empty string or a list of them.")
+        rows = passages if passages is not None else [[] for _ in prompts]
+        if len(prompts) == 1:
+            prompts = list(prompts) * len(rows)
+        if len(rows) == 1 and len(prompts) > 1:
+            rows = rows * len(prompts)
+        if len(prompts) != len(rows):
+            raise PromptError(
+                f"{len(prompts)} prompts were given for {len(rows)} rows of foreign text: give one prompt for all "
+                "rows, or one a row."
+            )
+        return [[self.user_message(p, row)] for p, row in zip(prompts, rows, strict=True)]
+
+    def apply_chat_template(
+        self,
+        conversation: Sequence[dict] | Sequence[Sequence[dict]],
+        chat_template: str | None = None,
+        add_generation_prompt: bool = False,
+        tokenize: bool = False,
+        return_tensors: str | None = None,
+        return_dict: bool = False,
+        padding_side: str = "left",
+        **kwargs: Any,
+    ) -> Any:
+        """Chat messages, with `{"type": "foreign_text", "text": …}` parts, to text or to a model's inputs.
+
+        Args:
+            conversation: One conversation or a list of them.
+            chat_template: Not supported here; set `processor.chat_template`.
+            add_generation_prompt: Whether to open the assistant's turn.
+            tokenize: Whether to return token ids; else the rendered text, slots written as `<f0>` ….
+            return_tensors, return_dict, padding_side, kwargs: As in the library.
+
+        Raises:
+            PromptError: If a message is malformed.
+        """
+        if chat_template is not None:
+            raise PromptError("Set processor.chat_template instead of passing chat_template.")
+        for ignored in ("padding", "truncation", "max_length", "processor_kwargs", "continue_final_message"):
+            if kwargs.pop(ignored, None) and ignored in ("truncation", "continue_final_message"):
+                raise PromptError(f"{ignored}=True is not supported: it could cut a prompt inside its slots.")
+        batched = bool(conversation) and not isinstance(conversation[0], dict)
+        conversations = conversation if batched else [conversation]
+        rendered = [self.render(messages, add_generation_prompt, **kwargs) for messages in conversations]
+        if not tokenize:
+            texts = [self.decode(ids) for ids, _ in rendered]
+            return texts if batched else texts[0]
+        batch = self._batch(rendered, padding_side, return_tensors)
+        return batch if return_dict else batch["input_ids"]
+
+    def render_batch(self, conversations: Sequence[Sequence[dict]], padding_side: str = "left") -> BatchFeature:
+        """`input_ids` and `attention_mask` (B, S) of conversations whose passages are already slots."""
+        rendered = [(self.render(messages)[0], []) for messages in conversations]
+        return self._batch(rendered, padding_side, "pt")
+
+    def _batch(
+        self, rendered: Sequence[tuple[list[int], list[str]]], padding_side: str, return_tensors: str | None
+    ) -> BatchFeature:
+        rows = [ids for ids, _ in rendered]
+        longest = max(map(len, rows))
+        left = padding_side == "left"
+        gaps = [longest - len(ids) for ids in rows]
+        pads = [[self.pad_token_id] * gap for gap in gaps]
+        data: dict[str, Any] = {
+            "input_ids": [p + ids if left else ids + p for p, ids in zip(pads, rows, strict=True)],
+            "attention_mask": [
+                [0] * g + [1] * len(ids) if left else [1] * len(ids) + [0] * g
+                for g, ids in zip(gaps, rows, strict=True)
+            ],
+        }
+        tensors = {name: torch.tensor(value) for name, value in data.items()} if return_tensors == "pt" else data
+        passages = [p for _, p in rendered]
+        if any(passages):
+            tensors |= self.encode_passages(passages)
+        return BatchFeature(tensors)
+
+    def encode_passages(self, passages: Passages) -> dict[str, torch.Tensor]:
+        """Tokenises foreign passages for the encoder.
+
+        Args:
+            passages: A list of passages a row; rows may hold different numbers of them.
+
+        Returns:
+            `foreign_input_ids`, `foreign_attention_mask` (B, T, L). A passage that only pads its row is masked whole.
+
+        Raises:
+            ForeignTextError: If a passage is empty or not usable text.
+        """
+        flat = cut_passages([text for row in check_passages(passages) for text in row], self.max_foreign_chars)
+        cut_warning(len(flat.cut), len(flat.texts), self.max_foreign_chars)
+        encoded = [encode_literal(self.encoder_tokenizer, text, special=True) for text in flat.texts]
+        encoded = [self._fit(ids) for ids in encoded]
+        length = max(map(len, encoded))
+        width = max(map(len, passages))
+        pad = self.encoder_tokenizer.pad_token_id or 0
+        ids = torch.full((len(passages), width, length), pad)
+        mask = torch.zeros_like(ids)
+        remaining = iter(encoded)
+        for row, texts in enumerate(passages):
+            for column in range(len(texts)):
+                tokens = torch.tensor(next(remaining))
+                ids[row, column, : len(tokens)] = tokens
+                mask[row, column, : len(tokens)] = 1
+        return {"foreign_input_ids": ids, "foreign_attention_mask": mask}
+
+    def _fit(self, ids: list[int]) -> list[int]:
+        """Cuts a passage's encoder tokens, keeping its last (closing) token."""
+        return ids if len(ids) <= self.max_foreign_tokens else [*ids[: self.max_foreign_tokens - 1], ids[-1]]
+
+    def teacher_inputs(self, english: Sequence[str], template: str, max_tokens: int) -> dict[str, torch.Tensor]:
+        """The teacher's prompts: the template around each sentence, then `<foreign_emb>` (paper 4.1).
+
+        Args:
+            english: English sentences.
+            template: Holds `{text}` once.
+            max_tokens: Tokens at which a sentence is cut.
+
+        Returns:
+            `input_ids`, `attention_mask` and `text_mask` (the sentence's own tokens), each (B, S), padded on the right.
+        """
+        before, after = template.split("{text}")
+        glue = before[len(before.rstrip(" ")) :]  # byte-level tokenizers keep a space with the word that follows it
+        bos = [self.tokenizer.bos_token_id] if self._adds_bos() else []
+        head = bos + self.tokenizer.encode(before.rstrip(" "), add_special_tokens=False)
+        tail = [*self.tokenizer.encode(after, add_special_tokens=False), self.foreign_token_id]
+        rows, masks = [], []
+        for sentence in english:
+            body = encode_literal(self.tokenizer, glue + sentence)[:max_tokens]
+            rows.append(head + body + tail)
+            masks.append([0] * len(head) + [1] * len(body) + [0] * len(tail))
+        length = max(map(len, rows))
+        pad = self.pad_token_id
+        return {
+            "input_ids": torch.tensor([r + [pad] * (length - len(r)) for r in rows]),
+            "attention_mask": torch.tensor([[1] * len(r) + [0] * (length - len(r)) for r in rows]),
+            "text_mask": torch.tensor([m + [0] * (length - len(m)) for m in masks]),
+        }
+
+    # ------------------------------------------------------------------ back to text
+
+    def decode(self, token_ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> str:
+        """Ids to text; slot ids are written as `<f0>` …, or left out with `skip_special_tokens`."""
+        ids = token_ids.tolist() if isinstance(token_ids, torch.Tensor) else list(token_ids)
+        names = {i: f"<f{k}>" for k, i in enumerate(self.slot_token_ids)} | {self.foreign_token_id: "<foreign_emb>"}
+        if skip_special_tokens:
+            return self.tokenizer.decode([i for i in ids if i not in names], skip_special_tokens=True, **kwargs)
+        text, run = "", []
+        for token_id in [*ids, None]:
+            if token_id is not None and token_id not in names:
+                run.append(token_id)
+                continue
+            text += self.tokenizer.decode(run, **kwargs) if run else ""
+            text += names.get(token_id, "")
+            run = []
+        return text
+
+    def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, **kwargs: Any) -> list[str]:
+        """`decode` for each row."""
+        return [self.decode(row, skip_special_tokens=skip_special_tokens, **kwargs) for row in sequences]
+
+
+def cut_warning(cut: int, total: int, limit: int) -> None:
+    """One warning that counts the passages that were cut."""
+    if cut:
+        warnings.warn(
+            f"{cut} of {total} foreign texts are longer than max_foreign_chars={limit} and were cut there. "
+            "Split long texts into several passages to keep all of them.",
+            stacklevel=3,
+        )

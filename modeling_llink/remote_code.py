@@ -1,0 +1,58 @@
+"""The code that travels with a checkpoint, so that the Auto classes work where llink is not installed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+CONFIG_AUTO_MAP = {
+    "AutoConfig": "configuration_llink.LlinkConfig",
+    "AutoModel": "modeling_llink.LlinkForCausalLM",
+    "AutoModelForCausalLM": "modeling_llink.LlinkForCausalLM",
+}
+PROCESSOR_AUTO_MAP = {"AutoProcessor": "processing_llink.LlinkProcessor"}
+
+CODE_FILES = (
+    "configuration_llink.py",
+    "bases.py",
+    "checkpoint.py",
+    "encoding.py",
+    "foreign_text.py",
+    "generation.py",
+    "injection.py",
+    "modeling_llink.py",
+    "persistence.py",
+    "pooling.py",
+    "processing_llink.py",
+    "projector.py",
+    "remote_code.py",
+    "slots.py",
+    "teacher.py",
+)
+
+
+def write_code(directory: Path) -> None:
+    """Copies the model's source files flat into a checkpoint and declares them in its `auto_map`s.
+
+    transformers copies and follows only imports from the same folder: `from ..x import y` becomes `from .x import y`.
+
+    Args:
+        directory: A checkpoint folder that already holds `config.json`; `processor_config.json` is optional.
+    """
+    here = Path(__file__).parent
+    for name in CODE_FILES:
+        source = here / name
+        if not source.is_file():
+            source = here.parent / name  # configuration_llink.py, when running from the package
+        text = re.sub(r"^from \.\.(\w+) import", r"from .\1 import", source.read_text("utf-8"), flags=re.MULTILINE)
+        (directory / name).write_text(text, "utf-8")
+    _declare(directory / "config.json", CONFIG_AUTO_MAP)
+    if (directory / "processor_config.json").is_file():
+        _declare(directory / "processor_config.json", PROCESSOR_AUTO_MAP)
+
+
+def _declare(path: Path, auto_map: dict[str, str]) -> None:
+    content = json.loads(path.read_text("utf-8"))
+    content["auto_map"] = auto_map
+    path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")

@@ -1,0 +1,126 @@
+"""The teacher: which decoder state an English sentence is represented by, and the space it lives in (paper 4.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class TeacherSpaceError(RuntimeError):
+    """The teacher's space was used before its statistics were fitted, or cannot be fitted."""
+
+
+def read_teacher_state(hidden: Tensor, text_mask: Tensor, attention_mask: Tensor, state: str) -> Tensor:
+    """Reads h_E from one layer's hidden states.
+
+    Args:
+        hidden: (B, S, d) hidden states of a right-padded batch whose rows end in `<foreign_emb>`.
+        text_mask: (B, S) true on the sentence's own tokens.
+        attention_mask: (B, S), 0 at padding.
+        state: `placeholder`, the state at `<foreign_emb>` (paper 4.1), or `mean`, the average over the sentence.
+
+    Returns:
+        (B, d) float32.
+    """
+    hidden = hidden.float()
+    if state == "placeholder":
+        last = attention_mask.sum(dim=1) - 1  # (B,)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    weights = text_mask.unsqueeze(-1).float()  # (B, S, 1)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+class TeacherSpace(nn.Module):
+    """Conditions teacher states so that cosine means something, and maps back.
+
+    Decoder states are strongly anisotropic: unrelated sentences have cosines near 0.9. `center` removes the mean;
+    `whiten` also rescales the principal components and drops the small ones, staying in R^d (ZCA form), so that the
+    projector's width never depends on the choice. Statistics are buffers and travel in the checkpoint.
+
+    Args:
+        width: d.
+        conditioning: `none`, `center` or `whiten`.
+        components: r, principal components that `whiten` keeps.
+        power: Exponent on the singular values that are divided out.
+    """
+
+    def __init__(self, width: int, conditioning: str, components: int, power: float) -> None:
+        super().__init__()
+        self.conditioning, self.power = conditioning, power
+        self.register_buffer("fitted", torch.tensor(conditioning == "none"))
+        if conditioning != "none":
+            self.register_buffer("mean", torch.zeros(width))
+        if conditioning == "whiten":
+            self.register_buffer("basis", torch.zeros(width, components))  # orthonormal columns
+            self.register_buffer("deviation", torch.ones(components))  # of the data along each column
+
+    @torch.no_grad()
+    def fit(self, states: Tensor) -> None:
+        """Estimates the statistics from raw teacher states (N, d) of the training pairs.
+
+        Raises:
+            TeacherSpaceError: If there are fewer than two states or they hold NaN or infinite values.
+        """
+        if self.conditioning == "none":
+            return
+        if len(states) < 2 or not torch.isfinite(states).all():
+            raise TeacherSpaceError(
+                f"Cannot fit the teacher's space on {len(states)} states"
+                + ("." if torch.isfinite(states).all() else " with NaN or infinite values.")
+                + " Give at least two finite states."
+            )
+        states = states.double()
+        mean = states.mean(dim=0)  # (d,)
+        self.mean.copy_(mean)
+        if self.conditioning == "whiten":
+            centred = states - mean
+            covariance = centred.T @ centred / (len(states) - 1)  # (d, d)
+            variances, directions = torch.linalg.eigh(covariance)  # ascending
+            components = self.basis.shape[1]
+            self.basis.copy_(directions.flip(-1)[:, :components])
+            self.deviation.copy_(variances.flip(-1)[:components].clamp(min=0).sqrt())
+        self.fitted.fill_(True)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Raw states (…, d) → conditioned states (…, d).
+
+        Raises:
+            TeacherSpaceError: If the statistics were never fitted.
+        """
+        self._check_fitted()
+        if self.conditioning == "none":
+            return states
+        states = states.to(self.mean) - self.mean
+        if self.conditioning == "center":
+            return states
+        gain = self._gain()
+        return (states @ self.basis * gain) @ self.basis.T
+
+    def inverse(self, conditioned: Tensor) -> Tensor:
+        """Conditioned vectors (…, d) → the decoder's own space (…, d); exact on what `forward` keeps.
+
+        Raises:
+            TeacherSpaceError: If the statistics were never fitted.
+        """
+        self._check_fitted()
+        if self.conditioning == "none":
+            return conditioned
+        conditioned = conditioned.to(self.mean)
+        if self.conditioning == "whiten":
+            gain = self._gain()
+            back = torch.where(gain > 0, 1 / gain, 0.0)
+            conditioned = (conditioned @ self.basis * back) @ self.basis.T
+        return conditioned + self.mean
+
+    def _gain(self) -> Tensor:
+        """(r,) factors on the components; directions without variance carry nothing and get 0."""
+        floor = 1e-5 * self.deviation.max()
+        return torch.where(self.deviation > floor, self.deviation.clamp(min=1e-30) ** -self.power, 0.0)
+
+    def _check_fitted(self) -> None:
+        if not self.fitted:
+            raise TeacherSpaceError(
+                f"teacher_conditioning={self.conditioning!r} needs statistics of the training pairs' teacher states. "
+                "Train Stage A (AlignTrainer fits them), call `model.teacher_space.fit(states)`, or set "
+                "teacher_conditioning='none'."
+            )
