@@ -1,0 +1,304 @@
+"""Parallel pairs: reading line-aligned files, grouping rows that share a sentence, splitting by group.
+
+A *pair* is one row `id, english, foreign, language` of a [`datasets.Dataset`]. A *group* is a connected component of
+pairs that share a sentence on either side (after NFC and whitespace normalisation). Splits never cut a group, because
+a held-out row whose sentence was trained on measures memory, not alignment; the contrastive loss masks negatives of
+the same group, because they are not negatives (paper 4.1 leaves this open).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+#: The columns that every consumer of pairs reads; `language` is carried along for reports.
+PAIR_COLUMNS = ("id", "english", "foreign")
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SHOWN = 5
+
+
+class PairFileError(ValueError):
+    """A pair file that cannot be read as one UTF-8 sentence a line, aligned with its partner."""
+
+
+class PairDataError(ValueError):
+    """A dataset that does not hold usable pairs, or too few of them."""
+
+
+def read_pairs(english_path: str | Path, foreign_path: str | Path, language: str = "und") -> Dataset:
+    r"""Reads two line-aligned UTF-8 files into pairs.
+
+    Lines end with `\n` or `\r\n`; nothing else is stripped (a leading byte order mark is not text and goes). Rows with
+    a blank line on either side are dropped; one warning counts them and names the first ones.
+
+    Args:
+        english_path: File with one English sentence a line.
+        foreign_path: File with its translations, line by line.
+        language: BCP-47 tag of the foreign side, copied into every row; `und` when not known.
+
+    Returns:
+        Dataset with the columns `id` (`<foreign file>:<line>`), `english`, `foreign`, `language`.
+
+    Raises:
+        PairFileError: If a file is missing, empty, holds NUL or undecodable bytes (file, line and byte are named), if
+            the line counts differ (both are named), or if every row has a blank side.
+    """
+    english_path, foreign_path = Path(english_path), Path(foreign_path)
+    english, foreign = _read_lines(english_path), _read_lines(foreign_path)
+    if len(english) != len(foreign):
+        raise PairFileError(
+            f"The files are not line-aligned: {english_path} has {len(english)} lines, {foreign_path} has "
+            f"{len(foreign)}. Give two files whose n-th lines translate each other."
+        )
+    blank = [number for number, (e, f) in enumerate(zip(english, foreign, strict=True), 1) if _blank(e) or _blank(f)]
+    if len(blank) == len(english):
+        raise PairFileError(f"Every row of {english_path} and {foreign_path} has a blank side: there are no pairs.")
+    if blank:
+        logger.warning(
+            "Dropped %d of %d rows of %s and %s: a side is blank (%s).",
+            *(len(blank), len(english), english_path, foreign_path, _lines_named(blank)),
+        )
+    dropped = set(blank)
+    kept = [number for number in range(1, len(english) + 1) if number not in dropped]
+    return Dataset.from_dict(
+        {
+            "id": [f"{foreign_path.name}:{number}" for number in kept],
+            "english": [english[number - 1] for number in kept],
+            "foreign": [foreign[number - 1] for number in kept],
+            "language": [language] * len(kept),
+        }
+    )
+
+
+def normalize_sentence(text: str) -> str:
+    """The form under which two sentences count as the same: NFC, runs of whitespace as one space, ends stripped."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def pair_groups(english: Sequence[str], foreign: Sequence[str]) -> list[int]:
+    """Numbers the connected components of pairs that share a sentence on either side.
+
+    Args:
+        english: N English sentences.
+        foreign: N foreign sentences, aligned with them.
+
+    Returns:
+        N group numbers, 0, 1, … in order of first appearance. Rows i and j have the same number if and only if a chain
+        of shared sentences joins them.
+
+    Raises:
+        PairDataError: If the two lengths differ.
+    """
+    if len(english) != len(foreign):
+        raise PairDataError(f"{len(english)} English and {len(foreign)} foreign sentences are not aligned.")
+    parent = list(range(len(english)))
+
+    def find(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]  # path halving keeps the trees flat
+            row = parent[row]
+        return row
+
+    for sentences in (english, foreign):
+        first: dict[str, int] = {}
+        for row, sentence in enumerate(sentences):
+            a, b = find(first.setdefault(normalize_sentence(sentence), row)), find(row)
+            parent[max(a, b)] = min(a, b)
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(find(row), len(numbers)) for row in range(len(parent))]
+
+
+def split_pairs(
+    dataset: Dataset, sizes: Mapping[str, int], seed: int, distinct: Collection[str] = ()
+) -> dict[str, Dataset]:
+    """Splits pairs by group, deterministically: no sentence of either side stands in two splits.
+
+    Groups are shuffled by `seed`; the smallest split is filled first. Rows beyond the sizes are left out.
+
+    Args:
+        dataset: Pairs.
+        sizes: Rows of each split; one of them may be -1, everything that is left.
+        seed: Decides which group goes where.
+        distinct: Names of splits that take one row of a group only, so that no two of their rows share a sentence
+            (for retrieval, where a repeated sentence has no single right answer). The group's other rows go nowhere.
+
+    Returns:
+        The splits by name, rows in the dataset's order.
+
+    Raises:
+        PairDataError: If a size is invalid, or if the groups cannot fill the splits.
+    """
+    check_pairs(dataset)
+    rest = [name for name, size in sizes.items() if size == -1]
+    if not sizes or len(rest) > 1 or any(size < 1 for name, size in sizes.items() if name not in rest):
+        raise PairDataError(f"sizes={dict(sizes)!r}: give a positive number of rows each; at most one may be -1.")
+    if unknown := set(distinct) - set(sizes):
+        raise PairDataError(f"distinct names {sorted(unknown)}, which are no splits; the splits are {list(sizes)}.")
+    members: dict[int, list[int]] = {}
+    for row, group in enumerate(dataset_groups(dataset)):
+        members.setdefault(group, []).append(row)
+    order = list(members)
+    random.Random(seed).shuffle(order)
+    names = sorted((name for name in sizes if name not in rest), key=lambda name: sizes[name]) + rest
+    rows: dict[str, list[int]] = {name: [] for name in names}
+    for group in order:
+        for name in names:
+            candidates = members[group][:1] if name in distinct else members[group]
+            if name in rest or len(rows[name]) + len(candidates) <= sizes[name]:
+                rows[name].extend(candidates)
+                break
+    short = {name: len(rows[name]) for name in names if len(rows[name]) < max(sizes[name], 1)}
+    if short:
+        largest = max(map(len, members.values()))
+        raise PairDataError(
+            f"{len(dataset)} pairs in {len(members)} groups of shared sentences (the largest has {largest}) cannot "
+            f"fill {dict(sizes)}: only {short} could be placed. Ask for smaller splits or bring more distinct pairs."
+        )
+    return {name: dataset.select(sorted(rows[name])) for name in sizes}
+
+
+def exclude_overlap(train: Dataset, held_out: Dataset) -> tuple[Dataset, int]:
+    """Drops training rows that share a sentence, on either side, with a held-out row.
+
+    Args:
+        train: Pairs to train on.
+        held_out: Pairs to evaluate on.
+
+    Returns:
+        The remaining training pairs, and the number of rows dropped (also logged as a warning if not zero).
+
+    Raises:
+        PairDataError: If either dataset does not hold pairs.
+    """
+    check_pairs(train, "train")
+    check_pairs(held_out, "held_out")
+    shared = overlapping_rows(train, held_out)
+    if not shared:
+        return train, 0
+    logger.warning(
+        "Dropped %d of %d training pairs that share a sentence with a held-out pair.", len(shared), len(train)
+    )
+    dropped = set(shared)
+    return train.select([row for row in range(len(train)) if row not in dropped]), len(shared)
+
+
+def overlapping_rows(train: Dataset, held_out: Dataset) -> list[int]:
+    """Rows of `train` that share a sentence (normalised, on the same side) with a row of `held_out`."""
+    seen = {side: {normalize_sentence(text) for text in held_out[side]} for side in ("english", "foreign")}
+    sides = zip(train["english"], train["foreign"], strict=True)
+    return [
+        row
+        for row, (english, foreign) in enumerate(sides)
+        if normalize_sentence(english) in seen["english"] or normalize_sentence(foreign) in seen["foreign"]
+    ]
+
+
+def dataset_groups(dataset: Dataset) -> list[int]:
+    """[`pair_groups`] of a dataset's rows."""
+    return pair_groups(list(dataset["english"]), list(dataset["foreign"]))
+
+
+def pairs_digest(dataset: Dataset) -> str:
+    """A hash of the sentences and their order: equal if and only if two datasets hold the same pairs."""
+    digest = hashlib.sha256()
+    for side in ("english", "foreign"):
+        for text in dataset[side]:
+            digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
+def warn_of_leaks(held_out: Dataset, train: Dataset, name: str) -> None:
+    """Logs how many held-out pairs share a sentence with training, and how many repeat one of their own."""
+    if shared := overlapping_rows(held_out, train):
+        logger.warning(
+            "%d of %d pairs of %s share a sentence with a training pair: its metrics measure memory too. "
+            "Use exclude_overlap or split_pairs.",
+            *(len(shared), len(held_out), name),
+        )
+    if repeated := len(held_out) - 1 - max(dataset_groups(held_out)):
+        logger.warning(
+            "%d of %d pairs of %s repeat a sentence of another: they count as ties, against the model.",
+            *(repeated, len(held_out), name),
+        )
+
+
+def check_pairs(dataset: Dataset, name: str = "dataset", minimum: int = 1) -> None:
+    """Checks that a dataset holds usable pairs before anything long is run on them.
+
+    Args:
+        dataset: What should hold the columns `id`, `english`, `foreign`.
+        name: How messages call it.
+        minimum: The fewest rows that will do.
+
+    Raises:
+        PairDataError: If it is no dataset with columns, if a column is missing, if there are too few rows, or if a
+            sentence is not a string, blank, or holds NUL (the first rows are named).
+    """
+    columns = getattr(dataset, "column_names", None)
+    if not isinstance(columns, list):
+        raise PairDataError(f"{name} is a {type(dataset).__name__}; give a datasets.Dataset of pairs (see read_pairs).")
+    if missing := [column for column in PAIR_COLUMNS if column not in columns]:
+        raise PairDataError(
+            f"{name} lacks the columns {missing}: it has {columns}. Pairs have {list(PAIR_COLUMNS)}; rename yours "
+            "with dataset.rename_column, or read files with read_pairs."
+        )
+    if len(dataset) < minimum:
+        raise PairDataError(f"{name} holds {len(dataset)} pairs; at least {minimum} are needed.")
+    for side in ("english", "foreign"):
+        wrong = [row for row, text in enumerate(dataset[side]) if not _usable(text)]
+        if wrong:
+            shown = [f"{dataset[row]['id']} ({dataset[row][side]!r})" for row in wrong[:_SHOWN]]
+            raise PairDataError(
+                f"{name}: the {side} side of {len(wrong)} pairs is blank, holds NUL or is no string: "
+                f"{', '.join(shown)}. Drop or repair these rows."
+            )
+
+
+def _usable(text: object) -> bool:
+    return isinstance(text, str) and not _blank(text) and "\0" not in text
+
+
+def _blank(text: str) -> bool:
+    return not text.strip()
+
+
+def _lines_named(numbers: Iterable[int]) -> str:
+    numbers = list(numbers)
+    more = ", …" if len(numbers) > _SHOWN else ""
+    return "lines " + ", ".join(map(str, numbers[:_SHOWN])) + more
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PairFileError(f"Cannot read {path}: {error.strerror or error}. Check the path.") from error
+    content = content.removeprefix(_BYTE_ORDER_MARK)
+    if not content:
+        raise PairFileError(f"{path} is empty; give a file with one sentence a line.")
+    # Not str.splitlines: it also splits at U+2028, U+0085 and form feeds, which may stand inside a sentence.
+    raw = content.removesuffix(b"\n").split(b"\n")
+    return [_decode(line.removesuffix(b"\r"), path, number) for number, line in enumerate(raw, 1)]
+
+
+def _decode(line: bytes, path: Path, number: int) -> str:
+    if (column := line.find(b"\0")) >= 0:
+        raise PairFileError(
+            f"{path}, line {number}: NUL at byte {column + 1}. The file is binary or UTF-16; convert it to UTF-8."
+        )
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PairFileError(
+            f"{path}, line {number}: byte 0x{line[error.start]:02x} at position {error.start + 1} is not UTF-8 "
+            f"({error.reason}). Convert the file to UTF-8."
+        ) from error

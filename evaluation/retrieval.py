@@ -1,0 +1,171 @@
+"""Cross-lingual retrieval: does a projected foreign vector find its own English sentence? (paper 6.1)
+
+Pure functions of tensors. Ties count against the model, so that a collapsed space scores worst, not by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Two cosines closer than this many units in the last place cannot be told apart, and count as a tie.
+_TIE_UNITS = 8
+_CANDIDATE_CHUNK = 16_384
+
+
+class RetrievalError(ValueError):
+    """Vectors that no retrieval can be scored on."""
+
+
+def retrieval_metrics(
+    queries: Tensor, candidates: Tensor, ks: Sequence[int] = (1, 5, 10), chunk_size: int = 1024
+) -> dict[str, float]:
+    """Scores retrieval of candidate i by query i, by cosine, over all candidates (paper 6.1 and table 1).
+
+    Args:
+        queries: (N, d) projected foreign vectors p_F.
+        candidates: (N, d) teacher vectors h_E; row i is the right answer to query i.
+        ks: The k of recall at k.
+        chunk_size: Queries scored at once: memory grows with chunk_size × 16,384, not with N².
+
+    Returns:
+        `r@k` for every k, `mrr`, `mean_rank`, `median_rank`, and `n`, as plain numbers.
+
+    Raises:
+        RetrievalError: If the shapes differ, if a vector is NaN or infinite, if a k is not positive, or if there are
+            fewer candidates than the largest k.
+    """
+    _check_ks(ks, len(queries))
+    return rank_metrics(retrieval_ranks(queries, candidates, chunk_size), ks)
+
+
+def retrieval_ranks(queries: Tensor, candidates: Tensor, chunk_size: int = 1024) -> Tensor:
+    """The rank of candidate i for query i: 1 + the number of other candidates whose cosine is at least as high.
+
+    "At least as high" allows for rounding (8 units in the last place): an exact copy of the right candidate is a tie
+    however the matrix product was ordered.
+
+    Args:
+        queries: (N, d).
+        candidates: (N, d).
+        chunk_size: Queries scored at once.
+
+    Returns:
+        (N,) int64 ranks from 1 to N, on the CPU.
+
+    Raises:
+        RetrievalError: If the shapes differ, if there are no rows, if a vector is NaN or infinite, or if `chunk_size`
+            is not positive.
+    """
+    _check_vectors(queries, candidates, chunk_size)
+    queries, candidates = _unit(queries), _unit(candidates)
+    n = len(queries)
+    ranks = []
+    for start in range(0, n, chunk_size):
+        chunk = queries[start : start + chunk_size]  # (Q, d)
+        # From a matrix product too, so that it has the precision of the scores that it is compared with.
+        gold = (chunk @ candidates[start : start + chunk_size].T).diagonal().unsqueeze(1)  # (Q, 1)
+        floor = gold - _TIE_UNITS * torch.finfo(chunk.dtype).eps
+        better = torch.zeros(len(chunk), dtype=torch.int64, device=chunk.device)
+        for left in range(0, n, _CANDIDATE_CHUNK):
+            block = candidates[left : left + _CANDIDATE_CHUNK]  # (C, d)
+            hits = chunk @ block.T >= floor  # (Q, C)
+            own = torch.arange(start, start + len(chunk), device=chunk.device) - left
+            inside = (own >= 0) & (own < len(block))
+            hits[inside.nonzero().flatten(), own[inside]] = False  # the right answer does not beat itself
+            better += hits.sum(dim=1)
+        ranks.append(1 + better)
+    return torch.cat(ranks).cpu()
+
+
+def rank_metrics(ranks: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+    """Metrics of given ranks; see [`retrieval_metrics`].
+
+    Args:
+        ranks: (N,) ranks from 1.
+        ks: The k of recall at k.
+
+    Raises:
+        RetrievalError: If a k is not positive, or if there are fewer ranks than the largest k.
+    """
+    _check_ks(ks, len(ranks))
+    exact = ranks.cpu().double()
+    return {
+        **{f"r@{k}": (ranks <= k).double().mean().item() for k in ks},
+        "mrr": exact.reciprocal().mean().item(),
+        "mean_rank": exact.mean().item(),
+        "median_rank": float(np.median(exact.numpy())),
+        "n": len(ranks),
+    }
+
+
+def bootstrap_interval(
+    ranks: Tensor,
+    ks: Sequence[int] = (1, 5, 10),
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of the metrics by resampling the ranks with replacement.
+
+    The candidate pool stays as it is: the interval says how far another draw of queries would move the metric, not
+    how another pool would.
+
+    Args:
+        ranks: (N,) ranks from 1.
+        ks: The k of recall at k.
+        resamples: Draws of N ranks.
+        confidence: Mass between the two ends.
+        seed: Of the draws.
+
+    Returns:
+        (low, high) of `r@k` for every k, of `mrr`, `mean_rank` and `median_rank`.
+
+    Raises:
+        RetrievalError: If a k, `resamples` or `confidence` is out of range.
+    """
+    _check_ks(ks, len(ranks))
+    if resamples < 1 or not 0 < confidence < 1:
+        raise RetrievalError(f"resamples={resamples} must be positive and confidence={confidence} inside (0, 1).")
+    generator = torch.Generator().manual_seed(seed)
+    draws: dict[str, list[float]] = {}
+    for _ in range(resamples):
+        sample = ranks[torch.randint(len(ranks), (len(ranks),), generator=generator)]
+        for name, value in rank_metrics(sample, ks).items():
+            draws.setdefault(name, []).append(value)
+    del draws["n"]
+    ends = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
+    intervals = {name: torch.tensor(values, dtype=torch.float64).quantile(ends) for name, values in draws.items()}
+    return {name: (low.item(), high.item()) for name, (low, high) in intervals.items()}
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    wide = vectors if vectors.dtype == torch.float64 else vectors.float()
+    return F.normalize(wide, dim=1)
+
+
+def _check_ks(ks: Sequence[int], n: int) -> None:
+    if not ks or min(ks) < 1:
+        raise RetrievalError(f"ks={tuple(ks)} must hold positive numbers.")
+    if n < max(ks):
+        raise RetrievalError(
+            f"Recall at {max(ks)} over {n} pairs is always 1: evaluate on at least {max(ks)} pairs, or lower ks."
+        )
+
+
+def _check_vectors(queries: Tensor, candidates: Tensor, chunk_size: int) -> None:
+    if queries.dim() != 2 or queries.shape != candidates.shape or not len(queries):
+        raise RetrievalError(
+            f"Queries of shape {tuple(queries.shape)} and candidates of shape {tuple(candidates.shape)}: "
+            "both must be (N, d) with the same N > 0 and d."
+        )
+    if chunk_size < 1:
+        raise RetrievalError(f"chunk_size={chunk_size} must be positive.")
+    for name, vectors in (("queries", queries), ("candidates", candidates)):
+        bad = (~torch.isfinite(vectors)).any(dim=1).nonzero().flatten()
+        if len(bad):
+            raise RetrievalError(f"{len(bad)} {name} are NaN or infinite, the first is row {bad[0].item()}.")

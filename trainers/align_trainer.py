@@ -1,0 +1,420 @@
+"""Stage A: contrastive alignment of the projector with the teacher (paper 4.1)."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, HubStrategy, TrainOutput
+
+from ..data.features import PairFeatures, PairTensors, compute_pair_features
+from ..data.pairs import PairDataError, check_pairs, dataset_groups, pairs_digest, warn_of_leaks
+from ..evaluation.retrieval import retrieval_metrics
+from .align_config import AlignConfig
+from .distributed import gather_rows
+from .losses import NonFiniteLossError, direction_loss, log_norm_loss, symmetric_info_nce
+from .queue import QueueStateError, TeacherQueue
+
+logger = logging.getLogger(__name__)
+
+QUEUE_FILE = "teacher_queue.safetensors"
+#: Recall at 10 needs ten candidates.
+MIN_EVAL_PAIRS = 10
+MIN_TRAIN_PAIRS = 2
+
+_TRAINING_ARGS_FILE = "training_args.bin"
+_CONDITION_CHUNK = 8192
+
+
+class AlignTrainer(Trainer):
+    r"""Trains the projector g, and nothing else, so that p_F = g(z_F) finds h_E (paper 4.1).
+
+    Both bases are frozen, so z_F and h_E are computed once, cached on disk, and every epoch runs on vectors.
+    `self.model` is the projector; the whole model is `self.llink_model`, and it is what is saved, in checkpoints too.
+    The statistics of the teacher's space are fitted on the training pairs only (and loaded when resuming).
+
+    The contrastive loss is no sum over rows: accumulating it over small batches would lose negatives. So
+    `gradient_accumulation_steps` is folded into the batch (on a copy of the arguments), and with several processes the
+    vectors are gathered: negatives, loss and queue are those of one process with the whole batch. A resumed run goes
+    on with the checkpoint's queue and gives the losses of an unbroken one.
+
+    Evaluation reports, over all pairs of an evaluation set, `eval_r@1`, `eval_r@5`, `eval_r@10`, `eval_mrr`,
+    `eval_mean_rank`, `eval_median_rank`, `eval_n` and `eval_loss` (in batches of `per_device_eval_batch_size`, at
+    `temperature_end`, without the queue, so that it can be compared between steps).
+
+    Args:
+        model: A [`LlinkForCausalLM`]; its projector is trained in place.
+        args: An [`AlignConfig`]; not changed.
+        train_dataset: Pairs (`id`, `english`, `foreign`); at least 2, and at least one whole batch.
+        eval_dataset: Pairs, or a dict of named pairs; at least 10 each.
+        processing_class: Saved with the model if given; the model saves its own otherwise.
+        callbacks: As in `Trainer`.
+        optimizers: As in `Trainer`.
+
+    Raises:
+        TypeError: If `args` is no [`AlignConfig`].
+        PairDataError: If a dataset lacks columns, holds blank or non-string sentences, or is too small.
+
+    While training: [`NonFiniteLossError`] when the loss is NaN or infinite, and [`QueueStateError`] when a checkpoint's
+    queue is missing or was filled from other pairs.
+    """
+
+    # The loss is the mean over the whole batch; accumulation never splits it.
+    loss_is_scaled_for_ga = False
+    _tag_names = ("llink", "stage-a")
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: AlignConfig | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: ProcessorMixin | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+    ) -> None:
+        args = AlignConfig(output_dir="llink-align") if args is None else args
+        if not isinstance(args, AlignConfig):
+            raise TypeError(f"args is a {type(args).__name__}; AlignTrainer needs an AlignConfig.")
+        args = _fold_accumulation(args)
+        self.llink_model = model
+        self.queue: TeacherQueue | None = None
+        self._resumed = False
+        self._train_tensors: PairTensors | None = None
+        self._eval_tensors: dict[int, tuple[Dataset, PairTensors]] = {}
+        self._terms: dict[str, Tensor] = {}
+        self._terms_steps = 0
+        evaluated = eval_dataset if isinstance(eval_dataset, dict) else {"eval_dataset": eval_dataset}
+        evaluated = {name: dataset for name, dataset in evaluated.items() if dataset is not None}
+        self._groups = self._check_datasets(train_dataset, evaluated, args)
+        model.projector.requires_grad_(True)
+        super().__init__(
+            model=model.projector,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.gradient_accumulation_steps != 1:
+            raise ValueError(
+                "FSDP, DeepSpeed and accelerate's own gradient accumulation do not apply to Stage A, which trains a "
+                "small projector: launch with torchrun, and use gradient_accumulation_steps."
+            )
+
+    # ---- data ----
+
+    @staticmethod
+    def _check_datasets(
+        train_dataset: Dataset | None, evaluated: dict[str, Dataset], args: AlignConfig
+    ) -> Tensor | None:
+        """Checks everything that can be wrong with the pairs before any base model runs; returns the groups."""
+        for name, dataset in evaluated.items():
+            check_pairs(dataset, name, MIN_EVAL_PAIRS)
+        if train_dataset is None:
+            return None
+        check_pairs(train_dataset, "train_dataset", MIN_TRAIN_PAIRS)
+        batch = args.train_batch_size * args.world_size
+        if args.dataloader_drop_last and len(train_dataset) < batch:
+            raise PairDataError(
+                f"train_dataset holds {len(train_dataset)} pairs, fewer than one batch of {batch}. Lower "
+                "per_device_train_batch_size × gradient_accumulation_steps, or set dataloader_drop_last=False."
+            )
+        groups = torch.tensor(dataset_groups(train_dataset))
+        if groups.max() == 0:
+            raise PairDataError(
+                f"All {len(train_dataset)} training pairs share sentences: none is a negative of another. "
+                "Bring pairs with different sentences."
+            )
+        for name, dataset in evaluated.items():
+            warn_of_leaks(dataset, train_dataset, name)
+        return groups
+
+    def _features(self, dataset: Dataset) -> PairFeatures:
+        """The frozen features of pairs, through the cache; the first process computes, the others then read."""
+        cache_dir = self.args.feature_cache_dir or os.path.join(self.args.output_dir, "_feature_cache")
+        # A quantised or dispatched base stays where it was loaded.
+        fixed = any(
+            getattr(module, "hf_device_map", None) or getattr(module, "is_quantized", False)
+            for module in self.llink_model.modules()
+        )
+        with self.args.main_process_first(desc="computing frozen features"):
+            return compute_pair_features(
+                self.llink_model,
+                dataset,
+                cache_dir,
+                batch_size=self.args.feature_batch_size,
+                device=None if fixed else self.args.device,
+                show_progress=not self.args.disable_tqdm and self.is_world_process_zero(),
+            )
+
+    def _fit_teacher_space(self, states: Tensor) -> None:
+        """Fits the conditioning on the training states (N, d), unless the model or the checkpoint brought it."""
+        space = self.llink_model.teacher_space
+        if self._resumed or (bool(space.fitted) and not self.args.refit_teacher_space):
+            return
+        space.fit(states)
+        if self.args.world_size > 1:
+            for buffer in space.buffers():
+                on_device = buffer.to(self.args.device)
+                dist.broadcast(on_device, src=0)
+                buffer.copy_(on_device)
+
+    @torch.no_grad()
+    def _tensors(self, features: PairFeatures, groups: Tensor) -> PairTensors:
+        space = self.llink_model.teacher_space
+        device = next((tensor.device for tensor in space.buffers()), torch.device("cpu"))
+        targets = [space(chunk.to(device)).float().cpu() for chunk in features.teacher_states.split(_CONDITION_CHUNK)]
+        return PairTensors(features.pooled, torch.cat(targets), groups)
+
+    def _training_tensors(self) -> PairTensors:
+        if self._train_tensors is None:
+            features = self._features(self.train_dataset)
+            self._fit_teacher_space(features.teacher_states)
+            self._train_tensors = self._tensors(features, self._groups)
+        return self._train_tensors
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of cached vectors; computes the features on the first call."""
+        if self.train_dataset is None:
+            raise ValueError("Training needs a train_dataset.")
+        tensors = self._training_tensors()
+        self.data_collator = tensors.collate
+        return self._get_dataloader(
+            dataset=tensors,
+            description="Training",
+            batch_size=self._train_batch_size,
+            sampler_fn=self._get_train_sampler,
+            is_training=True,
+        )
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+        """All pairs of an evaluation set, in order, on every process: retrieval needs them all.
+
+        Raises:
+            PairDataError: If the set does not hold at least 10 usable pairs.
+        """
+        if eval_dataset is None and self.eval_dataset is None:
+            raise ValueError("Evaluation needs an eval_dataset.")
+        if eval_dataset is None:
+            eval_dataset = self.eval_dataset
+        elif isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        key = id(eval_dataset)
+        if key not in self._eval_tensors:
+            check_pairs(eval_dataset, "eval_dataset", MIN_EVAL_PAIRS)
+            if self.train_dataset is not None:
+                self._training_tensors()  # the teacher's space is fitted on training pairs only
+            tensors = self._tensors(self._features(eval_dataset), torch.tensor(dataset_groups(eval_dataset)))
+            self._eval_tensors[key] = (eval_dataset, tensors)  # the dataset too, so that its id stays taken
+        tensors = self._eval_tensors[key][1]
+        # With a generator of its own, evaluating does not move the random numbers of training.
+        return DataLoader(
+            tensors, batch_size=self.args.eval_batch_size, collate_fn=tensors.collate, generator=torch.Generator()
+        )
+
+    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
+        """As `get_eval_dataloader`, for `predict`."""
+        return self.get_eval_dataloader(test_dataset)
+
+    # ---- training ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Trains the projector; see `Trainer.train`. The projector is left in evaluation mode.
+
+        Raises:
+            NonFiniteLossError: If the loss becomes NaN or infinite.
+            QueueStateError: If the queue of the checkpoint to resume from is missing or was filled from other pairs.
+        """
+        self._resumed = False
+        self._terms, self._terms_steps = {}, 0
+        if self.args.queue_size:
+            width = self.llink_model.config.hidden_size
+            self.queue = TeacherQueue(self.args.queue_size, width, self.args.device)
+        try:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            self.model.eval()
+
+    @property
+    def temperature(self) -> float:
+        """τ of the coming step: linear from `temperature_start` to `temperature_end` over the run."""
+        progress = self.state.global_step / max(self.state.max_steps, 1)
+        return self.args.temperature_start + (self.args.temperature_end - self.args.temperature_start) * progress
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """The loss of one step over the batches of all processes (W processes, b rows each, B = W·b).
+
+        z (b, d_e) → p (b, d) → gathered (B, d), against h (B, d) and the queue (Q, d) → scalar
+        """
+        local = model(inputs["features"]).float()  # (b, d)
+        p, h = gather_rows(local), gather_rows(inputs["targets"])  # (B, d)
+        groups, rows = gather_rows(inputs["groups"]), gather_rows(inputs["rows"])  # (B,)
+        loss, terms = self._loss(p, h, groups, self.temperature, self.queue)
+        if not torch.isfinite(loss):
+            raise self._non_finite(loss, p, h, rows)
+        if self.queue is not None:
+            self.queue.push(h, groups)  # after the loss: the batch itself is in it already
+        for name, value in {**terms, "temperature": torch.tensor(self.temperature)}.items():
+            self._terms[name] = self._terms.get(name, 0.0) + value.detach()
+        self._terms_steps += 1
+        return (loss, {"projected": local}) if return_outputs else loss
+
+    def _loss(
+        self, p: Tensor, h: Tensor, groups: Tensor, temperature: float, queue: TeacherQueue | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        terms = {
+            "nce": symmetric_info_nce(
+                p,
+                h,
+                temperature,
+                groups,
+                queue.vectors if queue is not None else None,
+                queue.ids if queue is not None else None,
+                self.args.hard_negatives,
+                self.args.hard_negative_mining,
+            )
+        }
+        loss = terms["nce"]
+        if self.args.direction_weight:
+            terms["direction"] = direction_loss(p, h, self.args.direction_reduction)
+            loss = loss + self.args.direction_weight * terms["direction"]
+        if self.args.norm_weight:
+            terms["log_norm"] = log_norm_loss(p, h)
+            loss = loss + self.args.norm_weight * terms["log_norm"]
+        return loss, terms
+
+    def _non_finite(self, loss: Tensor, p: Tensor, h: Tensor, rows: Tensor) -> NonFiniteLossError:
+        finite = torch.isfinite(p).all(dim=1) & torch.isfinite(h).all(dim=1)
+        guilty = rows[~finite] if not finite.all() else rows
+        ids = [self.train_dataset[row]["id"] for row in guilty.tolist()]
+        return NonFiniteLossError(self.state.global_step, ids, loss.item())
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the terms of the loss, averaged since the last log, to the training logs."""
+        if "loss" in logs and self._terms_steps:
+            logs.update({name: float(total) / self._terms_steps for name, total in self._terms.items()})
+            self._terms, self._terms_steps = {}, 0
+        super().log(logs, start_time)
+
+    # ---- evaluation ----
+
+    @torch.no_grad()
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Projects every pair and scores retrieval over all of them; see the class.
+
+        Raises:
+            RetrievalError: If a projected vector is NaN or infinite.
+        """
+        self.callback_handler.eval_dataloader = dataloader
+        tensors: PairTensors = dataloader.dataset
+        device = next(self.model.parameters()).device
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            projected, total = [], 0.0
+            for batch in dataloader:
+                batch = {name: tensor.to(device) for name, tensor in batch.items()}
+                projected.append(self.model(batch["features"]).float())
+                loss, _ = self._loss(
+                    projected[-1], batch["targets"], batch["groups"], self.args.temperature_end, queue=None
+                )
+                total += loss.item() * len(batch["rows"])
+        finally:
+            self.model.train(was_training)
+        p = torch.cat(projected)
+        metrics = {**retrieval_metrics(p, tensors.targets.to(device)), "loss": total / len(tensors)}
+        return EvalLoopOutput(
+            predictions=p.cpu().numpy(),
+            label_ids=tensors.targets.numpy(),
+            metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
+            num_samples=len(tensors),
+        )
+
+    # ---- checkpoints ----
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Saves the whole light model, not only the module that is trained."""
+        if not self.args.should_save:
+            return
+        output_dir = output_dir if output_dir is not None else self.args.output_dir
+        os.makedirs(output_dir, exist_ok=True)
+        self.llink_model.save_pretrained(output_dir)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(output_dir)
+        torch.save(self.args, os.path.join(output_dir, _TRAINING_ARGS_FILE))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.queue is not None and self.args.should_save and not self.args.save_only_model:
+            folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
+            self.queue.save(folder / QUEUE_FILE, self._queue_metadata())
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Loads the bridge, with the teacher's space, and the queue."""
+        path = Path(resume_from_checkpoint) / QUEUE_FILE
+        if self.queue is not None:
+            self.queue.load(path, self._queue_metadata())
+        elif path.exists():
+            raise QueueStateError(f"{path} exists but queue_size=0: resume with the queue_size of the broken run.")
+        self.llink_model.load_bridge(resume_from_checkpoint)
+        self._resumed = True
+        self._train_tensors, self._eval_tensors = None, {}  # they were conditioned with another space
+
+    def _load_best_model(self) -> None:
+        logger.info("Loading the best model, %s = %s.", self.state.best_model_checkpoint, self.state.best_metric)
+        self.llink_model.load_bridge(self.state.best_model_checkpoint)
+
+    def _queue_metadata(self) -> dict[str, str]:
+        """Names the training pairs: the queue's group ids mean nothing for others."""
+        return {"train_pairs": pairs_digest(self.train_dataset)}
+
+    # ---- Hub ----
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Describes the whole model, not the projector; leaves a card alone that the model wrote when saved."""
+        if (Path(self.args.output_dir) / "README.md").exists():
+            return
+        trained, self.model = self.model, self.llink_model
+        try:
+            super().create_model_card(*args, **kwargs)
+        finally:
+            self.model = trained
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        # The Trainer copies standard file names only; the model's code and processor must be there too.
+        if self.args.should_save and self.args.hub_strategy != HubStrategy.END:
+            self._save(self.args.output_dir)
+        super()._push_from_checkpoint(checkpoint_folder)
+
+
+def _fold_accumulation(args: AlignConfig) -> AlignConfig:
+    """A copy of the arguments whose batch is as large as the accumulated one; see [`AlignTrainer`]."""
+    folded = copy.copy(args)
+    folded.per_device_train_batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    folded.gradient_accumulation_steps = 1
+    return folded
