@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 Passages = Sequence[Sequence[str]]
 
-#: Unicode ends a grapheme cluster after the sign that stacks the next consonant in Khmer and Burmese; a reader does not.
+#: Unicode ends a grapheme cluster after the sign that stacks the next consonant in Khmer and Burmese; readers do not.
 _SYLLABLE = r"\X(?:(?<=[\u17D2\u1039])\X)*"
 
 

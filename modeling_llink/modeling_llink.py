@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.utils import ModelOutput
 
 from ..configuration_llink import LlinkConfig
 from .bases import build_base, check_kind, freeze
@@ -210,7 +211,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             kwargs: What the decoder takes.
 
         Returns:
-            The decoder's output.
+            The decoder's output, with `foreign_slots` (B, T, K, d) when passages were given.
 
         Raises:
             SlotMismatchError: If a row's slot tokens do not fit its passages.
@@ -234,9 +235,13 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             **kwargs,
         )
         if has_slots if use_lora is None else use_lora:
-            return self.decoder(**arguments)
-        with lora_disabled(self.decoder):
-            return self.decoder(**arguments)
+            output = self.decoder(**arguments)
+        else:
+            with lora_disabled(self.decoder):
+                output = self.decoder(**arguments)
+        if slots is not None and isinstance(output, ModelOutput):
+            output["foreign_slots"] = slots
+        return output
 
     def _embed(self, input_ids: Tensor, slots: Tensor | None, mask: Tensor | None) -> Tensor:
         """(B, S) ids and (B, T, K, d) slots → (B, S, d), the base embeddings with the slots' rows overwritten."""

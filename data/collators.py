@@ -1,0 +1,125 @@
+"""Stage B's batches: tokenised prompts and answers, with the frozen features of their passages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from ..configuration_llink import FOREIGN_TOKEN
+from ..modeling_llink.processing_llink import LlinkProcessor
+from .instructions import InstructionError
+
+logger = logging.getLogger(__name__)
+
+
+class InstructionTensors(torch.utils.data.Dataset):
+    """Tokenised instruction rows over banks of frozen vectors.
+
+    Args:
+        examples: What `tokenize_instructions` made of N rows.
+        features: (U, d) p_F of the distinct passages.
+        passages: For each row, the indices of its passages in `features`.
+        teachers: (N, d) conditioned h_E of the rows' references; zeros where a row has none.
+        references: (N,) an index that two rows share exactly if they share the reference; -1 without a reference.
+        pad_token_id: Pads `input_ids`; masked.
+    """
+
+    def __init__(
+        self,
+        examples: list[dict[str, list[int]]],
+        features: Tensor,
+        passages: list[list[int]],
+        teachers: Tensor,
+        references: Tensor,
+        pad_token_id: int,
+    ) -> None:
+        self.examples, self.features, self.passages = examples, features, passages
+        self.teachers, self.references, self.pad_token_id = teachers, references, pad_token_id
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, row: int) -> int:
+        return row
+
+    def collate(self, rows: list[int]) -> dict[str, Tensor]:
+        """Row numbers → a batch, padded on the right.
+
+        Returns:
+            `input_ids`, `attention_mask`, `labels` (B, S); `foreign_features`, `shuffled_features` (B, T, d): the rows'
+            own passages, and other passages in their place; `foreign_mask` (B, T); `teachers` (B, d); `references`,
+            `rows` (B,).
+        """
+        length = max(len(self.examples[row]["input_ids"]) for row in rows)
+        width = max(len(self.passages[row]) for row in rows)
+        batch = {
+            "input_ids": torch.full((len(rows), length), self.pad_token_id),
+            "attention_mask": torch.zeros(len(rows), length, dtype=torch.long),
+            "labels": torch.full((len(rows), length), -100),
+            "foreign_features": self.features.new_zeros(len(rows), width, self.features.shape[1]),
+            "shuffled_features": self.features.new_zeros(len(rows), width, self.features.shape[1]),
+            "foreign_mask": torch.zeros(len(rows), width, dtype=torch.bool),
+        }
+        for position, row in enumerate(rows):
+            ids = torch.tensor(self.examples[row]["input_ids"])
+            batch["input_ids"][position, : len(ids)] = ids
+            batch["attention_mask"][position, : len(ids)] = 1
+            batch["labels"][position, : len(ids)] = torch.tensor(self.examples[row]["labels"])
+            own = torch.tensor(self.passages[row])
+            batch["foreign_features"][position, : len(own)] = self.features[own]
+            batch["shuffled_features"][position, : len(own)] = self.features[self._others(row)]
+            batch["foreign_mask"][position, : len(own)] = True
+        index = torch.tensor(rows)
+        return batch | {"teachers": self.teachers[index], "references": self.references[index], "rows": index}
+
+    def _others(self, row: int) -> Tensor:
+        """Other passages than the row's own, the same at every visit: a resumed run must see what it would have."""
+        total = len(self.features)
+        shift = 1 + row * 7919 % max(total - 1, 1)  # never 0 modulo the number of passages
+        return (torch.tensor(self.passages[row]) + shift) % total
+
+
+def tokenize_instructions(
+    processor: LlinkProcessor, dataset: Dataset, max_length: int
+) -> tuple[list[dict[str, list[int]]], int]:
+    """Renders instruction rows exactly as inference does, and masks everything but the answers by length.
+
+    Args:
+        processor: The model's processor.
+        dataset: Rows of `read_instructions`.
+        max_length: Tokens at which prompt and answer together are cut; only answers are cut.
+
+    Returns:
+        A list of `input_ids` and `labels`, and the number of answers that were cut.
+
+    Raises:
+        InstructionError: If a prompt alone fills `max_length`.
+    """
+    examples, cut = [], 0
+    for row in dataset:
+        message = processor.template_message(row["prompt"], row["foreign"], FOREIGN_TOKEN)
+        example = processor.training_example([message], row["completion"])
+        ids, labels = example["input_ids"], example["labels"]
+        if labels[:max_length].count(-100) == len(labels[:max_length]):
+            raise InstructionError(
+                f"The prompt of example {row['id']!r} fills max_length={max_length} tokens. Shorten it, or raise "
+                "max_length."
+            )
+        cut += len(ids) > max_length
+        examples.append({"input_ids": ids[:max_length], "labels": labels[:max_length]})
+    if cut:
+        logger.warning("%d of %d answers were cut at max_length=%d tokens.", cut, len(examples), max_length)
+    return examples, cut
+
+
+def distinct(texts: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+    """The distinct texts in order of appearance, and the place of each."""
+    places: dict[str, Any] = {}
+    for text in texts:
+        places.setdefault(text, len(places))
+    return list(places), places

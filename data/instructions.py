@@ -1,0 +1,90 @@
+"""Instruction rows of Stage B: an English prompt about foreign text, and the answer (paper 4.2, 5.1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from ..configuration_llink import FOREIGN_TOKEN
+
+#: The paper's task templates (4.2) and the judge's further buckets.
+TASKS = ("translate_to_english", "summarize_in_english", "bullet_pointify", "qa_about_text", "paraphrase", "title")
+REQUIRED = ("foreign", "prompt", "completion")
+
+
+class InstructionError(ValueError):
+    """Instruction rows that Stage B cannot be trained on."""
+
+
+def read_instructions(path: str | Path) -> Dataset:
+    """Reads a JSONL file of instruction rows.
+
+    Args:
+        path: One JSON object a line: `foreign` (a string, or a list of strings), `prompt` (holds `<foreign_emb>` once
+            for each passage), `completion`, and optionally `id`, `task` and `english` (the reference).
+
+    Returns:
+        A dataset with columns `id`, `foreign` (list of strings), `prompt`, `completion`, `task`, `english`.
+
+    Raises:
+        InstructionError: If the file is missing, empty, not UTF-8, not JSON, or a row is unusable; names the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InstructionError(f"The instruction file {path} does not exist.")
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InstructionError(f"{path}, line {number} is not one JSON object in UTF-8: {error}") from error
+        rows.append(_checked(row, f"{path}, line {number}", str(len(rows))))
+    if not rows:
+        raise InstructionError(f"The instruction file {path} holds no rows.")
+    return Dataset.from_list(rows)
+
+
+def instruction_dataset(rows: Iterable[Mapping[str, Any]]) -> Dataset:
+    """Checks instruction rows that are already in memory and puts them into the columns of `read_instructions`.
+
+    Raises:
+        InstructionError: If there are none, or one is unusable; names the row.
+    """
+    checked = [_checked(dict(row), f"Row {index}", str(index)) for index, row in enumerate(rows)]
+    if not checked:
+        raise InstructionError("There are no instruction rows.")
+    return Dataset.from_list(checked)
+
+
+def _checked(row: Any, where: str, default_id: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise InstructionError(f"{where} is a {type(row).__name__}, not a JSON object.")
+    missing = [name for name in REQUIRED if not row.get(name)]
+    if missing:
+        raise InstructionError(f"{where} lacks {', '.join(missing)}; every row needs {', '.join(REQUIRED)}.")
+    foreign = [row["foreign"]] if isinstance(row["foreign"], str) else row["foreign"]
+    if not isinstance(foreign, list) or not all(isinstance(t, str) and t.strip() and "\0" not in t for t in foreign):
+        raise InstructionError(f"{where}: foreign is {row['foreign']!r}; give non-empty text, or a list of texts.")
+    for name in ("prompt", "completion"):
+        if not isinstance(row[name], str) or not row[name].strip():
+            raise InstructionError(f"{where}: {name} is {row[name]!r}; give non-empty text.")
+    placeholders = row["prompt"].count(FOREIGN_TOKEN)
+    if placeholders != len(foreign):
+        raise InstructionError(
+            f"{where}: the prompt holds {placeholders} {FOREIGN_TOKEN} placeholder(s) for {len(foreign)} passage(s). "
+            "Give exactly one passage for each placeholder."
+        )
+    return {
+        "id": str(row.get("id", default_id)),
+        "foreign": foreign,
+        "prompt": row["prompt"],
+        "completion": row["completion"],
+        "task": str(row.get("task") or ""),
+        "english": str(row.get("english") or ""),
+    }

@@ -1,0 +1,329 @@
+"""Stage B: slots are injected, and the decoder is made to use them (paper 4.2)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
+
+from ..data.collators import InstructionTensors, distinct, tokenize_instructions
+from ..data.features import FeatureCache, encoder_spec, teacher_spec
+from ..data.instructions import InstructionError, instruction_dataset
+from ..evaluation.usage import answer_losses, usage_losses, usage_metrics
+from ..modeling_llink.checkpoint import device_of, lora_modules
+from .inject_config import InjectConfig
+from .inject_losses import slot_cosine, slot_info_nce, usage_contrast
+from .losses import NonFiniteLossError
+
+logger = logging.getLogger(__name__)
+
+
+class InjectTrainer(Trainer):
+    """Trains LoRA, the slots' scale, adapter and expander; projector and bases stay bit-identical (paper 4.2).
+
+    The encoder and the projector are frozen, so every passage is encoded once and p_F is kept. Prompts are rendered by
+    the processor exactly as in inference; the loss is taken on the answers' tokens only. Losses are sums over the
+    accumulated batch divided by its size, on all processes: accumulation equals the big batch.
+
+    Evaluation reports `eval_loss` and, in nats a token, `eval_zeroed_gap` and `eval_shuffled_gap`: by how much the loss
+    rises when the slots are zeroed or taken from another example.
+
+    Args:
+        model: A [`LlinkForCausalLM`] whose projector Stage A has trained.
+        args: An [`InjectConfig`].
+        train_dataset: Instruction rows, as `read_instructions` returns them.
+        eval_dataset: The same, or a dict of them.
+        callbacks, optimizers: As in `Trainer`.
+
+    Raises:
+        TypeError: If `args` is no [`InjectConfig`].
+        InstructionError: If rows are unusable, a prompt is too long, or references are missing where
+            `cosine_weight` or `nce_weight` need them.
+    """
+
+    # The loss is normalised over the whole accumulated batch.
+    loss_is_scaled_for_ga = True
+    _tag_names = ("llink", "stage-b")
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: InjectConfig | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+    ) -> None:
+        args = InjectConfig(output_dir="llink-inject") if args is None else args
+        if not isinstance(args, InjectConfig):
+            raise TypeError(f"args is a {type(args).__name__}; InjectTrainer needs an InjectConfig.")
+        self._terms: dict[str, tuple[Tensor | float, set[int]]] = {}
+        self._tensors: dict[int, tuple[Dataset, InstructionTensors]] = {}
+        self._examples: dict[int, list[dict[str, list[int]]]] = {}
+        named = eval_dataset if isinstance(eval_dataset, dict) else {"eval_dataset": eval_dataset}
+        for name, dataset in {"train_dataset": train_dataset, **named}.items():
+            if dataset is not None:
+                self._examples[id(dataset)] = self._checked_examples(model, dataset, args, name)
+        model.projector.requires_grad_(False)
+        model.slot_embedder.requires_grad_(True)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+
+    # ------------------------------------------------------------------ data
+
+    @staticmethod
+    def _checked_examples(
+        model: PreTrainedModel, dataset: Dataset, args: InjectConfig, name: str
+    ) -> list[dict[str, list[int]]]:
+        """Everything that can be wrong with the rows shows here, before a base runs."""
+        instruction_dataset(dataset)
+        if (args.cosine_weight or args.nce_weight) and not any(dataset["english"]):
+            raise InstructionError(
+                f"No row of {name} has an English reference, which cosine_weight={args.cosine_weight} and "
+                f"nce_weight={args.nce_weight} need. Add the column `english`, or set both weights to 0."
+            )
+        return tokenize_instructions(model.processor, dataset, args.max_length)[0]
+
+    def _instruction_tensors(self, dataset: Dataset) -> InstructionTensors:
+        """The rows with their frozen features, computed on first use through the cache."""
+        key = id(dataset)
+        if key not in self._tensors:
+            if key not in self._examples:
+                self._examples[key] = self._checked_examples(self.model, dataset, self.args, "eval_dataset")
+            with self.args.main_process_first(desc="computing frozen features"):
+                self._tensors[key] = (dataset, self._with_features(dataset, self._examples[key]))
+        return self._tensors[key][1]
+
+    def _with_features(self, dataset: Dataset, examples: list[dict[str, list[int]]]) -> InstructionTensors:
+        model = self.model
+        texts, places = distinct([text for row in dataset["foreign"] for text in row])
+        if len(texts) < 2:
+            raise InstructionError("All rows hold the same passage: the shuffled control needs at least two.")
+        pooled = self._cached(encoder_spec(model), texts, "get_pooled_features", "Encoding the passages")
+        references = list(dataset["english"])
+        known, reference_places = distinct([text for text in references if text])
+        teachers = torch.zeros(len(references), model.config.hidden_size)
+        ids = torch.tensor([reference_places.get(text, -1) for text in references])
+        if known:
+            states = self._cached(teacher_spec(model), known, "get_teacher_states", "Encoding the references")
+            conditioned = model.teacher_space(states.to(device_of(model.projector))).cpu()
+            teachers[ids >= 0] = conditioned[ids[ids >= 0]]
+        return InstructionTensors(
+            examples,
+            model.project(pooled),
+            [[places[text] for text in row] for row in dataset["foreign"]],
+            teachers,
+            ids,
+            model.processor.pad_token_id,
+        )
+
+    def _cached(self, spec: dict[str, Any], texts: list[str], method: str, label: str) -> Tensor:
+        cache = FeatureCache(self.args.feature_cache_dir or os.path.join(self.args.output_dir, "_feature_cache"))
+        compute = getattr(self.model, method)
+        return cache.get(
+            spec,
+            texts,
+            lambda chunk: compute(chunk, batch_size=self.args.feature_batch_size),
+            desc=None if self.args.disable_tqdm else label,
+        )
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of tokenised rows with their passages' features; computes the features on the first call."""
+        if self.train_dataset is None:
+            raise ValueError("Training needs a train_dataset.")
+        return self._loader(self.train_dataset, "Training", self._train_batch_size, self._get_train_sampler, True)
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+        """As `Trainer.get_eval_dataloader`."""
+        if eval_dataset is None:
+            eval_dataset = self.eval_dataset
+        if isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        if eval_dataset is None:
+            raise ValueError("Evaluation needs an eval_dataset.")
+        return self._loader(eval_dataset, "Evaluation", self.args.eval_batch_size, self._get_eval_sampler, False)
+
+    def _loader(self, dataset: Dataset, description: str, size: int, sampler: Any, training: bool) -> DataLoader:
+        tensors = self._instruction_tensors(dataset)
+        self.data_collator = tensors.collate
+        return self._get_dataloader(
+            dataset=tensors, description=description, batch_size=size, sampler_fn=sampler, is_training=training
+        )
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor | int | None]:
+        """Collects the micro-batches of one step and gives each of them the size and the teachers of the whole."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches:
+            return batches, items
+        tokens = sum((batch["labels"][:, 1:] != -100).sum() for batch in batches).to(device)
+        rows = torch.tensor(sum(len(batch["rows"]) for batch in batches), device=device)
+        teachers = torch.cat([batch["teachers"] for batch in batches]).to(device)
+        references = torch.cat([batch["references"] for batch in batches]).to(device)
+        if self.args.world_size > 1:
+            tokens, rows = (self.accelerator.gather(count).sum() for count in (tokens, rows))
+            padded = self.accelerator.pad_across_processes((teachers, references), dim=0, pad_index=-1)
+            teachers, references = self.accelerator.gather(padded)
+        whole = {"step_tokens": tokens, "step_rows": rows, "candidates": teachers, "candidate_ids": references}
+        return [{**batch, **whole} for batch in batches], items
+
+    # ------------------------------------------------------------------ loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """This micro-batch's share of the step's loss.
+
+        prompt (B, S) with slots (B, T, K, d) → logits (B, S, V) → summed answer losses (B,) → scalar
+        """
+        args = self.args
+        prompt = {name: inputs[name] for name in ("input_ids", "attention_mask", "foreign_mask")}
+        output = model(**prompt, foreign_features=inputs["foreign_features"], use_cache=False)
+        losses, tokens = answer_losses(output.logits, inputs["labels"])  # (B,), (B,)
+        step_tokens = inputs.get("step_tokens", tokens.sum())
+        step_rows = inputs.get("step_rows", len(losses))
+        terms = {"sft": losses.sum() / step_tokens}
+        loss = terms["sft"]
+        if args.usage_weight and self.state.global_step % args.usage_every == 0:
+            other = self._contrasted(model, prompt, inputs, output["foreign_slots"])
+            per_token = tokens.clamp(min=1)
+            hinge = usage_contrast(losses / per_token, other / per_token, args.usage_margin)
+            terms["usage"] = hinge.sum() / step_rows
+            loss = loss + args.usage_weight * terms["usage"]
+        loss = loss + self._anchor(output["foreign_slots"], inputs, step_rows, terms)
+        if not torch.isfinite(loss):
+            raise self._non_finite(losses, inputs["rows"], loss)
+        if model.training:
+            self._record(terms)
+        # DistributedDataParallel averages the processes' gradients; the terms are already divided by the whole step.
+        loss = loss * (args.world_size if model.training else 1)
+        return (loss, output) if return_outputs else loss
+
+    def _contrasted(self, model: nn.Module, prompt: dict, inputs: dict[str, Tensor], slots: Tensor) -> Tensor:
+        """(B,) summed answer losses without the rows' own slots."""
+        if self.args.usage_variant == "zeroed":
+            output = model(**prompt, foreign_slots=torch.zeros_like(slots), use_cache=False)
+        else:
+            output = model(**prompt, foreign_features=inputs["shuffled_features"], use_cache=False)
+        return answer_losses(output.logits, inputs["labels"])[0]
+
+    def _anchor(self, slots: Tensor, inputs: dict[str, Tensor], step_rows: Any, terms: dict[str, Tensor]) -> Any:
+        """The two auxiliaries that hold the slots' mean near the Stage A target; rows without a reference have none."""
+        args, known = self.args, inputs["references"] >= 0
+        if not (args.cosine_weight or args.nce_weight) or not known.any():
+            return 0.0
+        mask = inputs["foreign_mask"][..., None, None].to(slots.dtype)  # (B, T, 1, 1)
+        mean = (slots * mask).sum(dim=(1, 2)) / (mask.sum(dim=(1, 2)) * slots.shape[2])  # (B, d)
+        mean, teachers, ids = mean[known], inputs["teachers"][known], inputs["references"][known]
+        terms["cosine"] = slot_cosine(mean, teachers).sum() / step_rows
+        candidates = inputs.get("candidates", inputs["teachers"])
+        candidate_ids = inputs.get("candidate_ids", inputs["references"])
+        real = candidate_ids >= 0
+        nce = slot_info_nce(mean, teachers, candidates[real], ids, candidate_ids[real], args.nce_temperature)
+        terms["nce"] = nce.sum() / step_rows
+        return args.cosine_weight * terms["cosine"] + args.nce_weight * terms["nce"]
+
+    def _non_finite(self, losses: Tensor, rows: Tensor, loss: Tensor) -> NonFiniteLossError:
+        guilty = rows[~torch.isfinite(losses)] if not torch.isfinite(losses).all() else rows
+        ids = [self.train_dataset[row]["id"] for row in guilty.tolist()]
+        return NonFiniteLossError(self.state.global_step, ids, loss.item())
+
+    def _record(self, terms: dict[str, Tensor]) -> None:
+        for name, value in terms.items():
+            total, count = self._terms.get(name, (0.0, set()))
+            self._terms[name] = (total + value.detach(), count | {self.state.global_step})
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the terms of the loss, averaged over the steps that had them since the last log."""
+        if "loss" in logs and self._terms:
+            logs.update({name: float(total) / len(steps) for name, (total, steps) in self._terms.items()})
+            self._terms = {}
+        super().log(logs, start_time)
+
+    # ------------------------------------------------------------------ optimiser
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW over groups by module: LoRA, adapter and expander, scale."""
+        if self.optimizer is None:
+            optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = optimizer_class(self.parameter_groups(), **kwargs)
+        return self.optimizer
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """LoRA, adapter and expander (matrices, then biases, norms and gate), scale: each with its learning rate."""
+        args, slots = self.args, self.model.slot_embedder
+        lora = [
+            parameter
+            for _, module in lora_modules(self.model.decoder)
+            for adapter in module.adapter_layer_names
+            for parameter in getattr(module, adapter).parameters()
+        ]
+        bridge = [*slots.adapter.parameters(), *slots.expander.parameters()]
+        matrices = [p for p in bridge if p.dim() > 1]
+        vectors = [p for p in bridge if p.dim() <= 1]
+        return [
+            {"name": "lora", "params": lora, "lr": args.learning_rate, "weight_decay": args.weight_decay},
+            {"name": "slots", "params": matrices, "lr": args.slot_learning_rate, "weight_decay": args.weight_decay},
+            {"name": "slot_vectors", "params": vectors, "lr": args.slot_learning_rate, "weight_decay": 0.0},
+            {"name": "scale", "params": [slots.scale], "lr": args.scale_learning_rate, "weight_decay": 0.0},
+        ]
+
+    # ------------------------------------------------------------------ evaluation and checkpoints
+
+    @torch.no_grad()
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: Sequence[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """The answers' loss with slots, zeroed and shuffled, over a whole set."""
+        self.callback_handler.eval_dataloader = dataloader
+        model = self._wrap_model(self.model, training=False)
+        was_training = model.training
+        model.eval()
+        losses, tokens = [], []
+        try:
+            for batch in dataloader:
+                batch = self._prepare_inputs(batch)
+                gathered = self.accelerator.gather_for_metrics(usage_losses(model, batch))
+                losses.append(gathered[0].cpu())
+                tokens.append(gathered[1].cpu())
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        finally:
+            model.train(was_training)
+        metrics = usage_metrics(torch.cat(losses), torch.cat(tokens))
+        return EvalLoopOutput(
+            predictions=torch.cat(losses).numpy(),
+            label_ids=torch.cat(tokens).numpy(),
+            metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
+            num_samples=sum(map(len, tokens)),
+        )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self.model.load_bridge(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        logger.info("Loading the best model, %s = %s.", self.state.best_model_checkpoint, self.state.best_metric)
+        self.model.load_bridge(self.state.best_model_checkpoint)
