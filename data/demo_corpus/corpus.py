@@ -18,7 +18,7 @@ from .templates_travel import TRAVEL
 __all__ = ["MAX_PAIRS", "TEMPLATES", "DemoPair", "generate_pairs", "monolingual", "split_pairs"]
 
 TEMPLATES: tuple[Template, ...] = PEOPLE + PLACES + SCHOOL + SHOP + HEALTH + OFFICE + TRAVEL
-MAX_PAIRS = 200_000
+MAX_PAIRS = 300_000
 """The most pairs that one call makes: up to here rejection sampling stays quick and templates stay nearly balanced."""
 MIN_KHMER_CHARS, MAX_KHMER_CHARS = 12, 256
 ARABIC_DIGITS_SHARE = 0.35

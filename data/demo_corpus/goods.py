@@ -300,12 +300,13 @@ VEHICLE = Choice(
     bus | buses | រថយន្តក្រុង
     taxi | taxis | តាក់ស៊ី
     train | trains | រថភ្លើង
-    boat | boats | ទូក
+    boat | boats | កាណូត
     """)
         ],
         1,
     )
 )
+TICKETED = Choice.of([word for word in VEHICLE.words if word.en != "taxi"])
 TRANSPORT = Choice(
     (VEHICLE.words[:3], 3),
     ([Word("car", "រថយន្ត", key="vehicle:car"), Word("motorbike", "ម៉ូតូ", key="vehicle:motorbike")], 2),

@@ -112,14 +112,17 @@ def arabic_digits(khmer: str) -> str:
 
 def finish_english(text: str) -> str:
     """Capitalise sentence starts and merge the stop of `a.m.` with the full stop."""
-    text = re.sub(r"([ap]\.m\.)\.", "\\1\0", text)
-    text = _SENTENCE_START.sub(lambda match: match.group(1) + match.group(2).upper(), text)
+    text = text.replace(".m..", ".m.\0")  # marks a stop that also ends the sentence
+    if ". " in text or "? " in text or "\0 " in text:
+        text = _SENTENCE_START.sub(lambda match: match.group(1) + match.group(2).upper(), text)
     return (text[:1].upper() + text[1:]).replace("\0", "")
 
 
 def finish_khmer(text: str) -> str:
     """One space between phrases and none before a sentence mark."""
-    return re.sub(r" +(?=[។?]|$)", "", re.sub(r" {2,}", " ", text))
+    while "  " in text:
+        text = text.replace("  ", " ")
+    return text.replace(" ។", "។").replace(" ?", "?").strip()
 
 
 def _compile(pattern: str, slots: Mapping[str, Choice], name: str) -> Segments:

@@ -290,6 +290,8 @@ _DAYS = table("""
     Sunday | ថ្ងៃអាទិត្យ
 """)
 DAY = Choice.of([Word(en, km, key=f"day:{en}") for en, km in _DAYS])
+WEEKDAY = Choice.of(DAY.words[:6])
+"""Monday to Saturday: a day of school and work."""
 _MONTHS = table("""
     January | មករា | 31
     February | កុម្ភៈ | 28

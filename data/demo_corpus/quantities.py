@@ -38,7 +38,8 @@ DOLLARS_CENTS = Choice(
 )
 SMALL_PRICE = Choice(*riel(1000, 9500).groups, *dollars(2, 9).groups, *DOLLARS_CENTS.groups)
 """Something small: 1,000 to 9,500 riel or up to about nine dollars."""
-AGE = number(5, 85)
+LITRES_A_DAY = Choice(*decimals(15, 35, 5).groups, *number(2, 4).groups)
+AGE = number(18, 85)
 YEAR = number(1985, 2024)
 FUTURE_YEAR = number(2027, 2040)
 FLOOR = number(2, 15)

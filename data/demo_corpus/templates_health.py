@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .goods import DISEASE, EATEN, MEDICINE, SYMPTOM
 from .grammar import Template
-from .lexicon import ANYONE, CITY, DAY, DOCTOR, OFFICE_TIME, PAST, PERSON, TIME
-from .quantities import FLOOR, ROOM, decimals, number, riel
+from .lexicon import ANYONE, CITY, DAY, DOCTOR, OFFICE_TIME, PAST, PERSON, TIME, WEEKDAY
+from .quantities import FLOOR, LITRES_A_DAY, ROOM, decimals, number, riel
 
 HEALTH = (
     Template(
@@ -51,7 +51,7 @@ HEALTH = (
         """,
         p=ANYONE,
         q=DOCTOR,
-        d=DAY,
+        d=WEEKDAY,
         t=OFFICE_TIME,
     ),
     Template(
@@ -65,8 +65,8 @@ HEALTH = (
         q: How tall is {p}? {m} centimetres.
         """,
         p=ANYONE,
-        n=number(38, 92),
-        m=number(140, 190),
+        n=number(45, 92),
+        m=number(145, 188),
     ),
     Template(
         """
@@ -183,7 +183,7 @@ HEALTH = (
         q: Who told {p} to drink water? The doctor.
         """,
         p=PERSON,
-        n=decimals(15, 39),
+        n=LITRES_A_DAY,
         m=number(6, 10),
     ),
     Template(

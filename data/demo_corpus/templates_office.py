@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .goods import DOCUMENT, OFFICE_MACHINE
 from .grammar import Template
-from .lexicon import CITY, DAY, FUTURE_DAY, JOB, MONTH, OFFICE_TIME, PAST, STAFF, WORKPLACE
+from .lexicon import CITY, FUTURE_DAY, JOB, MONTH, OFFICE_TIME, PAST, STAFF, WEEKDAY, WORKPLACE
 from .quantities import FLOOR, ROOM, YEAR, dollars, number
 
 OFFICE = (
@@ -19,7 +19,7 @@ OFFICE = (
         q: Which room is the meeting in? Room {r}.
         q: On what day is the meeting? On {d}.
         """,
-        d=DAY,
+        d=WEEKDAY,
         t=OFFICE_TIME,
         r=ROOM,
     ),
@@ -85,7 +85,7 @@ OFFICE = (
         p=STAFF,
         i=DOCUMENT,
         t=OFFICE_TIME,
-        d=DAY,
+        d=WEEKDAY,
     ),
     Template(
         """
@@ -114,7 +114,7 @@ OFFICE = (
         q: Who is the question about? {p}.
         """,
         p=STAFF,
-        d=DAY,
+        d=WEEKDAY,
         t=OFFICE_TIME,
     ),
     Template(
@@ -266,7 +266,7 @@ OFFICE = (
         q: What is the new time of the meeting? {u}.
         q: What was the old time of the meeting? {t}.
         """,
-        d=DAY,
+        d=WEEKDAY,
         t=OFFICE_TIME,
         u=OFFICE_TIME,
     ),

@@ -19,7 +19,7 @@ PEOPLE = (
         q: Where does {p} live? In {c}.
         q: Who lives in {c}? {p}.
         """,
-        p=ANYONE,
+        p=PERSON,
         n=AGE,
         c=CITY,
     ),
@@ -214,7 +214,7 @@ PEOPLE = (
         q: How old will {p} be? {n} years old.
         q: When will {p} be {n} years old? On {d}.
         """,
-        p=ANYONE,
+        p=PERSON,
         n=AGE,
         d=DATE,
     ),

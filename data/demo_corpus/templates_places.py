@@ -20,8 +20,8 @@ PLACES = (
         q: How many people live in the village? {m} people.
         """,
         c=CITY,
-        n=number(20, 180),
-        m=number(200, 950),
+        n=number(30, 120),
+        m=number(150, 700),
     ),
     Template(
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .goods import LANGUAGE, SCIENCE, STATIONERY, SUBJECT, SYMPTOM
 from .grammar import Template
-from .lexicon import CITY, COUNTRY, DATE, DAY, FORENOON, LATE_MORNING, NAME, OFFICE_TIME, PAST, SIGHT, TEACHER
+from .lexicon import CITY, COUNTRY, DATE, FORENOON, LATE_MORNING, NAME, OFFICE_TIME, PAST, SIGHT, TEACHER, WEEKDAY
 from .quantities import FUTURE_YEAR, number
 
 SCHOOL = (
@@ -66,7 +66,7 @@ SCHOOL = (
         """,
         p=NAME,
         n=number(2, 15),
-        d=DAY,
+        d=WEEKDAY,
     ),
     Template(
         """
@@ -110,7 +110,7 @@ SCHOOL = (
         q: Who had {s}? {p}.
         """,
         p=NAME,
-        d=DAY,
+        d=WEEKDAY,
         s=SYMPTOM,
     ),
     Template(
@@ -140,7 +140,7 @@ SCHOOL = (
         p=NAME,
         a=SUBJECT,
         b=SUBJECT,
-        d=DAY,
+        d=WEEKDAY,
     ),
     Template(
         """
@@ -156,7 +156,7 @@ SCHOOL = (
         p=NAME,
         n=number(2, 40),
         m=number(3, 30),
-        d=DAY,
+        d=WEEKDAY,
     ),
     Template(
         """
@@ -220,7 +220,7 @@ SCHOOL = (
         """,
         p=TEACHER,
         a=SUBJECT,
-        d=DAY,
+        d=WEEKDAY,
     ),
     Template(
         """

@@ -51,10 +51,10 @@ SHOP = (
         q: Where did {p} buy {f}? At {m}.
         """,
         p=PERSON,
-        n=number(2, 20),
+        n=number(5, 20),
         f=FOOD,
         m=MARKET,
-        r=riel(10000, 95000),
+        r=riel(20000, 95000),
     ),
     Template(
         """

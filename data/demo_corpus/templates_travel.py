@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .goods import REASON, TRANSPORT, VEHICLE
+from .goods import REASON, TICKETED, TRANSPORT, VEHICLE
 from .grammar import Template
 from .lexicon import AFTERNOON, ANYONE, CITY, COUNTRY, DATE, DAY, EVENING, FORENOON, MONTH, PAST, PERSON, PLACE, TIME
 from .quantities import dollars, number
@@ -35,7 +35,7 @@ TRAVEL = (
         q: How much does a {v} ticket to {e} cost? {a}.
         q: Which ticket costs {a}? A {v} ticket from {c} to {e}.
         """,
-        v=VEHICLE,
+        v=TICKETED,
         c=CITY,
         e=CITY,
         a=dollars(4, 35),
