@@ -109,7 +109,9 @@ def generate_pairs(count: int = 30_000, seed: int = 0) -> list[DemoPair]:
         raise DemoCorpusError(
             f"count is {count}, but the demo corpus yields 0 to {MAX_PAIRS} pairs a call; ask for fewer pairs."
         )
-    rng, seen, pairs = Random(seed), set(), []
+    rng = Random(seed)
+    pairs: list[DemoPair] = []
+    seen: set[str] = set()
     exhausted: set[str] = set()
     for order in _rounds(rng):
         for template in order:
