@@ -12,6 +12,7 @@ TEACHER_STATES = ("placeholder", "mean")
 TEACHER_CONDITIONINGS = ("none", "center", "whiten")
 SLOT_ADAPTERS = ("gated", "none")
 SLOT_EXPANDERS = ("mlp", "low_rank")
+STAGES = ("untrained", "align", "inject")
 
 #: The teacher's prompts. Every template holds `{text}` once; the placeholder `<foreign_emb>` stands after it.
 PAPER_TEACHER_TEMPLATE = "User:{text}"
@@ -44,6 +45,7 @@ class LlinkConfig(PretrainedConfig):
         encoder_revision (`str`, *optional*): Commit of the encoder's repository.
         decoder_name_or_path (`str`, *optional*): Where a light checkpoint loads the decoder from.
         decoder_revision (`str`, *optional*): Commit of the decoder's repository.
+        stage (`str`): How far the model is trained: `untrained`, `align` (Stage A) or `inject` (Stage B).
         self_contained (`bool`): Whether the checkpoint holds the bases' weights too.
         num_slots (`int`): K, the soft slots of one passage (paper 4.2: 8).
         pooling (`str`): How encoder states become one vector: `mean` (paper 4.1), `cls` or `max`.
@@ -84,6 +86,7 @@ class LlinkConfig(PretrainedConfig):
     encoder_revision: str | None = None
     decoder_name_or_path: str | None = None
     decoder_revision: str | None = None
+    stage: str = "untrained"
     self_contained: bool = False
     num_slots: int = 8
     pooling: str = "mean"
@@ -143,6 +146,7 @@ class LlinkConfig(PretrainedConfig):
 
     def _validate_choices(self) -> None:
         for name, valid in (
+            ("stage", STAGES),
             ("pooling", POOLINGS),
             ("teacher_state", TEACHER_STATES),
             ("teacher_conditioning", TEACHER_CONDITIONINGS),

@@ -116,6 +116,16 @@ class LlinkEncodingMixin:
         features = self.get_foreign_features(texts, batch_size)
         return self.slot_embedder(features.to(device_of(self.slot_embedder)))
 
+    def get_slot_features(self, texts: Sequence[str], batch_size: int = 32) -> Tensor:
+        """Foreign texts → the mean of their slots (N, d), float32 on the CPU: the full model's embedding.
+
+        Stage B's auxiliaries hold it near the teacher (paper 4.2), so it is comparable with `get_teacher_features`.
+
+        Raises:
+            ForeignTextError: If a text is unusable.
+        """
+        return self.encode_foreign(texts, batch_size).mean(dim=1).float().cpu()
+
     @torch.no_grad()
     def get_teacher_states(self, english: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
         """English texts → raw h_E (N, d) float32 on the CPU: the base decoder's states, LoRA off (paper 4.1)."""

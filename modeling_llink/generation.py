@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import GenerationMixin, LogitsProcessorList
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from .injection import SlotMismatchError
 from .processing_llink import DEFAULT_PROMPT, PromptError
+
+logger = logging.get_logger(__name__)
 
 DEFAULT_MAX_NEW_TOKENS = 256
 
@@ -82,7 +84,7 @@ class LlinkGenerationMixin(GenerationMixin):
             self._string_defaults(kwargs)
         foreign_slots = self._encode_once(kwargs, foreign_slots)
         if foreign_slots is not None:
-            self._refuse_unsupported(kwargs)
+            self._check_generation(kwargs)
         output = super().generate(inputs, foreign_slots=foreign_slots, **kwargs)
         if has_ids:
             return output
@@ -127,7 +129,13 @@ class LlinkGenerationMixin(GenerationMixin):
             )
         return foreign_slots
 
-    def _refuse_unsupported(self, kwargs: dict[str, Any]) -> None:
+    def _check_generation(self, kwargs: dict[str, Any]) -> None:
+        """Refuses options that cannot work with slots, and says when the slots were never trained."""
+        if self.config.stage != "inject":
+            logger.warning_once(
+                f"This model's stage is {self.config.stage!r}: its decoder has not learned to read slots, so its "
+                "answers will not be about the foreign text. Train Stage B (InjectTrainer, `llink inject`)."
+            )
         config = kwargs.get("generation_config") or self.generation_config
         for option, why in (
             ("prefill_chunk_size", "a chunk could end inside a passage's slots"),

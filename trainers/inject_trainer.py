@@ -12,7 +12,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..data.collators import InstructionTensors, distinct, tokenize_instructions
 from ..data.features import FeatureCache, encoder_spec, teacher_spec
@@ -140,6 +140,18 @@ class InjectTrainer(Trainer):
             lambda chunk: compute(chunk, batch_size=self.args.feature_batch_size),
             desc=None if self.args.disable_tqdm else label,
         )
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As `Trainer.train`; leaves the model in evaluation mode.
+
+        Raises:
+            NonFiniteLossError: If the loss becomes NaN or infinite.
+        """
+        self.model.config.stage = "inject"
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self.model.eval()
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of tokenised rows with their passages' features; computes the features on the first call."""

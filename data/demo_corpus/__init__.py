@@ -10,12 +10,14 @@ from __future__ import annotations
 from .corpus import MAX_PAIRS, DemoPair, generate_pairs, monolingual, split_pairs
 from .grammar import DemoCorpusError
 from .instructions import TASK_MIX, english_instruction_dialogues, generate_instructions
+from .splits import demo_splits
 
 __all__ = [
     "MAX_PAIRS",
     "TASK_MIX",
     "DemoCorpusError",
     "DemoPair",
+    "demo_splits",
     "english_instruction_dialogues",
     "generate_instructions",
     "generate_pairs",

@@ -1,0 +1,218 @@
+"""`llink demo`: both stages and an evaluation on the embedded pair and corpus, with no network and no GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import set_seed
+from transformers.utils import logging
+
+from .data.demo_corpus import DemoPair, demo_splits, generate_instructions
+from .data.instructions import instruction_dataset
+from .evaluation.report import plot_demo, plot_history, retrieval_table, table, write_json
+from .evaluation.retrieval import retrieval_metrics
+from .evaluation.tokens import prompt_tokens, raw_message
+from .evaluation.translation import translation_metrics
+from .modeling_llink import LlinkForCausalLM
+from .trainers.align_config import AlignConfig
+from .trainers.align_trainer import AlignTrainer
+from .trainers.inject_config import InjectConfig
+from .trainers.inject_trainer import InjectTrainer
+from .trainers.presets import preset
+
+ASSETS = Path(__file__).parent / "assets"
+RETRIEVAL_KEYS = ("r@1", "r@5", "r@10", "mrr", "mean_rank", "n")
+
+#: Loads the checkpoint as a stranger would: llink cannot be imported there, only what the checkpoint holds.
+RELOAD = """
+import json, sys
+sys.modules["llink"] = None
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)
+tokens = model.generate(foreign_text=json.loads(sys.argv[2]), prompt="Translate to English.", max_new_tokens=64)
+print(json.dumps(model.processor.batch_decode(tokens, skip_special_tokens=True)))
+"""
+
+
+class DemoError(RuntimeError):
+    """The reloaded checkpoint did not answer as the trained model does."""
+
+
+@dataclass
+class DemoArguments:
+    """How much to train and measure."""
+
+    output_dir: str = field(default="runs/demo", metadata={"help": "Where model, report and plots go."})
+    train_pairs: int = field(default=16_000, metadata={"help": "Pairs of Stage A."})
+    align_epochs: float = field(default=20, metadata={"help": "Passes over them; they run on cached vectors."})
+    inject_rows: int = field(default=12_000, metadata={"help": "Instruction rows of Stage B."})
+    inject_epochs: float = field(default=1, metadata={"help": "Passes over them."})
+    usage_rows: int = field(default=256, metadata={"help": "Held-out rows of the usage gap."})
+    translations: int = field(default=128, metadata={"help": "Held-out sentences that are translated."})
+    seed: int = field(default=0, metadata={"help": "Seed of everything."})
+
+
+def run(args: DemoArguments) -> dict[str, Any]:
+    """Trains, evaluates, saves, reloads without llink, and reports.
+
+    Returns:
+        The report that is also written to `report.json`.
+
+    Raises:
+        DemoError: If the reloaded checkpoint answers differently.
+    """
+    started = time.monotonic()
+    set_seed(args.seed)
+    logging.set_verbosity_error()
+    output = Path(args.output_dir)
+    splits = demo_splits()
+    test = splits["test"]
+    chosen = preset("recommended")
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(
+        ASSETS / "encoder", ASSETS / "decoder", dtype="float32", **chosen["model"]
+    )
+    retrieval = _align(model, splits["train"][: args.train_pairs], test, args, chosen["align"])
+    usage = _inject(model, splits, args, chosen["inject"])
+    english, foreign = [pair.english for pair in test], [pair.foreign for pair in test]
+    retrieval["full"] = retrieval_metrics(model.get_slot_features(foreign), model.get_teacher_features(english))
+    samples, translation = _translate(model, test[: args.translations])
+    model.save_pretrained(output / "model", self_contained=True)
+    _check_reload(output / "model", samples[:3])
+    report = {
+        "retrieval": {name: {key: metrics[key] for key in RETRIEVAL_KEYS} for name, metrics in retrieval.items()},
+        "usage": usage,
+        "tokens": prompt_tokens(model.processor, foreign),
+        "translation": translation,
+        "samples": samples[:8],
+        "arguments": asdict(args),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    write_json(output / "report.json", report)
+    plot_demo(report, output / "report.png")
+    _show(report, output)
+    return report
+
+
+def _align(
+    model: LlinkForCausalLM, train: list[DemoPair], test: list[DemoPair], args: DemoArguments, settings: dict[str, Any]
+) -> dict[str, dict[str, float]]:
+    """Stage A; returns retrieval before and after."""
+    folder = Path(args.output_dir) / "align"
+    config = AlignConfig(
+        output_dir=str(folder),
+        num_train_epochs=args.align_epochs,
+        per_device_train_batch_size=256,
+        eval_strategy="epoch",
+        save_strategy="no",
+        logging_steps=20,
+        report_to=[],
+        seed=args.seed,
+        feature_batch_size=64,
+        **settings,
+    )
+    trainer = AlignTrainer(model=model, args=config, train_dataset=_pairs(train), eval_dataset=_pairs(test))
+    before = trainer.evaluate()
+    trainer.train()
+    after = trainer.evaluate()
+    plot_history(trainer.state.log_history, folder / "training.png", "eval_r@1")
+    strip = {"untrained": before, "stage_a": after}
+    return {name: {key: metrics[f"eval_{key}"] for key in RETRIEVAL_KEYS} for name, metrics in strip.items()}
+
+
+def _inject(
+    model: LlinkForCausalLM, splits: dict[str, list[DemoPair]], args: DemoArguments, settings: dict[str, Any]
+) -> dict[str, float]:
+    """Stage B; returns the usage gaps on held-out rows."""
+    folder = Path(args.output_dir) / "inject"
+    config = InjectConfig(
+        output_dir=str(folder),
+        num_train_epochs=args.inject_epochs,
+        per_device_train_batch_size=32,
+        per_device_eval_batch_size=32,
+        gradient_accumulation_steps=1,
+        save_strategy="no",
+        logging_steps=10,
+        report_to=[],
+        seed=args.seed,
+        feature_batch_size=64,
+        **settings,
+    )
+    rows = instruction_dataset(generate_instructions(splits["train"][: args.inject_rows], seed=args.seed))
+    held_out = instruction_dataset(generate_instructions(splits["test"][: args.usage_rows], seed=args.seed))
+    trainer = InjectTrainer(model=model, args=config, train_dataset=rows, eval_dataset=held_out)
+    trainer.train()
+    metrics = trainer.evaluate()
+    plot_history(trainer.state.log_history, folder / "training.png")
+    return {key: metrics[f"eval_{key}"] for key in ("loss", "zeroed_gap", "shuffled_gap", "slots_help")}
+
+
+def _pairs(pairs: list[DemoPair]) -> Dataset:
+    rows = [{"id": p.id, "english": p.english, "foreign": p.foreign, "language": "km"} for p in pairs]
+    return Dataset.from_list(rows)
+
+
+def _translate(model: LlinkForCausalLM, pairs: list[DemoPair]) -> tuple[list[dict[str, str]], dict[str, Any]]:
+    """Translations by the base decoder from raw Khmer, and by llink from slots, with their scores."""
+    processor, prompt = model.processor, "Translate to English."
+    base, llink = [], []
+    for start in range(0, len(pairs), 32):
+        texts = [pair.foreign for pair in pairs[start : start + 32]]
+        raw = processor.render_batch([[raw_message(prompt, text)] for text in texts])
+        tokens = model.generate(**raw, max_new_tokens=64, pad_token_id=processor.pad_token_id)
+        base += processor.batch_decode(tokens[:, raw["input_ids"].shape[1] :], skip_special_tokens=True)
+        tokens = model.generate(foreign_text=texts, prompt=prompt, max_new_tokens=64)
+        llink += processor.batch_decode(tokens, skip_special_tokens=True)
+    references = [pair.english for pair in pairs]
+    samples = [
+        {"foreign": pair.foreign, "reference": pair.english, "base": b, "llink": own}
+        for pair, b, own in zip(pairs, base, llink, strict=True)
+    ]
+    scores = {"base": translation_metrics(base, references), "llink": translation_metrics(llink, references)}
+    return samples, scores
+
+
+def _check_reload(checkpoint: Path, samples: list[dict[str, str]]) -> None:
+    """Reloads the checkpoint through the Auto classes in a process that cannot import llink, and compares answers."""
+    texts = [sample["foreign"] for sample in samples]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", RELOAD, str(checkpoint.resolve()), json.dumps(texts)],
+        cwd=checkpoint,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise DemoError(f"The checkpoint {checkpoint} cannot be loaded without llink:\n{done.stderr[-2000:]}")
+    answers = json.loads(done.stdout.strip().splitlines()[-1])
+    expected = [sample["llink"] for sample in samples]
+    if answers != expected:
+        raise DemoError(f"The reloaded checkpoint answers {answers}, but the trained model {expected}.")
+
+
+def _show(report: dict[str, Any], output: Path) -> None:
+    usage, tokens, scores = report["usage"], report["tokens"], report["translation"]
+    print("\n" + retrieval_table(report["retrieval"]))
+    rows = [
+        ("usage gap, zeroed slots (nats a token)", usage["zeroed_gap"]),
+        ("usage gap, another example's slots", usage["shuffled_gap"]),
+        ("prompt tokens, raw Khmer", tokens["raw"]),
+        ("prompt tokens, slots", tokens["slotted"]),
+        ("chrF++, base decoder on raw Khmer", scores["base"]["chrf"]),
+        ("chrF++, llink", scores["llink"]["chrf"]),
+    ]
+    print("\n" + table(["measure", "value"], rows) + "\n")
+    for sample in report["samples"][:5]:
+        print("\n".join(f"{name:>9}: {sample[name]!r}" for name in ("foreign", "reference", "base", "llink")) + "\n")
+    print(f"Reloaded without llink: same answers. {report['seconds']} s. Written to {output}:")
+    print("model/ report.json report.png align/training.png inject/training.png")

@@ -1,0 +1,106 @@
+"""Results for people: tables, JSON that is moved into place, and plots."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # results are drawn to files, also where there is no screen
+
+from matplotlib import pyplot as plt
+
+RETRIEVAL_COLUMNS = ("r@1", "r@5", "r@10", "mrr", "mean_rank", "n")
+TITLES = {"untrained": "untrained projector", "stage_a": "Stage A", "full": "full model"}
+
+
+def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+    """Writes JSON under a temporary name and moves it into place."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(temporary, path)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table; numbers with three decimals."""
+    cells = [[_cell(value) for value in row] for row in [header, *rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = ["| " + " | ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def retrieval_table(results: Mapping[str, Mapping[str, float]]) -> str:
+    """Table 1 of the paper for the systems in `results`."""
+    rows = [
+        [TITLES.get(name, name), *(metrics[column] for column in RETRIEVAL_COLUMNS)]
+        for name, metrics in results.items()
+    ]
+    return table(["retrieval", *RETRIEVAL_COLUMNS], rows)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def plot_history(history: Sequence[Mapping[str, float]], path: str | os.PathLike, metric: str | None = None) -> None:
+    """Draws a training run: the loss, and on a second axis a metric of the evaluations.
+
+    Args:
+        history: `trainer.state.log_history`.
+        path: PNG file.
+        metric: An evaluation key such as `eval_r@1`.
+    """
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    steps = [(row["step"], row["loss"]) for row in history if "loss" in row]
+    if steps:
+        axis.plot(*zip(*steps, strict=True), color="tab:blue", label="training loss")
+    axis.set_xlabel("step")
+    axis.set_ylabel("loss")
+    points = [(row["step"], row[metric]) for row in history if metric and metric in row]
+    if points:
+        second = axis.twinx()
+        second.plot(*zip(*points, strict=True), color="tab:orange", marker="o", label=metric)
+        second.set_ylabel(metric)
+    figure.legend(loc="outside upper center", ncols=2)
+    _save(figure, path)
+
+
+def plot_demo(report: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Draws a demo report: retrieval, usage, prompt tokens, translation."""
+    figure, axes = plt.subplots(1, 4, figsize=(15, 3.8), layout="constrained")
+    retrieval = report["retrieval"]
+    for offset, key in enumerate(("r@1", "r@5", "r@10")):
+        places = [index + 0.27 * (offset - 1) for index in range(len(retrieval))]
+        axes[0].bar(places, [metrics[key] for metrics in retrieval.values()], width=0.25, label=key)
+    axes[0].set_xticks(range(len(retrieval)), [TITLES.get(name, name).replace(" ", "\n") for name in retrieval])
+    axes[0].set_title(f"Retrieval over {retrieval['full']['n']} pairs")
+    axes[0].legend()
+    usage = report["usage"]
+    _bars(axes[1], "Usage gap (nats a token)", {"zeroed": usage["zeroed_gap"], "shuffled": usage["shuffled_gap"]})
+    tokens = report["tokens"]
+    _bars(axes[2], "Prompt tokens", {"raw text": tokens["raw"], "slots": tokens["slotted"]})
+    scores = report["translation"]
+    _bars(axes[3], "Translation (chrF)", {"base decoder": scores["base"]["chrf"], "llink": scores["llink"]["chrf"]})
+    _save(figure, path)
+
+
+def _bars(axis: Any, title: str, values: Mapping[str, float]) -> None:
+    bars = axis.bar(list(values), list(values.values()), color=["tab:gray", "tab:blue"])
+    axis.bar_label(bars, fmt="%.2f")
+    axis.set_title(title)
+
+
+def _save(figure: Any, path: str | os.PathLike) -> None:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp.png")
+    figure.savefig(temporary, dpi=120)
+    plt.close(figure)
+    os.replace(temporary, path)
