@@ -280,7 +280,7 @@ def _parse(command: str, argv: Sequence[str], types: tuple, defaults: dict[str, 
     for name, value in {**(defaults or {}), **file}.items():
         actions[name].required = False
         actions[name].default = value
-    *parsed, namespace = parser.parse_args_into_dataclasses(list(argv), look_for_args_file=False)
+    *parsed, _ = parser.parse_args_into_dataclasses(list(argv), look_for_args_file=False)
     return tuple(parsed)
 
 
