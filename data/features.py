@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 Compute = Callable[[list[str]], Tensor]
@@ -28,7 +28,11 @@ Compute = Callable[[list[str]], Tensor]
 ENCODER_FIELDS = ("pooling", "encoder_layer", "max_foreign_chars", "max_foreign_tokens")
 TEACHER_FIELDS = ("teacher_template", "teacher_state", "teacher_layer", "teacher_max_tokens")
 
+#: Part of every spec: raise it when the code between a text and its features changes what they are.
+FEATURES_VERSION = 1
+
 _FORMAT = 1
+_CONDITION_CHUNK = 8192
 _BUSY_SECONDS = 60.0
 _KEYS_A_QUERY = 500  # below SQLite's oldest limit on the variables of a statement, 999
 _SCHEMA = """
@@ -193,16 +197,23 @@ class PairTensors(torch.utils.data.Dataset):
         }
 
 
+@torch.no_grad()
+def condition(space: nn.Module, states: Tensor) -> Tensor:
+    """Raw teacher states (N, d) → conditioned (N, d) on the CPU, chunk by chunk on the device of `space`."""
+    device = next((tensor.device for tensor in space.buffers()), torch.device("cpu"))
+    return torch.cat([space(chunk.to(device)).float().cpu() for chunk in states.split(_CONDITION_CHUNK)])
+
+
 def encoder_spec(model: Any) -> dict[str, Any]:
     """What z_F depends on besides the text: the encoder's content, its layer, pooling and cuts."""
     fields = {name: getattr(model.config, name) for name in ENCODER_FIELDS}
-    return {"kind": "pooled", "base": model.fingerprint("encoder"), **fields}
+    return {"kind": "pooled", "version": FEATURES_VERSION, "base": model.fingerprint("encoder"), **fields}
 
 
 def teacher_spec(model: Any) -> dict[str, Any]:
     """What a raw h_E depends on besides the text: the decoder's content, template, state, layer and cut."""
     fields = {name: getattr(model.config, name) for name in TEACHER_FIELDS}
-    return {"kind": "teacher", "base": model.fingerprint("decoder"), **fields}
+    return {"kind": "teacher", "version": FEATURES_VERSION, "base": model.fingerprint("decoder"), **fields}
 
 
 def compute_pair_features(

@@ -231,6 +231,36 @@ def warn_of_leaks(held_out: Dataset, train: Dataset, name: str) -> None:
         )
 
 
+def check_training_pairs(train: Dataset | None, held_out: Mapping[str, Dataset], min_held_out: int) -> list[int]:
+    """Checks everything that can be wrong with the pairs of a contrastive run before any base model runs.
+
+    Args:
+        train: Training pairs, or None for a run that only evaluates.
+        held_out: Evaluation pairs by name; sentences shared with training, and repeated ones, are logged.
+        min_held_out: The fewest rows of each evaluation set.
+
+    Returns:
+        The group of each training pair; empty without training pairs.
+
+    Raises:
+        PairDataError: As [`check_pairs`], or if no training pair is a negative of another.
+    """
+    for name, dataset in held_out.items():
+        check_pairs(dataset, name, min_held_out)
+    if train is None:
+        return []
+    check_pairs(train, "train_dataset", 2)
+    groups = dataset_groups(train)
+    if max(groups) == 0:
+        raise PairDataError(
+            f"All {len(train)} training pairs share sentences: none is a negative of another. "
+            "Bring pairs with different sentences."
+        )
+    for name, dataset in held_out.items():
+        warn_of_leaks(dataset, train, name)
+    return groups
+
+
 def check_pairs(dataset: Dataset, name: str = "dataset", minimum: int = 1) -> None:
     """Checks that a dataset holds usable pairs before anything long is run on them.
 

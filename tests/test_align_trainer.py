@@ -1,157 +1,19 @@
-"""Stage A end to end on cached vectors: equivalences, resuming, evaluation, errors.
-
-Run as a script (by `test_two_processes_equal_one`) this file trains in each of several processes.
-"""
+"""Stage A end to end on cached vectors: what trains, what is evaluated, saved and refused."""
 
 import dataclasses
-import json
-import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from datasets import Dataset
+from align_fakes import DEV, TRAIN, WIDTH, FakeModel, config, losses, pairs, trainer
 from llink.data.pairs import PairDataError
 from llink.trainers.align_config import AlignConfig, AlignConfigError
 from llink.trainers.align_trainer import QUEUE_FILE, AlignTrainer
 from llink.trainers.losses import NonFiniteLossError
-from llink.trainers.queue import QueueStateError
-from safetensors.torch import load_file, save_file
-from torch import nn
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from safetensors.torch import load_file
+from transformers import EarlyStoppingCallback, HfArgumentParser, TrainerCallback, TrainingArguments
 from transformers.integrations import integration_utils
-
-WIDTH, ENCODER_WIDTH = 16, 12
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads cost these tiny products far more than they bring, most of all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-class Space(nn.Module):
-    """Centres teacher states; counts its fits."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("fitted", torch.tensor(False))
-        self.register_buffer("mean", torch.zeros(WIDTH))
-        self.fits = []
-
-    def fit(self, states):
-        self.fits.append(len(states))
-        self.mean.copy_(states.mean(dim=0))
-        self.fitted.fill_(True)
-
-    def forward(self, states):
-        return states - self.mean
-
-
-class FakeModel(nn.Module):
-    """Has the surface of LlinkForCausalLM that Stage A uses; sentence k is `f"e{k}"` and `f"f{k}"`."""
-
-    def __init__(self, seed: int = 0, dropout: float = 0.0):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.config = SimpleNamespace(
-            hidden_size=WIDTH,
-            pooling="mean",
-            encoder_layer=-1,
-            max_foreign_chars=256,
-            max_foreign_tokens=64,
-            teacher_template="{text}",
-            teacher_state="mean",
-            teacher_layer=-1,
-            teacher_max_tokens=128,
-        )
-        self.projector = nn.Sequential(
-            nn.Linear(ENCODER_WIDTH, 24), nn.GELU(), nn.Dropout(dropout), nn.Linear(24, WIDTH), nn.LayerNorm(WIDTH)
-        )
-        self.teacher_space = Space()
-        self.base = nn.Linear(2, 2)  # stands for the frozen bases
-        self.encoded, self.taught = [], []
-
-    def fingerprint(self, base):
-        return base
-
-    def _vectors(self, texts, width, salt):
-        latent = torch.stack([torch.tensor([math.sin(int(t[1:]) * k + 1) for k in range(1, 9)]) for t in texts])
-        mixing = torch.randn(8, width, generator=torch.Generator().manual_seed(salt))
-        return latent @ mixing
-
-    def get_pooled_features(self, texts, batch_size=32, show_progress=False):
-        self.encoded.extend(texts)
-        return self._vectors(texts, ENCODER_WIDTH, 1)
-
-    def get_teacher_states(self, english, batch_size=32, show_progress=False):
-        self.taught.extend(english)
-        return self._vectors(english, WIDTH, 2) + 5.0
-
-    def bridge(self):
-        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("base")}
-
-    def save_pretrained(self, folder):
-        save_file(
-            {name: tensor.contiguous() for name, tensor in self.bridge().items()}, Path(folder) / "model.safetensors"
-        )
-
-    def load_bridge(self, folder):
-        self.load_state_dict({**self.state_dict(), **load_file(Path(folder) / "model.safetensors")})
-
-
-def pairs(numbers) -> Dataset:
-    numbers = list(numbers)
-    return Dataset.from_dict(
-        {
-            "id": [f"pair-{k}" for k in numbers],
-            "english": [f"e{k}" for k in numbers],
-            "foreign": [f"f{k}" for k in numbers],
-            "language": ["km"] * len(numbers),
-        }
-    )
-
-
-TRAIN, DEV = range(40), range(100, 120)
-
-
-def config(folder, **changes) -> AlignConfig:
-    defaults = {
-        "output_dir": str(folder),
-        "per_device_train_batch_size": 8,
-        "num_train_epochs": 2,
-        "queue_size": 16,
-        "hard_negatives": 4,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "temperature_start": 0.2,
-        "temperature_end": 0.1,
-    }
-    return AlignConfig(**{**defaults, **changes})
-
-
-def trainer(folder, model=None, train=TRAIN, dev=DEV, callbacks=None, **changes) -> AlignTrainer:
-    return AlignTrainer(
-        model=model if model is not None else FakeModel(),
-        args=config(folder, **changes),
-        train_dataset=pairs(train) if train is not None else None,
-        eval_dataset=pairs(dev) if dev is not None else None,
-        callbacks=callbacks,
-    )
-
-
-def losses(trained: AlignTrainer) -> dict[int, float]:
-    return {entry["step"]: entry["loss"] for entry in trained.state.log_history if "loss" in entry}
 
 
 def test_only_the_projector_trains_and_the_bases_run_once(tmp_path):
@@ -172,6 +34,7 @@ def test_only_the_projector_trains_and_the_bases_run_once(tmp_path):
     assert after["eval_loss"] < untrained["eval_loss"]
     assert len(trained.queue) == 16
     assert not model.projector.training
+    assert model.config.stage == "align"
     fresh = FakeModel(1)
     trainer(tmp_path, fresh).train()
     assert not fresh.encoded  # another run with the same folder reads the cache
@@ -208,104 +71,11 @@ def test_a_fitted_space_is_kept_unless_refit(tmp_path):
         assert model.teacher_space.fits == fits
 
 
-@pytest.mark.parametrize("mining", ["step", "query", "none"])
-def test_accumulation_equals_the_big_batch(tmp_path, mining):
-    models, runs = [FakeModel(), FakeModel()], []
-    for model, batch, accumulation in zip(models, (8, 2), (1, 4), strict=True):
-        run = trainer(
-            tmp_path,
-            model,
-            per_device_train_batch_size=batch,
-            gradient_accumulation_steps=accumulation,
-            hard_negative_mining=mining,
-        )
-        run.train()
-        runs.append(losses(run))
-    assert len(runs[0]) == 10
-    assert runs[0] == runs[1]
-    for name, tensor in models[0].bridge().items():
-        assert torch.equal(tensor, models[1].bridge()[name])
-
-
 def test_arguments_are_not_changed(tmp_path):
     args = config(tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2)
     before = args.to_dict()
     AlignTrainer(FakeModel(), args, pairs(TRAIN)).train()
     assert args.to_dict() == before
-
-
-class Kill(TrainerCallback):
-    """Ends a run without any of the clean-up of a finished one, as a killed process does."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
-
-
-def test_a_killed_run_resumes_with_the_same_losses(tmp_path):
-    options = {
-        "num_train_epochs": 3,
-        "save_strategy": "steps",
-        "save_steps": 3,
-        "eval_strategy": "steps",
-        "eval_steps": 2,
-    }
-    whole = trainer(tmp_path / "whole", FakeModel(dropout=0.3), **options)
-    whole.train()
-    killed = trainer(tmp_path / "killed", FakeModel(dropout=0.3), callbacks=[Kill(8)], **options)
-    with pytest.raises(KeyboardInterrupt):
-        killed.train()
-    # Another seed and other weights: everything must come from the checkpoint of step 6, in the middle of an epoch.
-    resumed = trainer(tmp_path / "killed", FakeModel(seed=9, dropout=0.3), **options)
-    resumed.train(resume_from_checkpoint=True)
-    assert len(losses(whole)) == 15
-    assert {step: losses(whole)[step] for step in range(7, 16)} == {
-        step: loss for step, loss in losses(resumed).items() if step > 6
-    }
-    assert resumed.llink_model.teacher_space.fits == []  # loaded, not fitted
-    for name, tensor in whole.llink_model.bridge().items():
-        assert torch.equal(tensor, resumed.llink_model.bridge()[name])
-    assert torch.equal(whole.queue.vectors, resumed.queue.vectors)
-    assert torch.equal(whole.queue.ids, resumed.queue.ids)
-
-
-def test_the_queue_matters_to_a_resumed_run(tmp_path):
-    """Guards the premise of the test above: with another queue the losses would differ."""
-    options = {"save_strategy": "steps", "save_steps": 3, "max_steps": 6}
-    whole = trainer(tmp_path, **options)
-    whole.train()
-    path = tmp_path / "checkpoint-3" / QUEUE_FILE
-    other = trainer(tmp_path, **options)
-    other.train(resume_from_checkpoint=str(path.parent))
-    assert losses(other)[4] == losses(whole)[4]
-    original = AlignTrainer._load_from_checkpoint
-    emptied = trainer(tmp_path, **options)
-
-    def load_and_empty(folder, model=None):
-        original(emptied, folder, model)
-        emptied.queue._size = 0
-
-    emptied._load_from_checkpoint = load_and_empty
-    emptied.train(resume_from_checkpoint=str(path.parent))
-    assert losses(emptied)[4] != losses(whole)[4]
-
-
-def test_resuming_with_other_data_or_without_queue_is_an_error(tmp_path):
-    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2}
-    trainer(tmp_path, **options).train()
-    checkpoint = tmp_path / "checkpoint-2"
-    with pytest.raises(QueueStateError, match="train_pairs"):
-        trainer(tmp_path, train=range(1, 41), **options).train(resume_from_checkpoint=str(checkpoint))
-    with pytest.raises(QueueStateError, match="capacity 16"):
-        trainer(tmp_path, queue_size=32, **options).train(resume_from_checkpoint=str(checkpoint))
-    with pytest.raises(QueueStateError, match="queue_size=0"):
-        trainer(tmp_path, queue_size=0, **options).train(resume_from_checkpoint=str(checkpoint))
-    (checkpoint / QUEUE_FILE).unlink()
-    with pytest.raises(QueueStateError, match="Cannot read"):
-        trainer(tmp_path, **options).train(resume_from_checkpoint=str(checkpoint))
 
 
 def test_without_queue_none_is_kept_or_saved(tmp_path):
@@ -348,6 +118,34 @@ def test_best_model_early_stopping_and_reporting(tmp_path, monkeypatch):
     assert run.evaluate()["eval_mrr"] == pytest.approx(run.state.best_metric)
     assert any("eval_r@1" in logs for logs in logged)
     assert any({"loss", "nce", "direction", "log_norm", "temperature"} <= set(logs) for logs in logged)
+
+
+def test_the_queue_holds_the_targets_with_their_groups(tmp_path):
+    run = trainer(tmp_path, train=range(12), per_device_train_batch_size=4, num_train_epochs=3)
+    run.train()
+    targets = torch.nn.functional.normalize(run._train_tensors.targets, dim=1).half()
+    assert len(run.queue) == 16  # more than there are pairs: it must hold repeats, and does
+    assert len(run.queue.ids.unique()) == 12
+    assert torch.equal(run.queue.vectors, targets[run.queue.ids])
+
+
+def test_a_run_that_could_not_be_saved_does_not_start(tmp_path):
+    model = FakeModel()
+    model.config.encoder_name_or_path = None
+    with pytest.raises(ValueError, match="could not find them again"):
+        trainer(tmp_path, model, save_strategy="steps").train()
+    assert not model.encoded
+    trainer(tmp_path, model, save_strategy="no", max_steps=1).train()
+
+
+def test_the_command_line_takes_every_argument():
+    parser = HfArgumentParser(AlignConfig)
+    flags = ["--output_dir", "out", "--hard_negative_mining", "query", "--queue_size", "0", "--use_cpu"]
+    (args,) = parser.parse_args_into_dataclasses([*flags, "--lr_scheduler_kwargs", '{"min_lr": 0.0001}'])
+    assert (args.hard_negative_mining, args.queue_size, args.lr_scheduler_kwargs) == ("query", 0, {"min_lr": 1e-4})
+    (defaults,) = parser.parse_args_into_dataclasses(["--output_dir", "out", "--use_cpu"])
+    assert defaults.lr_scheduler_kwargs == {"min_lr_rate": 0.01}
+    assert "released code" in parser.format_help()
 
 
 def test_temperature_is_annealed_over_the_run(tmp_path):
@@ -470,81 +268,3 @@ def test_the_schedule_ends_at_a_hundredth(tmp_path):
     assert max(rates) == pytest.approx(1e-3)
     assert rates[-1] < 1e-4
     assert run.lr_scheduler.get_last_lr()[0] == pytest.approx(1e-5)
-
-
-def test_evaluating_does_not_disturb_training(tmp_path):
-    runs = []
-    for strategy in ("no", "steps"):
-        run = trainer(tmp_path, FakeModel(dropout=0.3), eval_strategy=strategy, eval_steps=1)
-        run.train()
-        runs.append(losses(run))
-    assert runs[0] == runs[1]
-
-
-# ---- several processes ----
-
-
-def worker(folder: Path) -> None:
-    """Trains with the share of the batch that this process has, and writes what it saw."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    model = FakeModel()
-    run = trainer(
-        folder / "run", model, per_device_train_batch_size=8 // processes, max_grad_norm=1e9, eval_strategy="epoch"
-    )
-    gradients = []
-
-    class Record(TrainerCallback):
-        def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-            gradients.append([parameter.grad.clone() for parameter in model.parameters()])
-
-    run.add_callback(Record())
-    run.train()
-    save_file(
-        {
-            **{f"model.{name}": tensor.contiguous() for name, tensor in model.bridge().items()},
-            **{f"gradient.{s}.{i}": g for s, step in enumerate(gradients) for i, g in enumerate(step)},
-            "queue.vectors": run.queue.vectors.clone(),
-            "queue.ids": run.queue.ids.clone(),
-        },
-        folder / f"rank{run.args.process_index}.safetensors",
-    )
-    history = [e for e in run.state.log_history if "loss" in e or "eval_mrr" in e]
-    report = {"losses": losses(run), "mrr": history[-1]["eval_mrr"], "encoded": len(model.encoded)}
-    (folder / f"rank{run.args.process_index}.json").write_text(json.dumps(report))
-
-
-def launch(folder: Path, processes: int) -> tuple[list[dict], list[dict]]:
-    folder.mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", __file__, str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-4000:]
-    reports = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(processes)]
-    return reports, [load_file(folder / f"rank{rank}.safetensors") for rank in range(processes)]
-
-
-def test_two_processes_equal_one(tmp_path):
-    (tmp_path / "one").mkdir()
-    worker(tmp_path / "one")
-    one = load_file(tmp_path / "one" / "rank0.safetensors")
-    expected = json.loads((tmp_path / "one" / "rank0.json").read_text())
-    reports, tensors = launch(tmp_path / "two", 2)
-    assert len(expected["losses"]) == 10
-    for report in reports:
-        assert report["losses"].keys() <= expected["losses"].keys()
-        assert list(report["losses"].values()) == pytest.approx(list(expected["losses"].values()), abs=1e-6)
-        assert report["mrr"] == pytest.approx(expected["mrr"])
-    assert sum(report["encoded"] for report in reports) == len(TRAIN) + len(DEV)  # one process computed, one read
-    for rank in tensors:
-        assert rank.keys() == one.keys()
-        for name, tensor in one.items():
-            torch.testing.assert_close(
-                rank[name], tensor, atol=2e-5, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}"
-            )
-    assert torch.equal(tensors[0]["queue.ids"], tensors[1]["queue.ids"])
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    worker(Path(sys.argv[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
 from typing import Literal
@@ -145,6 +146,16 @@ class AlignConfig(TrainingArguments):
                 "accelerator_config.even_batches=False would give the processes batches of different sizes, which "
                 "cannot be gathered. Leave it True."
             )
+
+    def with_accumulation_folded(self) -> AlignConfig:
+        """A copy whose batch is as large as the accumulated one, and which accumulates nothing.
+
+        The contrastive loss is no sum over rows: of small batches it would see fewer negatives (see `AlignTrainer`).
+        """
+        folded = copy.copy(self)
+        folded.per_device_train_batch_size = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        folded.gradient_accumulation_steps = 1
+        return folded
 
     def _validate_choices(self) -> None:
         for name, valid in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 from pathlib import Path
@@ -14,10 +13,10 @@ from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, HubStrategy, TrainOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 
-from ..data.features import PairFeatures, PairTensors, compute_pair_features
-from ..data.pairs import PairDataError, check_pairs, dataset_groups, pairs_digest, warn_of_leaks
+from ..data.features import PairFeatures, PairTensors, compute_pair_features, condition
+from ..data.pairs import PairDataError, check_pairs, check_training_pairs, dataset_groups, pairs_digest
 from ..evaluation.retrieval import retrieval_metrics
 from .align_config import AlignConfig
 from .distributed import gather_rows
@@ -27,12 +26,9 @@ from .queue import QueueStateError, TeacherQueue
 logger = logging.getLogger(__name__)
 
 QUEUE_FILE = "teacher_queue.safetensors"
-#: Recall at 10 needs ten candidates.
-MIN_EVAL_PAIRS = 10
-MIN_TRAIN_PAIRS = 2
+MIN_EVAL_PAIRS = 10  # recall at 10 needs ten candidates
 
 _TRAINING_ARGS_FILE = "training_args.bin"
-_CONDITION_CHUNK = 8192
 
 
 class AlignTrainer(Trainer):
@@ -70,7 +66,6 @@ class AlignTrainer(Trainer):
 
     # The loss is the mean over the whole batch; accumulation never splits it.
     loss_is_scaled_for_ga = False
-    _tag_names = ("llink", "stage-a")
 
     def __init__(
         self,
@@ -85,7 +80,7 @@ class AlignTrainer(Trainer):
         args = AlignConfig(output_dir="llink-align") if args is None else args
         if not isinstance(args, AlignConfig):
             raise TypeError(f"args is a {type(args).__name__}; AlignTrainer needs an AlignConfig.")
-        args = _fold_accumulation(args)
+        args = args.with_accumulation_folded()
         self.llink_model = model
         self.queue: TeacherQueue | None = None
         self._resumed = False
@@ -95,7 +90,8 @@ class AlignTrainer(Trainer):
         self._terms_steps = 0
         evaluated = eval_dataset if isinstance(eval_dataset, dict) else {"eval_dataset": eval_dataset}
         evaluated = {name: dataset for name, dataset in evaluated.items() if dataset is not None}
-        self._groups = self._check_datasets(train_dataset, evaluated, args)
+        self._groups = torch.tensor(check_training_pairs(train_dataset, evaluated, MIN_EVAL_PAIRS))
+        _check_batch(train_dataset, args)
         model.projector.requires_grad_(True)
         super().__init__(
             model=model.projector,
@@ -113,32 +109,6 @@ class AlignTrainer(Trainer):
             )
 
     # ---- data ----
-
-    @staticmethod
-    def _check_datasets(
-        train_dataset: Dataset | None, evaluated: dict[str, Dataset], args: AlignConfig
-    ) -> Tensor | None:
-        """Checks everything that can be wrong with the pairs before any base model runs; returns the groups."""
-        for name, dataset in evaluated.items():
-            check_pairs(dataset, name, MIN_EVAL_PAIRS)
-        if train_dataset is None:
-            return None
-        check_pairs(train_dataset, "train_dataset", MIN_TRAIN_PAIRS)
-        batch = args.train_batch_size * args.world_size
-        if args.dataloader_drop_last and len(train_dataset) < batch:
-            raise PairDataError(
-                f"train_dataset holds {len(train_dataset)} pairs, fewer than one batch of {batch}. Lower "
-                "per_device_train_batch_size × gradient_accumulation_steps, or set dataloader_drop_last=False."
-            )
-        groups = torch.tensor(dataset_groups(train_dataset))
-        if groups.max() == 0:
-            raise PairDataError(
-                f"All {len(train_dataset)} training pairs share sentences: none is a negative of another. "
-                "Bring pairs with different sentences."
-            )
-        for name, dataset in evaluated.items():
-            warn_of_leaks(dataset, train_dataset, name)
-        return groups
 
     def _features(self, dataset: Dataset) -> PairFeatures:
         """The frozen features of pairs, through the cache; the first process computes, the others then read."""
@@ -170,18 +140,14 @@ class AlignTrainer(Trainer):
                 dist.broadcast(on_device, src=0)
                 buffer.copy_(on_device)
 
-    @torch.no_grad()
-    def _tensors(self, features: PairFeatures, groups: Tensor) -> PairTensors:
-        space = self.llink_model.teacher_space
-        device = next((tensor.device for tensor in space.buffers()), torch.device("cpu"))
-        targets = [space(chunk.to(device)).float().cpu() for chunk in features.teacher_states.split(_CONDITION_CHUNK)]
-        return PairTensors(features.pooled, torch.cat(targets), groups)
+    def _conditioned(self, features: PairFeatures, groups: Tensor) -> PairTensors:
+        return PairTensors(features.pooled, condition(self.llink_model.teacher_space, features.teacher_states), groups)
 
     def _training_tensors(self) -> PairTensors:
         if self._train_tensors is None:
             features = self._features(self.train_dataset)
             self._fit_teacher_space(features.teacher_states)
-            self._train_tensors = self._tensors(features, self._groups)
+            self._train_tensors = self._conditioned(features, self._groups)
         return self._train_tensors
 
     def get_train_dataloader(self) -> DataLoader:
@@ -215,7 +181,7 @@ class AlignTrainer(Trainer):
             check_pairs(eval_dataset, "eval_dataset", MIN_EVAL_PAIRS)
             if self.train_dataset is not None:
                 self._training_tensors()  # the teacher's space is fitted on training pairs only
-            tensors = self._tensors(self._features(eval_dataset), torch.tensor(dataset_groups(eval_dataset)))
+            tensors = self._conditioned(self._features(eval_dataset), torch.tensor(dataset_groups(eval_dataset)))
             self._eval_tensors[key] = (eval_dataset, tensors)  # the dataset too, so that its id stays taken
         tensors = self._eval_tensors[key][1]
         # With a generator of its own, evaluating does not move the random numbers of training.
@@ -236,6 +202,8 @@ class AlignTrainer(Trainer):
             NonFiniteLossError: If the loss becomes NaN or infinite.
             QueueStateError: If the queue of the checkpoint to resume from is missing or was filled from other pairs.
         """
+        self._check_savable()
+        self.llink_model.config.stage = "align"  # after Stage B too: its slots no longer fit the projector
         self._resumed = False
         self._terms, self._terms_steps = {}, 0
         if self.args.queue_size:
@@ -367,6 +335,16 @@ class AlignTrainer(Trainer):
             self.processing_class.save_pretrained(output_dir)
         torch.save(self.args, os.path.join(output_dir, _TRAINING_ARGS_FILE))
 
+    def _check_savable(self) -> None:
+        """Finds out before training, not at its first checkpoint, that a light checkpoint cannot name its bases."""
+        config = self.llink_model.config
+        names = config.encoder_name_or_path, config.decoder_name_or_path
+        if self.args.save_strategy != "no" and not config.self_contained and None in names:
+            raise ValueError(
+                f"The bases are named {names}: a light checkpoint could not find them again. Build the model from "
+                "names or folders, set model.config.self_contained=True, or save_strategy='no'."
+            )
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.queue is not None and self.args.should_save and not self.args.save_only_model:
             folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -407,14 +385,16 @@ class AlignTrainer(Trainer):
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         # The Trainer copies standard file names only; the model's code and processor must be there too.
-        if self.args.should_save and self.args.hub_strategy != HubStrategy.END:
+        if self.args.should_save and self.args.hub_strategy != "end":
             self._save(self.args.output_dir)
         super()._push_from_checkpoint(checkpoint_folder)
 
 
-def _fold_accumulation(args: AlignConfig) -> AlignConfig:
-    """A copy of the arguments whose batch is as large as the accumulated one; see [`AlignTrainer`]."""
-    folded = copy.copy(args)
-    folded.per_device_train_batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps
-    folded.gradient_accumulation_steps = 1
-    return folded
+def _check_batch(train_dataset: Dataset | None, args: AlignConfig) -> None:
+    """Without this an epoch would hold no batch at all, and training would end at once without a word."""
+    batch = args.train_batch_size * args.world_size
+    if train_dataset is not None and args.dataloader_drop_last and len(train_dataset) < batch:
+        raise PairDataError(
+            f"train_dataset holds {len(train_dataset)} pairs, fewer than one batch of {batch}. Lower "
+            "per_device_train_batch_size × gradient_accumulation_steps, or set dataloader_drop_last=False."
+        )
