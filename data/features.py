@@ -22,6 +22,8 @@ from datasets import Dataset
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .pairs import sentences
+
 Compute = Callable[[list[str]], Tensor]
 
 #: Config fields on which z_F depends, and those on which the teacher's states depend.
@@ -256,7 +258,7 @@ def compute_pair_features(
 
     def side(column: str, spec: dict[str, Any], method: str, label: str) -> Tensor:
         desc = label if show_progress else None
-        return cache.get(spec, list(dataset[column]), running(method), chunk_size, desc)
+        return cache.get(spec, sentences(dataset, column), running(method), chunk_size, desc)
 
     return PairFeatures(
         pooled=side("foreign", encoder_spec(model), "get_pooled_features", "Encoding the foreign side"),

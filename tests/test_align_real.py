@@ -75,3 +75,15 @@ def test_the_real_model_resumes_and_reloads(tmp_path, make_model):
     assert torch.equal(reloaded.get_foreign_features(texts), whole.llink_model.get_foreign_features(texts))
     assert torch.equal(reloaded.get_teacher_features(["a cat"]), whole.llink_model.get_teacher_features(["a cat"]))
     assert reloaded.config.stage == "align"
+
+
+def test_the_card_describes_the_whole_model_and_spares_another(tmp_path, make_model):
+    run = real_trainer(tmp_path, make_model(), max_steps=1)
+    run.train()
+    run.create_model_card(model_name="small")
+    card = tmp_path / "README.md"
+    assert "small" in card.read_text()
+    assert run.model is run.llink_model.projector
+    card.write_text("written by the model")
+    run.create_model_card(model_name="small")
+    assert card.read_text() == "written by the model"

@@ -47,6 +47,15 @@ def test_metrics_have_the_names_that_the_trainer_looks_for(tmp_path):
     assert metrics["eval_n"] == len(DEV)
 
 
+def test_eval_loss_can_be_compared_between_steps(tmp_path):
+    run = trainer(tmp_path)
+    run.state.max_steps = 10
+    before, temperature = run.evaluate()["eval_loss"], run.temperature
+    run.state.global_step = 9
+    assert run.temperature != temperature
+    assert run.evaluate()["eval_loss"] == before
+
+
 def test_named_evaluation_sets_and_predict(tmp_path):
     many = AlignTrainer(FakeModel(), config(tmp_path), pairs(TRAIN), {"a": pairs(DEV), "b": pairs(range(200, 215))})
     metrics = many.evaluate()
