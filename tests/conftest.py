@@ -1,0 +1,64 @@
+"""Shared fixtures: tiny random bases on disk and models built on them; no network, one thread."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import tiny
+import torch
+from llink.modeling_llink import LlinkForCausalLM
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory):
+    """A function (kind, family, **options) → folder of a tiny base, each made once."""
+    root = tmp_path_factory.mktemp("bases")
+    made = {}
+
+    def folder(kind, family, **options):
+        key = (kind, family, *sorted((name, str(value)) for name, value in options.items()))
+        if key not in made:
+            save = tiny.save_encoder if kind == "encoder" else tiny.save_decoder
+            made[key] = save(family, root / f"{kind}-{len(made)}-{family}", **options)
+        return made[key]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_model(base_folder):
+    """A function that builds a fresh tiny model; `teacher_conditioning` is `none` unless given."""
+
+    def make(encoder="xlm-roberta", decoder="llama", seed=0, awake=True, dtype=None, **config):
+        options = {} if dtype is None else {"dtype": dtype}
+        torch.manual_seed(seed)
+        config = {"teacher_conditioning": "none", "num_slots": 4, "stage": "inject", **config}
+        model = LlinkForCausalLM.from_encoder_decoder_pretrained(
+            base_folder("encoder", encoder, **options), base_folder("decoder", decoder, **options), **config
+        )
+        return tiny.wake(model) if awake else model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared_model(make_model):
+    """A function (encoder, decoder) → a model that many tests read and none may change."""
+    made = {}
+
+    def get(encoder="xlm-roberta", decoder="llama"):
+        if (encoder, decoder) not in made:
+            made[encoder, decoder] = make_model(encoder, decoder)
+        return made[encoder, decoder]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def model(shared_model):
+    """XLM-R and a tied Llama, K = 4, LoRA awake. Read only."""
+    return shared_model()

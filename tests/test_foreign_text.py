@@ -1,0 +1,170 @@
+"""Foreign text: checked, cut between graphemes with one warning, tokenised as nothing but text."""
+
+import warnings
+
+import pytest
+import regex
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llink.modeling_llink.foreign_text import ForeignTextError, check_passages, cut_passages, encode_literal
+from llink.modeling_llink.processing_llink import LlinkProcessor
+
+#: Pieces whose code points belong together: Khmer and Burmese stacks, emoji with joiners, skin tones, flags, Hangul.
+CLUSTERS = ["ក្មេ", "ខ្ញុំ", "ស្ត្រី", "ទៅ", "ក", "។", "မြန်", "က္ကူ", "မာ", "👩🏽‍🚀", "👨‍👩‍👧‍👦", "🇰🇭", "é", "각", "नि", "a", " ", "\r\n"]  # fmt: skip
+GARBAGE = [None, 3, b"abc", "", "   ", "\n\t\u3000", "ab\0c", 1.5, {"text": "a"}]
+mixed = st.lists(st.sampled_from(CLUSTERS), min_size=1, max_size=40).map("".join)
+
+
+@pytest.mark.parametrize("bad", GARBAGE, ids=repr)
+def test_unusable_passages_are_refused_alone_in_a_list_and_nested(bad):
+    with pytest.raises(ForeignTextError):
+        check_passages(bad)
+    with pytest.raises(ForeignTextError, match="row 1"):
+        check_passages(["fine", bad])
+    with pytest.raises(ForeignTextError, match="row 1"):
+        check_passages([["fine"], ["fine", bad]])
+
+
+def test_the_error_names_the_value_and_the_remedy():
+    with pytest.raises(ForeignTextError, match=r"row 2.*position 1.*remove"):
+        check_passages(["a", "b", "c\0"])
+    with pytest.raises(ForeignTextError, match=r"NoneType.*give a string"):
+        check_passages(["a", None])
+
+
+def test_shapes_are_normalised():
+    assert check_passages("a") == [["a"]]
+    assert check_passages(["a", "b"]) == [["a"], ["b"]]
+    assert check_passages([["a", "b"], [], "c"]) == [["a", "b"], [], ["c"]]
+    assert check_passages(("a",)) == [["a"]]
+    with pytest.raises(ForeignTextError):
+        check_passages([])
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=mixed, limit=st.integers(12, 60))
+def test_a_cut_never_falls_inside_a_cluster(text, limit):
+    (kept,), cut = cut_passages([text], limit)
+    assert text.startswith(kept)
+    assert len(kept) <= limit
+    assert cut == ([0] if len(text) > limit else [])
+    assert kept or not text
+    boundaries = {0, *(m.end() for m in regex.finditer(r"\X", text))}
+    assert len(kept) in boundaries
+    assert not regex.search("[\u17d2\u1039\u200d]$", kept)  # nothing ends where the next consonant is stacked or joined
+    if cut:  # as much is kept as fits: the next whole syllable would not have
+        following = regex.match(r"\X(?:(?<=[\u17D2\u1039])\X)*", text[len(kept) :]).group()
+        assert len(kept) + len(following) > limit
+
+
+def test_guard_the_property_above_would_see_a_plain_cut():
+    text = "ក្មេ" * 10
+    assert regex.search("\u17d2$", text[:14]), "vacuous unless a plain cut leaves a dangling sign"
+    assert cut_passages([text], 14).texts == ["ក្មេ" * 3]
+
+
+def test_only_long_texts_are_cut_and_counted():
+    texts = ["a" * 10, "b" * 11, "c", "d" * 99]
+    assert cut_passages(texts, 10) == (["a" * 10, "b" * 10, "c", "d" * 10], [1, 3])
+
+
+def processor(**limits) -> LlinkProcessor:
+    return LlinkProcessor(tiny.decoder_tokenizer("llama"), tiny.encoder_tokenizer("xlm-roberta"), **limits)
+
+
+def test_one_warning_counts_the_texts_cut_at_the_characters():
+    with pytest.warns(UserWarning, match="2 of 3 foreign texts") as caught:
+        processor(max_foreign_chars=10).encode_passages([["a" * 11], ["b"], ["c" * 12]])
+    assert len(caught) == 1
+
+
+def test_one_warning_counts_the_texts_cut_at_the_encoders_tokens():
+    with pytest.warns(UserWarning, match="1 of 2 foreign texts") as caught:
+        batch = processor(max_foreign_tokens=8).encode_passages([["a" * 20], ["b"]])
+    assert len(caught) == 1
+    assert batch["foreign_attention_mask"].sum(dim=-1).flatten().tolist() == [8, 3]
+
+
+def test_a_cut_at_the_encoders_tokens_keeps_graphemes_and_the_closing_token():
+    tokenizer = tiny.encoder_tokenizer("xlm-roberta")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ids = processor(max_foreign_tokens=8).encode_passages([["ក្មេ" * 5]])["foreign_input_ids"][0, 0].tolist()
+    assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+    assert tokenizer.decode(ids[1:-1]) == "ក្មេ"
+
+
+def test_a_whole_call_warns_once(make_model):
+    model = make_model(max_foreign_chars=10)
+    texts = [letter * (5 + 3 * index) for index, letter in enumerate("abcdefgh")]
+    for call in (model.encode_foreign, model.get_pooled_features, model.get_foreign_features):
+        with pytest.warns(UserWarning, match="6 of 8 foreign texts") as caught:
+            call(texts, batch_size=3)
+        assert len([w for w in caught if "foreign texts" in str(w.message)]) == 1
+    with pytest.warns(UserWarning, match="6 of 8 foreign texts") as caught:
+        model.generate(foreign_text=texts, max_new_tokens=1)
+    assert len([w for w in caught if "foreign texts" in str(w.message)]) == 1
+
+
+def test_texts_within_the_limit_warn_of_nothing(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.processor.encode_passages([["the cat"]])
+
+
+def test_leading_white_space_does_not_push_the_text_out():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            batch = processor(max_foreign_chars=10).encode_passages([[" " * 30 + "cat"]])
+        except ForeignTextError:
+            return
+    decoded = tiny.encoder_tokenizer("xlm-roberta").decode(batch["foreign_input_ids"][0, 0], skip_special_tokens=True)
+    assert decoded.strip(), "a passage of nothing but white space was encoded"
+
+
+# ------------------------------------------------------------------ literal text
+
+
+@pytest.mark.parametrize("family", ["xlm-roberta", "bert", "t5"])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_control_token_of_the_encoder_comes_out_of_text(family, data):
+    tokenizer = tiny.encoder_tokenizer(family)
+    control = sorted(tokenizer.get_added_vocab())
+    pieces = st.sampled_from([*control, "<", ">", "[", "]", "<s", "ask>", "a", "ក", " ", "<f0>", "<foreign_emb>"])
+    text = data.draw(st.lists(pieces, min_size=1, max_size=8).map("".join))
+    ids = encode_literal(tokenizer, text)
+    unknown = tokenizer.unk_token_id
+    assert not {i for i in ids if i != unknown} & set(tokenizer.get_added_vocab().values())
+    framed = encode_literal(tokenizer, text, special=True)
+    plain = tokenizer.encode("a")
+    place = plain.index(tokenizer.encode("a", add_special_tokens=False)[0])
+    assert framed == plain[:place] + ids + plain[place + 1 :]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from(["<|end|>", "<|en", "d|>", "<tool_call>", "<tool", "_call>", "<|", "|>", "a ", "<"])))
+def test_literal_text_decodes_to_itself(pieces):
+    tokenizer, text = tiny.decoder_tokenizer("llama"), "".join(pieces)
+    ids = encode_literal(tokenizer, text)
+    assert tokenizer.decode(ids) == text
+    assert not set(ids) & set(tokenizer.get_added_vocab().values())
+
+
+def test_guard_control_tokens_are_recognised_without_it():
+    for tokenizer, text in (
+        (tiny.decoder_tokenizer("llama"), "<|end|><tool_call>"),
+        (tiny.encoder_tokenizer("xlm-roberta"), "<mask><lang>"),
+    ):
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        assert set(ids) <= set(tokenizer.get_added_vocab().values())
+
+
+def test_an_added_token_of_one_character_stays_text():
+    tokenizer = tiny.encoder_tokenizer("xlm-roberta")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["¤"]})
+    control = tokenizer.convert_tokens_to_ids("¤")
+    assert tokenizer.encode("a¤b")[2] == control, "vacuous unless it is recognised"
+    assert control not in encode_literal(tokenizer, "a¤b")

@@ -1,0 +1,75 @@
+"""Injection: counted before it is scattered."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llink.modeling_llink.injection import SlotMismatchError, embed_with_zeros, inject_slots
+
+VOCAB, WIDTH = 11, 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_slots_land_in_order_and_nothing_else_moves(data):
+    num_slots = data.draw(st.integers(1, 3))
+    counts = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))
+    length = max(1, max(counts) * num_slots) + data.draw(st.integers(0, 3))
+    rows, columns = len(counts), max(1, *counts)
+    torch.manual_seed(0)
+    embeds, slots = torch.randn(rows, length, WIDTH), torch.randn(rows, columns, num_slots, WIDTH)
+    positions = torch.zeros(rows, length, dtype=torch.bool)
+    mask = torch.zeros(rows, columns, dtype=torch.bool)
+    for row, count in enumerate(counts):
+        places = data.draw(st.permutations(range(length)))[: count * num_slots]
+        positions[row, places] = True
+        mask[row, data.draw(st.permutations(range(columns)))[:count]] = True
+    before = embeds.clone()
+    result = inject_slots(embeds, positions, slots, mask)
+    assert torch.equal(embeds, before)
+    assert torch.equal(result[~positions], embeds[~positions])
+    for row in range(rows):
+        assert torch.equal(result[row, positions[row]], slots[row, mask[row]].reshape(-1, WIDTH))
+
+
+@pytest.mark.parametrize(
+    ("found", "real"), [(0, 1), (1, 1), (2, 2), (3, 1), (4, 1), (6, 2), (2, 0)], ids=lambda n: f"{n}"
+)
+def test_a_wrong_count_names_the_row(found, real):
+    positions = torch.zeros(2, 8, dtype=torch.bool)
+    positions[0, :2] = True
+    positions[1, :found] = True
+    mask = torch.tensor([[True, False], [real > 0, real > 1]])
+    with pytest.raises(SlotMismatchError, match="Row 1"):
+        inject_slots(torch.zeros(2, 8, WIDTH), positions, torch.ones(2, 2, 2, WIDTH), mask)
+
+
+def test_totals_that_agree_do_not_hide_rows_that_do_not():
+    positions = torch.tensor([[True, True, True, True], [False] * 4])
+    mask = torch.ones(2, 1, dtype=torch.bool)
+    with pytest.raises(SlotMismatchError, match="Row 0"):
+        inject_slots(torch.zeros(2, 4, WIDTH), positions, torch.ones(2, 1, 2, WIDTH), mask)
+
+
+def test_another_number_of_rows_is_refused():
+    with pytest.raises(SlotMismatchError, match="2 prompt rows"):
+        inject_slots(
+            torch.zeros(2, 4, WIDTH),
+            torch.zeros(2, 4, dtype=torch.bool),
+            torch.ones(3, 1, 2, WIDTH),
+            torch.zeros(3, 1, dtype=torch.bool),
+        )
+
+
+def test_reserved_ids_get_zeros_and_others_their_row():
+    embedding = torch.nn.Embedding(VOCAB, WIDTH)
+    ids = torch.tensor([[0, VOCAB - 1, VOCAB, VOCAB + 7, 3]])
+    embeds = embed_with_zeros(embedding, ids, VOCAB)
+    assert torch.equal(embeds[0, [0, 1, 4]], embedding.weight[[0, VOCAB - 1, 3]])
+    assert torch.equal(embeds[0, [2, 3]], torch.zeros(2, WIDTH))
+
+
+def test_slots_take_the_dtype_of_the_embeddings():
+    embeds = torch.zeros(1, 2, WIDTH, dtype=torch.bfloat16)
+    positions, mask = torch.tensor([[True, False]]), torch.ones(1, 1, dtype=torch.bool)
+    assert inject_slots(embeds, positions, torch.ones(1, 1, 1, WIDTH), mask).dtype == torch.bfloat16

@@ -1,0 +1,165 @@
+"""Checkpoints in fresh processes where llink does not exist: the Auto classes, generating, saving again."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import llink.modeling_llink
+import pytest
+import tiny
+import torch
+from llink.modeling_llink.remote_code import CODE_FILES
+
+BLOCK = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name == "llink" or name.startswith("llink."):
+            raise ImportError("blocked: " + name)
+sys.meta_path.insert(0, Block())
+try:
+    import llink
+    raise SystemExit("vacuous: llink is importable")
+except ImportError:
+    pass
+import socket
+def refuse(*arguments, **options):
+    raise SystemExit("something asked for the network")
+socket.getaddrinfo = refuse
+"""
+
+
+def run(script: str, cwd: Path, *arguments, timeout: int = 120) -> str:
+    """Runs a script in a fresh process with closed standard input, its own module cache and no network."""
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(cwd / "hf"),
+        "HF_MODULES_CACHE": str(cwd / "modules"),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "[y/N]" not in done.stdout + done.stderr, "it waited at a prompt"
+    return done.stdout
+
+
+SCENE = (
+    BLOCK
+    + """
+import shutil, torch
+torch.set_num_threads(1)
+from transformers import (AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor, AutoTokenizer, pipeline)
+folder, scores = sys.argv[1], torch.load(sys.argv[2])
+model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+assert type(model).__module__.startswith("transformers_modules"), type(model).__module__
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+inputs = processor(["Translate.", "A longer prompt."], ["the cat", "a dog"])
+def logits(which, batch):
+    with torch.no_grad():
+        return which(**batch).logits
+assert torch.equal(logits(model, inputs), scores), (logits(model, inputs) - scores).abs().max()
+plain = AutoModel.from_pretrained(folder, trust_remote_code=True)
+assert type(plain).__name__ == "LlinkForCausalLM"
+assert torch.equal(logits(plain, inputs), scores)
+config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+assert config.num_slots == 4
+assert AutoModelForCausalLM.from_config(config, trust_remote_code=True).config.num_slots == 4
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+assert tokenizer.get_vocab() == processor.tokenizer.get_vocab()
+assert processor.encoder_tokenizer.get_vocab() != tokenizer.get_vocab()
+new = model.generate(foreign_text="the cat", prompt="Translate.", max_new_tokens=4)  # loads its own processor
+assert new.shape[0] == 1
+chat = [{"role": "user", "content": [{"type": "text", "text": "What? "}, {"type": "foreign_text", "text": "the cat"}]}]
+batch = processor.apply_chat_template(
+    chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
+assert model.generate(**batch, max_new_tokens=2).shape[1] > batch["input_ids"].shape[1]
+model.save_pretrained("again")
+shutil.move("again", "moved")
+again = AutoModelForCausalLM.from_pretrained("moved", trust_remote_code=True)
+assert torch.equal(logits(again, inputs), scores)
+assert torch.equal(again.generate(foreign_text="the cat", prompt="Translate.", max_new_tokens=4), new)
+AutoProcessor.from_pretrained("moved", trust_remote_code=True)
+hub = "someone/tiny-llink"  # in the cache, offline
+cached = AutoModelForCausalLM.from_pretrained(hub, trust_remote_code=True)
+assert torch.equal(logits(cached, inputs), scores)
+assert torch.equal(cached.generate(foreign_text="the cat", prompt="Translate.", max_new_tokens=4), new)
+vocabulary = AutoProcessor.from_pretrained(hub, trust_remote_code=True).encoder_tokenizer.get_vocab()
+assert vocabulary == processor.encoder_tokenizer.get_vocab()
+print("done")
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def saved(make_model, tmp_path_factory):
+    """Folders of both kinds, and the logits they must give."""
+    root = tmp_path_factory.mktemp("remote")
+    model = make_model()
+    inputs = model.processor(["Translate.", "A longer prompt."], ["the cat", "a dog"])
+    torch.save(tiny.logits_of(model, inputs), root / "scores.pt")
+    for kind, self_contained in (("light", False), ("self-contained", True)):
+        model.save_pretrained(root / kind, self_contained=self_contained)
+    return root
+
+
+@pytest.mark.parametrize("kind", ["light", "self-contained"])
+def test_the_auto_classes_without_llink(saved, tmp_path, kind):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repo = tmp_path / "hf" / "hub" / "models--someone--tiny-llink"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text(commit)
+    shutil.copytree(saved / kind, repo / "snapshots" / commit)
+    assert "done" in run(SCENE, tmp_path, saved / kind, saved / "scores.pt")
+    resaved = {p.name for p in (tmp_path / "moved").glob("*.py")}
+    assert resaved == set(CODE_FILES)
+
+
+INSTALLED = """
+import sys, torch
+import llink
+from llink import LlinkForCausalLM
+from transformers import AutoModelForCausalLM
+for folder in sys.argv[1:]:
+    for load, options in (
+        (LlinkForCausalLM, {}),
+        (AutoModelForCausalLM, {}),
+        (AutoModelForCausalLM, {"trust_remote_code": True}),
+        (LlinkForCausalLM, {"trust_remote_code": True}),
+    ):
+        model = load.from_pretrained(folder, **options)
+        assert model.generate(foreign_text="the cat", max_new_tokens=2).shape[0] == 1
+    model.save_pretrained(folder.rpartition("/")[2])
+print("done")
+"""
+
+
+def test_with_llink_installed_nothing_asks_for_trust(saved, tmp_path):
+    kinds = ("light", "self-contained")
+    assert "done" in run(INSTALLED, tmp_path, *[saved / kind for kind in kinds])
+    for kind in kinds:
+        assert {p.name for p in (tmp_path / kind).glob("*.py")} == set(CODE_FILES)
+
+
+def test_the_code_is_copied_flat_and_refers_to_nothing_outside(saved):
+    folder = saved / "light"
+    assert {p.name for p in folder.glob("*.py")} == set(CODE_FILES)
+    here = Path(llink.modeling_llink.__file__).parent
+    for name in CODE_FILES:
+        text = (folder / name).read_text("utf-8")
+        assert not re.search(r"^\s*(from \.\.|import llink|from llink|from \. import)", text, re.MULTILINE), name
+        original = here / name if (here / name).is_file() else here.parent / name
+        assert text == re.sub(r"^from \.\.", "from .", original.read_text("utf-8"), flags=re.MULTILINE)
