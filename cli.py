@@ -28,6 +28,7 @@ from .evaluation.report import plot_history, retrieval_table, table, write_json
 from .evaluation.retrieval import retrieval_metrics
 from .evaluation.tokens import prompt_tokens
 from .modeling_llink import LlinkForCausalLM
+from .modeling_llink.foreign_text import check_passages
 from .trainers.align_config import AlignConfig
 from .trainers.align_trainer import AlignTrainer
 from .trainers.inject_config import InjectConfig
@@ -181,6 +182,7 @@ def inject(argv: Sequence[str]) -> None:
 def generate(argv: Sequence[str]) -> None:
     """Answers an English prompt about foreign text."""
     (args,) = _parse("generate", argv, (GenerateArguments,))
+    check_passages(args.foreign_text)  # before the model loads
     set_seed(args.seed)
     model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
     sampling = {"temperature": args.temperature, "top_p": args.top_p} if args.do_sample else {}

@@ -155,8 +155,7 @@ def _inject(
 
 
 def _pairs(pairs: list[DemoPair]) -> Dataset:
-    rows = [{"id": p.id, "english": p.english, "foreign": p.foreign, "language": "km"} for p in pairs]
-    return Dataset.from_list(rows)
+    return Dataset.from_list([dict(pair) for pair in pairs])
 
 
 def _translate(model: LlinkForCausalLM, pairs: list[DemoPair]) -> tuple[list[dict[str, str]], dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..configuration_llink import FOREIGN_TOKEN
+from ..modeling_llink.processing_llink import DEFAULT_PROMPT
 
 #: The paper's task templates (4.2) and the judge's further buckets.
 TASKS = ("translate_to_english", "summarize_in_english", "bullet_pointify", "qa_about_text", "paraphrase", "title")
@@ -60,6 +61,29 @@ def instruction_dataset(rows: Iterable[Mapping[str, Any]]) -> Dataset:
     if not checked:
         raise InstructionError("There are no instruction rows.")
     return Dataset.from_list(checked)
+
+
+def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str = DEFAULT_PROMPT) -> Dataset:
+    """Translation rows made from parallel pairs alone, so that Stage B can start without a language model.
+
+    Args:
+        pairs: Rows with `id`, `english` and `foreign`.
+        prompt: The instruction; the placeholder stands on the line after it, as in inference.
+
+    Raises:
+        InstructionError: If there are none, or one is unusable.
+    """
+    return instruction_dataset(
+        {
+            "id": pair["id"],
+            "foreign": pair["foreign"],
+            "prompt": f"{prompt}\n{FOREIGN_TOKEN}",
+            "completion": pair["english"],
+            "task": "translate_to_english",
+            "english": pair["english"],
+        }
+        for pair in pairs
+    )
 
 
 def _checked(row: Any, where: str, default_id: str) -> dict[str, Any]:

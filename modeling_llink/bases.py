@@ -20,6 +20,7 @@ from transformers import (
     AutoModelForTextEncoding,
     PretrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 from transformers.utils.hub import cached_file, extract_commit_hash
@@ -126,8 +127,10 @@ def local_or_id(name_or_path: str | os.PathLike) -> str:
 
 
 @torch.no_grad()
-def fingerprint(model: nn.Module, samples: int = 257) -> str:
+def fingerprint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, samples: int = 257) -> str:
     """A hash of a base's content, for cache keys: it changes when any tensor is retrained, not when a folder moves.
+
+    The tokenizer counts too: the same weights read other tokens otherwise.
 
     Each tensor contributes its name, shape, dtype, sum and evenly spaced samples: seconds, not minutes, at 1B.
     """
@@ -141,6 +144,9 @@ def fingerprint(model: nn.Module, samples: int = 257) -> str:
         key = name.replace(".base_layer.", ".")
         digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype} {total.item():.6e}".encode())
         digest.update(picked.numpy().tobytes())
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    rules = fast.to_str() if fast is not None else repr(sorted(tokenizer.get_vocab().items()))
+    digest.update(rules.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

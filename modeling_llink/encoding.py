@@ -178,5 +178,6 @@ class LlinkEncodingMixin:
         return torch.empty_like(result).index_copy_(0, torch.tensor(order), result)
 
     def fingerprint(self, kind: str) -> str:
-        """A content hash of the `encoder` or `decoder`, for cache keys."""
-        return fingerprint(getattr(self, kind))
+        """A content hash of the `encoder` or `decoder` and its tokenizer, for cache keys."""
+        tokenizer = self.processor.encoder_tokenizer if kind == "encoder" else self.processor.tokenizer
+        return fingerprint(getattr(self, kind), tokenizer)

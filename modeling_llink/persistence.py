@@ -195,7 +195,9 @@ class LlinkPersistenceMixin(PreTrainedModel):
         state_dict: dict[str, Tensor] | None = None,
         self_contained: bool | None = None,
         push_to_hub: bool = False,
-        **kwargs: Any,
+        repo_id: str | None = None,
+        max_shard_size: int | str = "50GB",
+        **hub: Any,
     ) -> None:
         """Writes the checkpoint with its processor and code; files move into place only when all are written.
 
@@ -203,7 +205,8 @@ class LlinkPersistenceMixin(PreTrainedModel):
             save_directory: The folder; created when missing.
             self_contained: True writes everything; False writes bridge, LoRA and the names and revisions of the bases.
                 When not given, as the model was loaded; light for one built on two bases.
-            is_main_process, state_dict, push_to_hub, kwargs: As in the library.
+            repo_id: Where `push_to_hub=True` uploads to; the folder's name when not given.
+            is_main_process, state_dict, push_to_hub, max_shard_size, hub: As in the library.
 
         Raises:
             LlinkCheckpointError: If a light checkpoint is asked for, but the bases have no names.
@@ -223,12 +226,12 @@ class LlinkPersistenceMixin(PreTrainedModel):
             wanted = bridge_keys(self)
             state = {key: value for key, value in state.items() if key in wanted}
         with staged(save_directory) as stage:
-            super().save_pretrained(stage, state_dict=state, **kwargs)
+            super().save_pretrained(stage, state_dict=state, max_shard_size=max_shard_size)
             update_json(stage / "config.json", self_contained=self_contained)
             self._save_processor(stage)
             write_code(stage)
         if push_to_hub:
-            raise LlinkCheckpointError("Use model.push_to_hub(repo_id), which uploads one complete commit.")
+            self.push_to_hub(repo_id or Path(save_directory).name, max_shard_size=max_shard_size, **hub)
 
     def _save_processor(self, directory: Path) -> None:
         try:

@@ -91,7 +91,7 @@ class InjectTrainer(Trainer):
     ) -> list[dict[str, list[int]]]:
         """Everything that can be wrong with the rows shows here, before a base runs."""
         instruction_dataset(dataset)
-        if (args.cosine_weight or args.nce_weight) and not any(dataset["english"]):
+        if (args.cosine_weight or args.nce_weight) and not any(dataset["english"][:]):
             raise InstructionError(
                 f"No row of {name} has an English reference, which cosine_weight={args.cosine_weight} and "
                 f"nce_weight={args.nce_weight} need. Add the column `english`, or set both weights to 0."
@@ -110,11 +110,11 @@ class InjectTrainer(Trainer):
 
     def _with_features(self, dataset: Dataset, examples: list[dict[str, list[int]]]) -> InstructionTensors:
         model = self.model
-        texts, places = distinct([text for row in dataset["foreign"] for text in row])
+        texts, places = distinct([text for row in dataset["foreign"][:] for text in row])
         if len(texts) < 2:
             raise InstructionError("All rows hold the same passage: the shuffled control needs at least two.")
         pooled = self._cached(encoder_spec(model), texts, "get_pooled_features", "Encoding the passages")
-        references = list(dataset["english"])
+        references = dataset["english"][:]
         known, reference_places = distinct([text for text in references if text])
         teachers = torch.zeros(len(references), model.config.hidden_size)
         ids = torch.tensor([reference_places.get(text, -1) for text in references])
@@ -125,7 +125,7 @@ class InjectTrainer(Trainer):
         return InstructionTensors(
             examples,
             model.project(pooled),
-            [[places[text] for text in row] for row in dataset["foreign"]],
+            [[places[text] for text in row] for row in dataset["foreign"][:]],
             teachers,
             ids,
             model.processor.pad_token_id,

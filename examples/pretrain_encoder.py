@@ -1,0 +1,386 @@
+"""Pre-train a small multilingual-style sentence encoder from monolingual text alone.
+
+The paper's encoder is XLM-R base, a masked language model with mean pooling (paper, section 4.1). Where no such
+checkpoint can be had, or for a language that none covers, this script makes one of the same architecture from plain
+text, one sentence a line: a SentencePiece-style unigram tokenizer, masked-LM pre-training, and then (on by default) a
+second phase that needs no labels or parallel text either. A plain masked LM's mean-pooled states crowd into a narrow
+cone; the second phase keeps masking and pulls two differently masked views of a sentence together against the rest of
+the batch, which spreads them (SimCSE, arXiv 2104.08821; joint with masked LM as in DeCLUTR, arXiv 2006.03659).
+
+    python examples/pretrain_encoder.py --text corpora/train.km --output-dir encoders/km
+    python examples/pretrain_encoder.py --text corpora/train.km --output-dir encoders/km --resume-from-checkpoint last
+
+The folder holds an `XLMRobertaModel` (no pooler, no LM head) and its tokenizer. Checkpoints of the run stand beside it
+in `OUTPUT_DIR-run`.
+"""
+
+import logging
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from atomic_folder import atomic_folder
+from datasets import Dataset
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+    HfArgumentParser,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
+    XLMRobertaModel,
+    set_seed,
+)
+from transformers.modeling_outputs import MaskedLMOutput
+from transformers.trainer_utils import get_last_checkpoint
+
+logger = logging.getLogger(__name__)
+
+# XLM-R's own tokens at XLM-R's own ids (0 to 3; the mask stands last).
+SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
+MASK_TOKEN = "<mask>"
+
+
+@dataclass
+class TextArguments:
+    """Where the text stands."""
+
+    text: list[str] = field(metadata={"help": "UTF-8 text files, one sentence a line"})
+
+
+@dataclass
+class EncoderArguments:
+    """What is built and what it learns from."""
+
+    vocab_size: int = field(default=8000, metadata={"help": "size of the unigram vocabulary, special tokens included"})
+    max_piece_length: int = field(default=16, metadata={"help": "longest piece in characters (SentencePiece: 16)"})
+    character_coverage: float = field(
+        default=0.9995, metadata={"help": "share of all characters that the vocabulary covers (SentencePiece: 0.9995)"}
+    )
+    hidden_size: int = field(default=384, metadata={"help": "width d_e of the encoder"})
+    num_layers: int = field(default=4, metadata={"help": "number of transformer layers"})
+    num_heads: int = field(default=6, metadata={"help": "number of attention heads; divides the hidden size"})
+    max_length: int = field(default=128, metadata={"help": "longest sequence in tokens; longer text is cut"})
+    mlm_probability: float = field(default=0.2, metadata={"help": "share of tokens masked in the first phase"})
+    contrastive_epochs: float = field(
+        default=2.0, metadata={"help": "epochs of the second phase, masked LM plus contrastive views; 0 leaves it out"}
+    )
+    contrastive_learning_rate: float = field(default=2e-4, metadata={"help": "peak learning rate of the second phase"})
+    contrastive_mask: float = field(
+        default=0.2, metadata={"help": "share of tokens masked in each of the second phase's two views"}
+    )
+    contrastive_weight: float = field(
+        default=1.0, metadata={"help": "weight of the contrastive loss beside the masked-LM loss in the second phase"}
+    )
+    temperature: float = field(default=0.05, metadata={"help": "temperature of the contrastive loss (SimCSE: 0.05)"})
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of num_heads={self.num_heads}")
+        for name in ("mlm_probability", "contrastive_mask"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is outside (0, 1)")
+        if self.contrastive_epochs < 0:
+            raise ValueError(f"contrastive_epochs={self.contrastive_epochs} is negative: 0 leaves the phase out")
+
+
+@dataclass
+class EncoderTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with defaults for small encoders; `num_train_epochs` and so on mean the first phase.
+
+    Other defaults than `TrainingArguments`: batch 64, lr 1e-3 (cosine, 6 % warm-up), weight decay 0.01, 8 epochs,
+    batches of similar lengths.
+    """
+
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "sentences a step"})
+    num_train_epochs: float = field(default=8.0, metadata={"help": "epochs of the masked-LM phase"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate of the masked-LM phase"})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "learning-rate schedule"})
+    warmup_steps: float = field(default=0.06, metadata={"help": "warm-up steps, or their share when below 1"})
+    weight_decay: float = field(default=0.01, metadata={"help": "AdamW weight decay"})
+    train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "how batches are drawn"})
+    logging_steps: float = field(default=100, metadata={"help": "log every so many steps"})
+    save_steps: float = field(default=500, metadata={"help": "checkpoint every so many steps"})
+    dataloader_pin_memory: bool = field(
+        default=torch.cuda.is_available(), metadata={"help": "pin batches in memory (useful with a GPU)"}
+    )
+    save_total_limit: int | None = field(default=1, metadata={"help": "checkpoints kept in each phase"})
+
+
+def read_sentences(paths: Iterable[str | Path]) -> list[str]:
+    """Read text files, one sentence a line, NFC-normalised with single spaces; blank lines are counted and left out.
+
+    Raises:
+        FileNotFoundError: one of the files is not there.
+        ValueError: there is no sentence in any of them.
+    """
+    lines = [line for path in paths for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    sentences = [" ".join(unicodedata.normalize("NFC", line).split()) for line in lines]
+    kept = [sentence for sentence in sentences if sentence]
+    if not kept:
+        raise ValueError("the text files hold no sentence")
+    logger.info("%d sentences read, %d blank lines left out", len(kept), len(lines) - len(kept))
+    return kept
+
+
+def rare_characters(sentences: list[str], coverage: float) -> set[str]:
+    """Return the rarest characters, those outside the share `coverage` of all occurrences (they become `<unk>`)."""
+    counts = Counter(character for sentence in sentences for character in sentence)
+    room, rare = (1 - coverage) * counts.total(), set()
+    for character, count in sorted(counts.items(), key=lambda item: (item[1], item[0])):
+        room -= count
+        if room < 0:
+            break
+        rare.add(character)
+    return rare
+
+
+def text_pipeline(model: models.Model) -> Tokenizer:
+    """Return a tokenizer around `model` with XLM-R's conventions: NFKC, single spaces, `▁` for a space.
+
+    The zero-width space, which marks word ends in Khmer and Burmese, becomes a space, as in XLM-R's own normaliser.
+    Punctuation always stands alone, so that no piece glues it to a word.
+    """
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace("\u200b", " "), normalizers.Replace(Regex(r"\s+"), " ")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation(behavior="isolated")]
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    return tokenizer
+
+
+def unigram_pieces(sentences: list[str], size: int, longest: int, rounds: int = 3) -> list[tuple[str, float]]:
+    """Return `size` pieces of at most `longest` characters (fewer if the text holds fewer) with log-probabilities.
+
+    Byte-pair merges propose a quarter more pieces than needed; then, round by round, the text is split in the likeliest
+    way and the pieces are counted anew; the last round keeps the most frequent ones and every character. Unlike
+    `tokenizers`' own unigram trainer, whose result differs from run to run, this is reproducible.
+
+    Raises:
+        ValueError: the characters of the text alone are more than `size`.
+    """
+    proposer = text_pipeline(models.BPE())
+    trainer = trainers.BpeTrainer(vocab_size=size * 5 // 4, max_token_length=longest, show_progress=False)
+    proposer.train_from_iterator(sentences, trainer)
+    pieces, splitter = sorted(proposer.get_vocab()), proposer
+    characters = sum(len(piece) == 1 for piece in pieces)
+    if characters > size:
+        raise ValueError(
+            f"a vocabulary of {size} pieces has no room for the text's {characters} characters: "
+            "raise vocab_size, or lower character_coverage"
+        )
+    for step in range(1, rounds + 1):
+        counts = Counter(token for encoding in splitter.encode_batch(sentences) for token in encoding.tokens)
+        pieces.sort(key=lambda piece: (len(piece) > 1, -counts[piece], piece))
+        pieces = pieces[:size] if step == rounds else pieces
+        total = math.log(counts.total())
+        scored = [(piece, math.log(counts[piece] + 0.5) - total) for piece in pieces]
+        splitter = text_pipeline(models.Unigram([*scored, ("<unk>", 0.0)], unk_id=len(scored)))
+    return sorted(scored, key=lambda item: (-item[1], item[0]))
+
+
+def train_tokenizer(sentences: list[str], arguments: EncoderArguments) -> PreTrainedTokenizerFast:
+    """Train a unigram tokenizer laid out as XLM-R's: `<s> <pad> </s> <unk>` first, `<mask>` last.
+
+    Raises:
+        ValueError: the vocabulary has no room for the characters of the text.
+    """
+    rare = str.maketrans(dict.fromkeys(rare_characters(sentences, arguments.character_coverage), " "))
+    scored = unigram_pieces(
+        [sentence.translate(rare) for sentence in sentences],
+        size=arguments.vocab_size - len(SPECIAL_TOKENS) - 1,
+        longest=arguments.max_piece_length,
+    )
+    vocabulary = [(token, 0.0) for token in SPECIAL_TOKENS] + scored
+    tokenizer = text_pipeline(models.Unigram(vocabulary, unk_id=SPECIAL_TOKENS.index("<unk>")))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        cls_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token=MASK_TOKEN,
+        model_max_length=arguments.max_length,
+    )
+
+
+class PretrainingEncoder(XLMRobertaForMaskedLM):
+    """`XLMRobertaForMaskedLM` that scores masked positions only and can add a loss on the pooled states.
+
+    With `contrastive_weight` above 0 a batch is two views of each sentence, the second half in the order of the first.
+    """
+
+    contrastive_weight: float = 0.0
+    temperature: float = 0.05
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> MaskedLMOutput:
+        """Return the training loss. B: batch, L: tokens, M: masked tokens, V: vocabulary, d: width."""
+        states = self.roberta(input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, d)
+        if labels is None:
+            return MaskedLMOutput(logits=self.lm_head(states))
+        masked = labels != -100  # (B, L)
+        logits = self.lm_head(states[masked])  # (M, V)
+        loss = F.cross_entropy(logits.float(), labels[masked], reduction="sum") / masked.sum().clamp(min=1)
+        if self.training and self.contrastive_weight > 0:
+            weights = attention_mask[..., None].float()  # (B, L, 1)
+            pooled = (states.float() * weights).sum(1) / weights.sum(1)  # (B, d)
+            loss = loss + self.contrastive_weight * view_contrast(pooled, self.temperature)
+        return MaskedLMOutput(loss=loss)
+
+
+def view_contrast(pooled: Tensor, temperature: float) -> Tensor:
+    """Return the symmetric InfoNCE between two views of each sentence: rows i and B/2 + i of `pooled` (B, d)."""
+    first, second = F.normalize(pooled, dim=-1).chunk(2)  # (B/2, d) each
+    logits = first @ second.T / temperature  # (B/2, B/2)
+    target = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+class TwoViewCollator(DataCollatorForLanguageModeling):
+    """Masks every sentence of the batch twice, each time anew: B rows in, 2B rows out."""
+
+    def torch_call(self, examples: list[dict]) -> dict[str, Tensor]:
+        return super().torch_call(examples + examples)
+
+
+def build_model(arguments: EncoderArguments, vocab_size: int) -> PretrainingEncoder:
+    """Build a randomly initialised model; the feed-forward width is four times the hidden size, as in XLM-R."""
+    config = XLMRobertaConfig(
+        vocab_size=vocab_size,
+        hidden_size=arguments.hidden_size,
+        num_hidden_layers=arguments.num_layers,
+        num_attention_heads=arguments.num_heads,
+        intermediate_size=4 * arguments.hidden_size,
+        max_position_embeddings=arguments.max_length + 2,  # positions start after the padding id, 1
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+    )
+    return PretrainingEncoder(config)
+
+
+def encode_sentences(tokenizer: PreTrainedTokenizerBase, sentences: list[str], max_length: int) -> Dataset:
+    """Tokenise into a dataset with columns `input_ids`, `special_tokens_mask` and `length`."""
+    encoded = tokenizer(sentences, truncation=True, max_length=max_length, return_special_tokens_mask=True)
+    rows = {name: encoded[name] for name in ("input_ids", "special_tokens_mask")}
+    return Dataset.from_dict(rows | {"length": [len(ids) for ids in encoded["input_ids"]]})
+
+
+class SentenceTrainer(Trainer):
+    """A Trainer whose loss is a mean over the batch, so accumulated gradients have to be averaged."""
+
+    loss_is_scaled_for_ga = False
+
+
+def train_phase(
+    model: PretrainingEncoder,
+    collator: DataCollatorForLanguageModeling,
+    dataset: Dataset,
+    training: TrainingArguments,
+    resume: bool,
+) -> None:
+    """Train one phase in its own folder (`training.output_dir`), from that folder's last checkpoint if resuming."""
+    trainer = SentenceTrainer(model=model, args=training, train_dataset=dataset, data_collator=collator)
+    folder = Path(training.output_dir)
+    last = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
+
+
+def save_encoder(model: PretrainingEncoder, tokenizer: PreTrainedTokenizerBase, output_dir: str | Path) -> None:
+    """Write the encoder without its LM head, and its tokenizer, and check that both load as they were.
+
+    Raises:
+        ValueError: the reloaded folder lacks weights or tokenises in another way.
+    """
+    encoder = XLMRobertaModel(model.config, add_pooling_layer=False)
+    encoder.load_state_dict(model.roberta.state_dict())
+    probe = tokenizer.decode(range(4, min(24, len(tokenizer) - 1)))
+    with atomic_folder(output_dir) as folder:
+        encoder.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        _, report = AutoModel.from_pretrained(folder, add_pooling_layer=False, output_loading_info=True)
+        if report["missing_keys"] or report["unexpected_keys"]:
+            raise ValueError(f"the saved encoder does not load as it was: {report}")
+        if AutoTokenizer.from_pretrained(folder)(probe)["input_ids"] != tokenizer(probe)["input_ids"]:
+            raise ValueError(f"the saved tokenizer does not load as it was: it splits {probe!r} in another way")
+
+
+def pretrain_encoder(
+    sentences: list[str],
+    output_dir: str | Path,
+    arguments: EncoderArguments,
+    training: TrainingArguments,
+) -> Path:
+    """Pre-train an encoder on `sentences` and write it to `output_dir`; checkpoints go to `OUTPUT_DIR-run`.
+
+    Args:
+        sentences: monolingual text.
+        output_dir: the folder to write, whole or not at all.
+        arguments: sizes and objectives.
+        training: the optimiser's settings; its epochs and learning rate are the first phase's, and a
+            `resume_from_checkpoint` of "last" goes on from the last checkpoints of the run.
+
+    Raises:
+        ValueError: `resume_from_checkpoint` is neither None nor "last".
+        FileExistsError: `output_dir` is there and is no model folder.
+    """
+    if training.resume_from_checkpoint not in (None, "last"):
+        raise ValueError(f"resume_from_checkpoint={training.resume_from_checkpoint!r}: give 'last' or leave it out")
+    output_dir, resume = Path(output_dir), training.resume_from_checkpoint is not None
+    run = output_dir.parent / f"{output_dir.name}-run"
+    set_seed(training.seed)
+    if resume and (run / "tokenizer").is_dir():
+        tokenizer = AutoTokenizer.from_pretrained(run / "tokenizer")
+    else:
+        tokenizer = train_tokenizer(sentences, arguments)
+        tokenizer.save_pretrained(run / "tokenizer")
+    dataset = encode_sentences(tokenizer, sentences, arguments.max_length)
+    model = build_model(arguments, len(tokenizer))
+    size = model.num_parameters() / 1e6
+    logger.info("%.1f M parameters, %.1f tokens a sentence", size, sum(dataset["length"]) / len(dataset))
+
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=arguments.mlm_probability)
+    train_phase(model, collator, dataset, replace(training, output_dir=str(run / "masked-lm")), resume)
+    if arguments.contrastive_epochs > 0:
+        model.contrastive_weight, model.temperature = arguments.contrastive_weight, arguments.temperature
+        collator = TwoViewCollator(tokenizer, mlm_probability=arguments.contrastive_mask)
+        second = replace(
+            training,
+            output_dir=str(run / "contrastive"),
+            num_train_epochs=arguments.contrastive_epochs,
+            learning_rate=arguments.contrastive_learning_rate,
+        )
+        train_phase(model, collator, dataset, second, resume)
+    save_encoder(model, tokenizer, output_dir)
+    return output_dir
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the command line and pre-train."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = HfArgumentParser((TextArguments, EncoderArguments, EncoderTrainingArguments), description=__doc__)
+    text, arguments, training = parser.parse_args_into_dataclasses(argv)
+    folder = pretrain_encoder(read_sentences(text.text), training.output_dir, arguments, training)
+    print(f"{folder}: {sum(file.stat().st_size for file in folder.iterdir()) / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()
