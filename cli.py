@@ -26,6 +26,7 @@ from .data.instructions import read_instructions
 from .data.pairs import exclude_overlap, read_pairs
 from .evaluation.report import plot_history, retrieval_table, table, write_json
 from .evaluation.retrieval import retrieval_metrics
+from .evaluation.samples import side_by_side, translation_scores
 from .evaluation.tokens import prompt_tokens
 from .modeling_llink import LlinkForCausalLM
 from .modeling_llink.foreign_text import check_passages
@@ -134,6 +135,23 @@ class RetrievalArguments:
 
 
 @dataclass
+class TranslationArguments:
+    """Translations by llink and by its base decoder from the raw text, with chrF++ and BLEU."""
+
+    model: str = field(metadata={"help": "Folder or repository of an llink model."})
+    pairs: list[str] = _pair_field(True, "Line-aligned UTF-8 files of held-out pairs.")
+    limit: int = field(default=200, metadata={"help": "Pairs from the beginning that are translated."})
+    show: int = field(default=10, metadata={"help": "Samples printed, the first ones as they come."})
+    batch_size: int = field(default=16, metadata={"help": "Passages in one generation."})
+    max_new_tokens: int = field(default=64, metadata={"help": "Length of an answer at most."})
+    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
+    output_json: str | None = field(default=None, metadata={"help": "Also write scores and samples to this file."})
+
+    def __post_init__(self) -> None:
+        _check_two_files("pairs", self.pairs)
+
+
+@dataclass
 class UsageArguments:
     """Does the decoder read its slots (paper 4.2)."""
 
@@ -227,6 +245,27 @@ def eval_usage(argv: Sequence[str]) -> None:
     _write(args.output_json, {"usage": metrics})
 
 
+def eval_translation(argv: Sequence[str]) -> None:
+    """Translations of held-out pairs, llink beside its base decoder."""
+    (args,) = _parse("eval translation", argv, (TranslationArguments,))
+    pairs = read_pairs(*args.pairs)[: args.limit]
+    model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
+    samples = side_by_side(
+        model,
+        pairs["foreign"],
+        pairs["english"],
+        batch_size=args.batch_size,
+        max_new_tokens=args.max_new_tokens,
+        show_progress=True,
+    )
+    scores = translation_scores(samples)
+    for sample in samples[: args.show]:
+        print("\n".join(f"{name:>9}: {text!r}" for name, text in sample.items()) + "\n")
+    print(table(["system", "chrF++", "BLEU", "n"], [(n, s["chrf"], s["bleu"], s["n"]) for n, s in scores.items()]))
+    if args.output_json is not None:
+        write_json(args.output_json, {"translation": scores, "samples": samples})
+
+
 def run_demo(argv: Sequence[str]) -> None:
     """Both stages and an evaluation on the embedded pair and corpus."""
     (args,) = _parse("demo", argv, (demo.DemoArguments,))
@@ -239,6 +278,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "generate": generate,
     "eval retrieval": eval_retrieval,
     "eval usage": eval_usage,
+    "eval translation": eval_translation,
     "demo": run_demo,
 }
 
@@ -313,7 +353,7 @@ def _write(path: str | None, content: dict[str, Any]) -> None:
 
 
 def _usage() -> str:
-    lines = [f"  llink {name:<15} {function.__doc__}" for name, function in COMMANDS.items()]
+    lines = [f"  llink {name:<17} {function.__doc__}" for name, function in COMMANDS.items()]
     return "\n".join(["usage: llink COMMAND [options]   (llink COMMAND --help)", *lines, "  llink --version"])
 
 

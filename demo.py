@@ -19,8 +19,8 @@ from .data.demo_corpus import DemoPair, demo_splits, generate_instructions
 from .data.instructions import instruction_dataset
 from .evaluation.report import plot_demo, plot_history, retrieval_table, table, write_json
 from .evaluation.retrieval import retrieval_metrics
-from .evaluation.tokens import prompt_tokens, raw_message
-from .evaluation.translation import translation_metrics
+from .evaluation.samples import side_by_side, translation_scores
+from .evaluation.tokens import prompt_tokens
 from .modeling_llink import LlinkForCausalLM
 from .trainers.align_config import AlignConfig
 from .trainers.align_trainer import AlignTrainer
@@ -83,14 +83,14 @@ def run(args: DemoArguments) -> dict[str, Any]:
     usage = _inject(model, splits, args, chosen["inject"])
     english, foreign = [pair.english for pair in test], [pair.foreign for pair in test]
     retrieval["full"] = retrieval_metrics(model.get_slot_features(foreign), model.get_teacher_features(english))
-    samples, translation = _translate(model, test[: args.translations])
+    samples = side_by_side(model, foreign[: args.translations], english[: args.translations])
     model.save_pretrained(output / "model", self_contained=True)
     _check_reload(output / "model", samples[:3])
     report = {
         "retrieval": {name: {key: metrics[key] for key in RETRIEVAL_KEYS} for name, metrics in retrieval.items()},
         "usage": usage,
         "tokens": prompt_tokens(model.processor, foreign),
-        "translation": translation,
+        "translation": translation_scores(samples),
         "samples": samples[:8],
         "arguments": asdict(args),
         "seconds": round(time.monotonic() - started, 1),
@@ -114,6 +114,7 @@ def _align(
         save_strategy="no",
         logging_steps=20,
         report_to=[],
+        dataloader_pin_memory=False,
         seed=args.seed,
         feature_batch_size=64,
         **settings,
@@ -141,6 +142,7 @@ def _inject(
         save_strategy="no",
         logging_steps=10,
         report_to=[],
+        dataloader_pin_memory=False,
         seed=args.seed,
         feature_batch_size=64,
         **settings,
@@ -156,26 +158,6 @@ def _inject(
 
 def _pairs(pairs: list[DemoPair]) -> Dataset:
     return Dataset.from_list([dict(pair) for pair in pairs])
-
-
-def _translate(model: LlinkForCausalLM, pairs: list[DemoPair]) -> tuple[list[dict[str, str]], dict[str, Any]]:
-    """Translations by the base decoder from raw Khmer, and by llink from slots, with their scores."""
-    processor, prompt = model.processor, "Translate to English."
-    base, llink = [], []
-    for start in range(0, len(pairs), 32):
-        texts = [pair.foreign for pair in pairs[start : start + 32]]
-        raw = processor.render_batch([[raw_message(prompt, text)] for text in texts])
-        tokens = model.generate(**raw, max_new_tokens=64, pad_token_id=processor.pad_token_id)
-        base += processor.batch_decode(tokens[:, raw["input_ids"].shape[1] :], skip_special_tokens=True)
-        tokens = model.generate(foreign_text=texts, prompt=prompt, max_new_tokens=64)
-        llink += processor.batch_decode(tokens, skip_special_tokens=True)
-    references = [pair.english for pair in pairs]
-    samples = [
-        {"foreign": pair.foreign, "reference": pair.english, "base": b, "llink": own}
-        for pair, b, own in zip(pairs, base, llink, strict=True)
-    ]
-    scores = {"base": translation_metrics(base, references), "llink": translation_metrics(llink, references)}
-    return samples, scores
 
 
 def _check_reload(checkpoint: Path, samples: list[dict[str, str]]) -> None:

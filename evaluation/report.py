@@ -68,7 +68,8 @@ def plot_history(history: Sequence[Mapping[str, float]], path: str | os.PathLike
         second = axis.twinx()
         second.plot(*zip(*points, strict=True), color="tab:orange", marker="o", label=metric)
         second.set_ylabel(metric)
-    figure.legend(loc="outside upper center", ncols=2)
+    if steps or points:
+        figure.legend(loc="outside upper center", ncols=2)
     _save(figure, path)
 
 

@@ -66,7 +66,9 @@ def check_kind(kind: str, config: PretrainedConfig, name: str) -> None:
             f"The encoder {name!r} is a decoder (model_type {config.model_type!r}). Choose a model that reads a text "
             "in both directions, such as xlm-roberta-base, LaBSE, multilingual-e5 or the encoder of mT5 or NLLB."
         )
-    if kind == "decoder" and (not is_causal or config.is_encoder_decoder):
+    # BERT-like models can be run causally, but only if they were trained to.
+    only_masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if kind == "decoder" and (not is_causal or only_masked or config.is_encoder_decoder):
         raise BaseModelError(
             f"The decoder {name!r} (model_type {config.model_type!r}) is not a causal language model. Choose an "
             "instruction-tuned one, such as Llama, Qwen, Gemma, Mistral or SmolLM."

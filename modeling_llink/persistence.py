@@ -118,11 +118,7 @@ class LlinkPersistenceMixin(PreTrainedModel):
         config = kwargs.pop("config", None)
         if config is None:
             config, kwargs = _read_config(name, {**kwargs, **place})
-        if getattr(config, "model_type", None) != LlinkConfig.model_type:
-            raise LlinkCheckpointError(
-                f"{name} holds a {getattr(config, 'model_type', None)!r} model, not an llink model. Build one on it "
-                "with LlinkForCausalLM.from_encoder_decoder_pretrained."
-            )
+        _check_type(name, getattr(config, "model_type", None))
         if config.self_contained:
             model = cls._load_self_contained(name, config, model_args, kwargs)
         else:
@@ -244,17 +240,22 @@ class LlinkPersistenceMixin(PreTrainedModel):
         self.config.encoder_config.save_pretrained(directory / "encoder_tokenizer")
 
 
+def _check_type(name: str, model_type: str | None) -> None:
+    """Raises [`LlinkCheckpointError`] unless it is llink's."""
+    if model_type != LlinkConfig.model_type:
+        raise LlinkCheckpointError(
+            f"{name} holds {f'a {model_type!r} model' if model_type else 'no model'}, not an llink model. Build one on "
+            "its base with LlinkForCausalLM.from_encoder_decoder_pretrained, or `llink align`."
+        )
+
+
 def _read_config(name: str, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The checkpoint's configuration, and the arguments that are not its fields."""
     try:
         fields, kwargs = LlinkConfig.get_config_dict(name, **kwargs)
     except (OSError, ValueError) as error:
         raise LlinkCheckpointError(f"{name} holds no llink model: {str(error).splitlines()[0]}") from error
-    if fields.get("model_type") != LlinkConfig.model_type:
-        raise LlinkCheckpointError(
-            f"{name} holds a {fields.get('model_type')!r} model, not an llink model. Build one on it with "
-            "LlinkForCausalLM.from_encoder_decoder_pretrained."
-        )
+    _check_type(name, fields.get("model_type"))
     return LlinkConfig.from_dict(fields, return_unused_kwargs=True, **kwargs)
 
 

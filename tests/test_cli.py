@@ -1,0 +1,190 @@
+"""The command line as users type it: both stages, evaluation and generation on files, and what goes wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llink.cli import main
+from llink.data.demo_corpus import generate_instructions, generate_pairs
+from llink.evaluation.report import table
+
+QUICK = ["--report_to", "none", "--use_cpu", "--disable_tqdm", "True", "--save_strategy", "no"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Line-aligned pairs and instruction rows of the demo corpus."""
+    folder = tmp_path_factory.mktemp("files")
+    pairs = generate_pairs(60)
+    for name, rows in (("train", pairs[:40]), ("dev", pairs[40:])):
+        (folder / f"{name}.en").write_text("".join(f"{pair.english}\n" for pair in rows), "utf-8")
+        (folder / f"{name}.km").write_text("".join(f"{pair.foreign}\n" for pair in rows), "utf-8")
+        lines = [json.dumps(row, ensure_ascii=False) for row in generate_instructions(rows)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bases(base_folder):
+    return ["--encoder", base_folder("encoder", "xlm-roberta"), "--decoder", base_folder("decoder", "llama")]
+
+
+@pytest.fixture(scope="module")
+def stage_a(files, bases, tmp_path_factory):
+    """The folder that `llink align` wrote."""
+    output = tmp_path_factory.mktemp("out") / "a"
+    code = main(
+        ["align", *bases, *QUICK, "--pairs", f"{files}/train.en", f"{files}/train.km", "--output-dir", str(output)]
+        + ["--eval-pairs", f"{files}/dev.en", f"{files}/dev.km", "--per-device-train-batch-size", "8"]
+        + ["--max-steps", "3", "--logging-steps", "1", "--eval-strategy", "steps", "--eval-steps", "1"]
+        + ["--teacher-components", "8", "--num-slots", "3", "--language", "km"]
+    )
+    assert code == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def stage_b(files, stage_a):
+    """The folder that `llink inject` wrote."""
+    output = stage_a.with_name("b")
+    code = main(
+        ["inject", *QUICK, "--model", str(stage_a), "--instructions", f"{files}/train.jsonl"]
+        + ["--eval-instructions", f"{files}/dev.jsonl", "--output-dir", str(output), "--max-steps", "2"]
+        + ["--per-device-train-batch-size", "4", "--gradient-accumulation-steps", "2", "--logging-steps", "1"]
+    )
+    assert code == 0
+    return output
+
+
+def test_align_writes_model_metrics_and_plot(stage_a):
+    config = json.loads((stage_a / "config.json").read_text())
+    assert (config["stage"], config["num_slots"], config["teacher_components"]) == ("align", 3, 8)
+    metrics = json.loads((stage_a / "eval_results.json").read_text())
+    assert metrics["eval_n"] == 20
+    assert 0 <= metrics["eval_r@1"] <= metrics["eval_r@10"] <= 1
+    assert (stage_a / "training.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_inject_keeps_the_projector_and_reports_usage(stage_a, stage_b):
+    from safetensors.torch import load_file
+
+    before, after = load_file(stage_a / "model.safetensors"), load_file(stage_b / "model.safetensors")
+    assert all((before[key] == after[key]).all() for key in before if key.startswith(("projector", "teacher_space")))
+    assert any((before[key] != after[key]).any() for key in before), "vacuous unless something was trained"
+    metrics = json.loads((stage_b / "eval_results.json").read_text())
+    assert {"eval_zeroed_gap", "eval_shuffled_gap", "eval_loss"} <= metrics.keys()
+
+
+def test_generate_prints_one_answer_a_passage(stage_b, capsys):
+    command = ["generate", "--model", str(stage_b), "--foreign-text", "ក្មេងទៅសាលា", "ចាស"]
+    assert main([*command, "--prompt", "Summarize in English.", "--max-new-tokens", "3"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) >= 2
+
+
+def test_eval_commands_write_json(files, stage_b, tmp_path, capsys):
+    target = tmp_path / "retrieval.json"
+    pairs = ["--pairs", f"{files}/dev.en", f"{files}/dev.km"]
+    assert main(["eval", "retrieval", "--model", str(stage_b), *pairs, "--output-json", str(target)]) == 0
+    found = json.loads(target.read_text())
+    assert set(found["retrieval"]) == {"stage_a", "full"}
+    assert found["tokens"]["slotted"] < found["tokens"]["raw"]
+    assert "mean_rank" in capsys.readouterr().out
+    target = tmp_path / "usage.json"
+    rows = ["--instructions", f"{files}/dev.jsonl"]
+    assert main(["eval", "usage", "--model", str(stage_b), *rows, "--output-json", str(target)]) == 0
+    assert {"zeroed_gap", "shuffled_gap"} <= json.loads(target.read_text())["usage"].keys()
+
+
+def test_eval_translation_shows_both_systems(files, stage_b, tmp_path, capsys):
+    target = tmp_path / "translation.json"
+    command = ["eval", "translation", "--model", str(stage_b), "--pairs", f"{files}/dev.en", f"{files}/dev.km"]
+    assert main([*command, "--limit", "3", "--show", "2", "--max-new-tokens", "4", "--output-json", str(target)]) == 0
+    found = json.loads(target.read_text())
+    assert [len(found["samples"]), found["translation"]["llink"]["n"]] == [3, 3]
+    assert capsys.readouterr().out.count("reference:") == 2
+
+
+def test_yaml_stands_between_preset_and_flags(files, bases, tmp_path):
+    file = tmp_path / "run.yaml"
+    options = {"preset": "paper", "num_slots": 2, "max_steps": 1, "per_device_train_batch_size": 8}
+    options |= {"pairs": [f"{files}/train.en", f"{files}/train.km"], "report_to": "none", "use_cpu": True}
+    file.write_text(yaml.safe_dump(options))
+    assert main(["align", *bases, "--config", str(file), "--num-slots", "5", "--output-dir", str(tmp_path / "a")]) == 0
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert config["num_slots"] == 5  # the flag
+    assert config["teacher_template"] == "User:{text}"  # the file's preset
+    assert config["teacher_conditioning"] == "none"
+
+
+def test_a_broken_run_goes_on_from_its_checkpoint(files, bases, tmp_path):
+    command = ["align", *bases, "--report_to", "none", "--use_cpu", "--output-dir", str(tmp_path / "a")]
+    command += ["--pairs", f"{files}/train.en", f"{files}/train.km", "--per-device-train-batch-size", "8"]
+    command += ["--save-steps", "2", "--save-strategy", "steps", "--max-steps", "4", "--disable-tqdm", "True"]
+    assert main([*command, "--resume_from_checkpoint", "last"]) == 2  # nothing to resume from
+    assert main(command) == 0
+    assert main([*command, "--resume_from_checkpoint", str(tmp_path / "a" / "checkpoint-2")]) == 0
+    assert main([*command, "--resume_from_checkpoint", "last"]) == 0
+
+
+def bad_commands(files, bases):
+    short = files / "short.km"
+    short.write_text("មួយ\n", "utf-8")
+    undecodable = files / "bytes.km"
+    undecodable.write_bytes(b"\xff\xfe\n" * 40)
+    (files / "empty.km").write_bytes(b"")
+    english, khmer = f"{files}/train.en", f"{files}/train.km"
+    pairs = ["--pairs", english, khmer]
+    two = [bases[3], bases[3]]
+    return {
+        "line counts": (["align", *bases, "--pairs", english, str(short)], "40"),
+        "undecodable": (["align", *bases, "--pairs", english, str(undecodable)], "bytes.km"),
+        "empty file": (["align", *bases, "--pairs", english, f"{files}/empty.km"], "empty"),
+        "missing file": (["align", *bases, "--pairs", english, f"{files}/none.km"], "none.km"),
+        "one file": (["align", *bases, "--pairs", english], "two files"),
+        "encoder is a decoder": (["align", "--encoder", two[0], "--decoder", two[1], *pairs], "is a decoder"),
+        "decoder is an encoder": (["align", "--encoder", bases[1], "--decoder", bases[1], *pairs], "not a causal"),
+        "missing model": (["align", "--encoder", "/nowhere/at/all", *bases[2:], *pairs], "/nowhere/at/all"),
+        "unknown preset": (["align", *bases, *pairs, "--preset", "best"], "recommended"),
+        "bad template": (["align", *bases, *pairs, "--teacher-template", "nothing"], "{text}"),
+        "no llink model": (["generate", "--model", bases[3], "--foreign-text", "ក"], "not an llink model"),
+        "empty folder": (["generate", "--model", str(files), "--foreign-text", "ក"], "not an llink model"),
+        "blank text": (["generate", "--model", bases[3], "--foreign-text", " "], "white space"),
+        "no rows": (["inject", "--model", bases[3], "--instructions", f"{files}/none.jsonl"], "none.jsonl"),
+    }
+
+
+def test_bad_input_is_one_line_and_code_2_before_anything_is_written(files, bases, tmp_path, capsys):
+    for name, (command, words) in bad_commands(files, bases).items():
+        output = tmp_path / name.replace(" ", "-")
+        extra = ["--output-dir", str(output)] if command[0] in ("align", "inject") else []
+        assert main([*command, *extra]) == 2, name
+        error = capsys.readouterr().err
+        assert words in error, (name, error)
+        assert "Traceback" not in error, name
+        assert not output.exists() or not any(output.iterdir()), name
+
+
+def test_unknown_options_of_a_file_are_named(files, bases, tmp_path, capsys):
+    (tmp_path / "run.yaml").write_text("learning_rat: 1\n")
+    command = ["align", *bases, "--pairs", f"{files}/train.en", f"{files}/train.km"]
+    assert main([*command, "--config", str(tmp_path / "run.yaml")]) == 2
+    assert "learning_rat" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys):
+    assert main(["--help"]) == 0
+    assert main(["--version"]) == 0
+    assert main(["frobnicate"]) == 2
+    done = subprocess.run([str(Path(sys.executable).with_name("llink")), "--version"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.strip() in capsys.readouterr().out
+
+
+def test_table_aligns_its_columns():
+    lines = table(["name", "value"], [("a", 0.5), ("long name", 12)]).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert "0.500" in lines[2]
