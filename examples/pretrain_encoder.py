@@ -15,9 +15,7 @@ in `OUTPUT_DIR-run`.
 """
 
 import logging
-import math
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,8 +23,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from atomic_folder import atomic_folder
+from counted_start import cooccurrence_embeddings, train_tokenizer
 from datasets import Dataset
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import (
     AutoModel,
@@ -34,7 +32,6 @@ from transformers import (
     DataCollatorForLanguageModeling,
     HfArgumentParser,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
     Trainer,
     TrainingArguments,
     XLMRobertaConfig,
@@ -47,9 +44,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 logger = logging.getLogger(__name__)
 
-# XLM-R's own tokens at XLM-R's own ids (0 to 3; the mask stands last).
-SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
-MASK_TOKEN = "<mask>"
+# Standard deviation of started embeddings: five times XLM-R's, so that the first steps do not wash them out.
+EMBEDDING_SCALE = 0.1
 
 
 @dataclass
@@ -71,6 +67,9 @@ class EncoderArguments:
     hidden_size: int = field(default=384, metadata={"help": "width d_e of the encoder"})
     num_layers: int = field(default=4, metadata={"help": "number of transformer layers"})
     num_heads: int = field(default=6, metadata={"help": "number of attention heads; divides the hidden size"})
+    cooccurrence_window: int = field(
+        default=8, metadata={"help": "start the embeddings from co-occurrence this many pieces apart; 0: at random"}
+    )
     max_length: int = field(default=128, metadata={"help": "longest sequence in tokens; longer text is cut"})
     mlm_probability: float = field(default=0.2, metadata={"help": "share of tokens masked in the first phase"})
     contrastive_epochs: float = field(
@@ -134,95 +133,6 @@ def read_sentences(paths: Iterable[str | Path]) -> list[str]:
     return kept
 
 
-def rare_characters(sentences: list[str], coverage: float) -> set[str]:
-    """Return the rarest characters, those outside the share `coverage` of all occurrences (they become `<unk>`)."""
-    counts = Counter(character for sentence in sentences for character in sentence)
-    room, rare = (1 - coverage) * counts.total(), set()
-    for character, count in sorted(counts.items(), key=lambda item: (item[1], item[0])):
-        room -= count
-        if room < 0:
-            break
-        rare.add(character)
-    return rare
-
-
-def text_pipeline(model: models.Model) -> Tokenizer:
-    """Return a tokenizer around `model` with XLM-R's conventions: NFKC, single spaces, `▁` for a space.
-
-    The zero-width space, which marks word ends in Khmer and Burmese, becomes a space, as in XLM-R's own normaliser.
-    Punctuation always stands alone, so that no piece glues it to a word.
-    """
-    tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Replace("\u200b", " "), normalizers.Replace(Regex(r"\s+"), " ")]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation(behavior="isolated")]
-    )
-    tokenizer.decoder = decoders.Metaspace()
-    return tokenizer
-
-
-def unigram_pieces(sentences: list[str], size: int, longest: int, rounds: int = 3) -> list[tuple[str, float]]:
-    """Return `size` pieces of at most `longest` characters (fewer if the text holds fewer) with log-probabilities.
-
-    Byte-pair merges propose a quarter more pieces than needed; then, round by round, the text is split in the likeliest
-    way and the pieces are counted anew; the last round keeps the most frequent ones and every character. Unlike
-    `tokenizers`' own unigram trainer, whose result differs from run to run, this is reproducible.
-
-    Raises:
-        ValueError: the characters of the text alone are more than `size`.
-    """
-    proposer = text_pipeline(models.BPE())
-    trainer = trainers.BpeTrainer(vocab_size=size * 5 // 4, max_token_length=longest, show_progress=False)
-    proposer.train_from_iterator(sentences, trainer)
-    pieces, splitter = sorted(proposer.get_vocab()), proposer
-    characters = sum(len(piece) == 1 for piece in pieces)
-    if characters > size:
-        raise ValueError(
-            f"a vocabulary of {size} pieces has no room for the text's {characters} characters: "
-            "raise vocab_size, or lower character_coverage"
-        )
-    for step in range(1, rounds + 1):
-        counts = Counter(token for encoding in splitter.encode_batch(sentences) for token in encoding.tokens)
-        pieces.sort(key=lambda piece: (len(piece) > 1, -counts[piece], piece))
-        pieces = pieces[:size] if step == rounds else pieces
-        total = math.log(counts.total())
-        scored = [(piece, math.log(counts[piece] + 0.5) - total) for piece in pieces]
-        splitter = text_pipeline(models.Unigram([*scored, ("<unk>", 0.0)], unk_id=len(scored)))
-    return sorted(scored, key=lambda item: (-item[1], item[0]))
-
-
-def train_tokenizer(sentences: list[str], arguments: EncoderArguments) -> PreTrainedTokenizerFast:
-    """Train a unigram tokenizer laid out as XLM-R's: `<s> <pad> </s> <unk>` first, `<mask>` last.
-
-    Raises:
-        ValueError: the vocabulary has no room for the characters of the text.
-    """
-    rare = str.maketrans(dict.fromkeys(rare_characters(sentences, arguments.character_coverage), " "))
-    scored = unigram_pieces(
-        [sentence.translate(rare) for sentence in sentences],
-        size=arguments.vocab_size - len(SPECIAL_TOKENS) - 1,
-        longest=arguments.max_piece_length,
-    )
-    vocabulary = [(token, 0.0) for token in SPECIAL_TOKENS] + scored
-    tokenizer = text_pipeline(models.Unigram(vocabulary, unk_id=SPECIAL_TOKENS.index("<unk>")))
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        cls_token="<s>",
-        eos_token="</s>",
-        sep_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        mask_token=MASK_TOKEN,
-        model_max_length=arguments.max_length,
-    )
-
-
 class PretrainingEncoder(XLMRobertaForMaskedLM):
     """`XLMRobertaForMaskedLM` that scores masked positions only and can add a loss on the pooled states.
 
@@ -282,6 +192,17 @@ def encode_sentences(tokenizer: PreTrainedTokenizerBase, sentences: list[str], m
     encoded = tokenizer(sentences, truncation=True, max_length=max_length, return_special_tokens_mask=True)
     rows = {name: encoded[name] for name in ("input_ids", "special_tokens_mask")}
     return Dataset.from_dict(rows | {"length": [len(ids) for ids in encoded["input_ids"]]})
+
+
+def start_embeddings(model: PretrainingEncoder, dataset: Dataset, window: int) -> None:
+    """Put co-occurrence vectors in place of the random word embeddings, well above the noise of the positions'."""
+    pieces = [ids[1:-1] for ids in dataset["input_ids"]]
+    embeddings = model.roberta.embeddings
+    words = embeddings.word_embeddings.weight
+    with torch.no_grad():
+        words.copy_(EMBEDDING_SCALE * cooccurrence_embeddings(pieces, *words.shape, window=window))
+        words[embeddings.padding_idx] = 0
+        embeddings.position_embeddings.weight *= EMBEDDING_SCALE
 
 
 class SentenceTrainer(Trainer):
@@ -350,10 +271,18 @@ def pretrain_encoder(
     if resume and (run / "tokenizer").is_dir():
         tokenizer = AutoTokenizer.from_pretrained(run / "tokenizer")
     else:
-        tokenizer = train_tokenizer(sentences, arguments)
+        tokenizer = train_tokenizer(
+            sentences,
+            vocab_size=arguments.vocab_size,
+            max_piece_length=arguments.max_piece_length,
+            character_coverage=arguments.character_coverage,
+            max_length=arguments.max_length,
+        )
         tokenizer.save_pretrained(run / "tokenizer")
     dataset = encode_sentences(tokenizer, sentences, arguments.max_length)
     model = build_model(arguments, len(tokenizer))
+    if arguments.cooccurrence_window > 0:
+        start_embeddings(model, dataset, arguments.cooccurrence_window)
     size = model.num_parameters() / 1e6
     logger.info("%.1f M parameters, %.1f tokens a sentence", size, sum(dataset["length"]) / len(dataset))
 
