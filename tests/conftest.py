@@ -8,6 +8,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 import tiny
 import torch
+
 from llink.modeling_llink import LlinkForCausalLM
 
 torch.set_num_threads(1)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import tiny
+from transformers import AutoModelForCausalLM
+
 from llink.configuration_llink import LlinkConfigError
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.bases import BaseModelError
 from llink.modeling_llink.checkpoint import LlinkCheckpointError
-from transformers import AutoModelForCausalLM
 
 KINDS = pytest.mark.parametrize("kind", ["light", "self-contained"])
 
@@ -179,7 +180,7 @@ def test_truncated_weights(copy, kind, left):
 def test_missing_weights(copy, kind):
     folder = copy(kind)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(LlinkCheckpointError, match="model.safetensors"):
+    with pytest.raises(LlinkCheckpointError, match=r"model\.safetensors"):
         LlinkForCausalLM.from_pretrained(folder)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from llink.modeling_llink import LlinkForCausalLM
-from llink.modeling_llink.checkpoint import LlinkCheckpointError, bridge_keys, staged
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor, AutoTokenizer
+
+from llink.modeling_llink import LlinkForCausalLM
+from llink.modeling_llink.checkpoint import LlinkCheckpointError, bridge_keys, staged
 
 INPUTS = (["Translate.", "A longer prompt.", "none"], [["the cat"], ["a dog", "ក្មេងទៅសាលា"], []])
 
@@ -35,8 +36,12 @@ def keys_of(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("self_contained", [False, True], ids=["light", "self-contained"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("decoder", tiny.DECODERS)
+@pytest.mark.parametrize(
+    ("decoder", "dtype"),
+    [(name, torch.float32) for name in tiny.DECODERS]
+    + [(name, torch.bfloat16) for name in ("llama", "llama-untied", "gpt2", "gemma3")],
+    ids=str,
+)
 def test_decoders_reload_to_identical_logits(make_model, tmp_path, decoder, dtype, self_contained):
     model = make_model(decoder=decoder, dtype=dtype)
     assert model.decoder.dtype == dtype

@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig
+
 from llink.configuration_llink import LlinkConfig, LlinkConfigError, slot_tokens
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.slots import SlotEmbedder
-from transformers import AutoConfig
 
 PAPER_ENCODER = {"model_type": "xlm-roberta", "vocab_size": 250002, "hidden_size": 768, "max_position_embeddings": 514}
 PAPER_DECODER = {

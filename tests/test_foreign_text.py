@@ -7,11 +7,15 @@ import regex
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from llink.modeling_llink.foreign_text import ForeignTextError, check_passages, cut_passages, encode_literal
 from llink.modeling_llink.processing_llink import LlinkProcessor
 
 #: Pieces whose code points belong together: Khmer and Burmese stacks, emoji with joiners, skin tones, flags, Hangul.
-CLUSTERS = ["ក្មេ", "ខ្ញុំ", "ស្ត្រី", "ទៅ", "ក", "។", "မြန်", "က္ကူ", "မာ", "👩🏽‍🚀", "👨‍👩‍👧‍👦", "🇰🇭", "é", "각", "नि", "a", " ", "\r\n"]  # fmt: skip
+CLUSTERS = [
+    "ក្មេ", "ខ្ញុំ", "ស្ត្រី", "ទៅ", "ក", "។", "မြန်", "က္ကူ", "မာ",
+    "👩🏽‍🚀", "👨‍👩‍👧‍👦", "🇰🇭", "é", "각", "नि", "a", " ", "\r\n",
+]  # fmt: skip
 GARBAGE = [None, 3, b"abc", "", "   ", "\n\t\u3000", "ab\0c", 1.5, {"text": "a"}]
 mixed = st.lists(st.sampled_from(CLUSTERS), min_size=1, max_size=40).map("".join)
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from llink.modeling_llink.injection import SlotMismatchError, embed_with_zeros, inject_slots
 
 VOCAB, WIDTH = 11, 3

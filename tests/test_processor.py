@@ -5,9 +5,10 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoProcessor
+
 from llink.modeling_llink.foreign_text import ForeignTextError
 from llink.modeling_llink.processing_llink import DEFAULT_PROMPT, LlinkProcessor, PromptError
-from transformers import AutoProcessor
 
 FAMILIES = ("llama", "gpt2", "qwen2")
 
@@ -162,7 +163,8 @@ def test_chats_with_several_passages_over_several_turns():
     text = processor.apply_chat_template(chat, add_generation_prompt=True)
     slots = "<f0><f1><f2>"
     assert text == (
-        f"<|user|>\n{slots} and {slots}<|end|>\n<|assistant|>\nfine<|end|>\n<|user|>\nnow {slots}<|end|>\n<|assistant|>\n"
+        f"<|user|>\n{slots} and {slots}<|end|>\n<|assistant|>\nfine<|end|>\n"
+        f"<|user|>\nnow {slots}<|end|>\n<|assistant|>\n"
     )
     batch = processor.apply_chat_template([chat, chat[:1]], tokenize=True, return_dict=True, return_tensors="pt")
     assert batch["foreign_input_ids"].shape[:2] == (2, 3)

@@ -8,10 +8,11 @@ import sys
 import textwrap
 from pathlib import Path
 
-import llink.modeling_llink
 import pytest
 import tiny
 import torch
+
+import llink.modeling_llink
 from llink.modeling_llink.remote_code import CODE_FILES
 
 BLOCK = """

@@ -5,6 +5,7 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from llink.modeling_llink.slots import GatedAdapter, SlotEmbedder, median_embedding_norm
 
 

@@ -5,9 +5,10 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
 from llink.configuration_llink import PAPER_TEACHER_TEMPLATE
 from llink.modeling_llink.teacher import TeacherSpace, TeacherSpaceError, read_teacher_state
-from transformers import AutoModelForCausalLM
 
 ENGLISH = ["the cat sat on the mat", "a dog", "he said: we eat rice at noon today"]
 

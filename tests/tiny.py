@@ -9,8 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from llink.modeling_llink import LlinkForCausalLM
-from llink.modeling_llink.checkpoint import lora_modules
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoConfig,
@@ -20,6 +18,9 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     PreTrainedTokenizerFast,
 )
+
+from llink.modeling_llink import LlinkForCausalLM
+from llink.modeling_llink.checkpoint import lora_modules
 
 DECODERS = ("llama", "llama-untied", "gpt2", "qwen2", "gemma2", "gemma3")
 ENCODERS = ("xlm-roberta", "bert", "t5", "mt5", "modernbert", "m2m100")

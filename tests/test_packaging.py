@@ -1,0 +1,174 @@
+"""The package's shape: its list, its rooms, the code that travels, the house rules that can be checked."""
+
+import ast
+import configparser
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import llink
+from llink.modeling_llink.remote_code import CODE_FILES
+
+ROOT = Path(llink.__file__).parent
+PACKAGES = ("modeling_llink", "data", "evaluation", "hub_cards", "trainers", "assets")
+#: A room imports only itself and the rooms before it; `demo` and `cli` share one.
+ROOMS = ("_version", "configuration_llink", "modeling_llink", "data", "evaluation", "hub_cards", "trainers", "top")
+LONGEST = 400
+#: Files that may be longer, and why.
+JUSTIFIED: dict[str, str] = {}
+
+
+def sources() -> list[Path]:
+    files = [p for name in PACKAGES for p in (ROOT / name).rglob("*.py")]
+    return sorted([*files, *ROOT.glob("*.py")])
+
+
+def scripts() -> list[Path]:
+    return sorted(p for name in ("examples", "benchmarks") for p in (ROOT / name).rglob("*.py"))
+
+
+def names_of(files: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in files]
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def module_of(path: Path) -> str:
+    parts = ("llink", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, lazily too, by its absolute name."""
+    package = module_of(path) if path.name == "__init__.py" else module_of(path).rpartition(".")[0]
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([base] if base else [])])
+            front = base == "llink"  # `from . import demo` names modules
+            modules = {alias.name for alias in node.names if (ROOT / f"{alias.name}.py").is_file()} if front else set()
+            found |= {f"llink.{name}" for name in modules}
+            if len(modules) < len(node.names):
+                found.add(base)
+    return found
+
+
+def room_of(module: str) -> int:
+    parts = module.split(".")
+    name = parts[1] if len(parts) > 1 else "top"
+    return ROOMS.index(name) if name in ROOMS else ROOMS.index("top")
+
+
+def test_the_package_list_names_every_folder_of_code():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", "utf-8")
+    listed = config["options"]["packages"].split()
+    ignored = {"tests", "examples", "benchmarks", "build", "dist", "runs"}
+    folders = {
+        module_of(path)
+        for path in ROOT.rglob("__init__.py")
+        if not any(p.startswith(".") or p in ignored for p in path.relative_to(ROOT).parts)
+    }
+    assert set(listed) == folders
+    assert len(listed) == len(set(listed))
+    assert not (ROOT / "tests" / "__init__.py").exists(), "pytest would import the root a second time"
+
+
+def test_guard_the_walk_sees_the_package():
+    assert len(sources()) > 30
+    assert "llink.configuration_llink" in imports(ROOT / "modeling_llink" / "modeling_llink.py")
+
+
+@pytest.mark.parametrize("path", sources(), ids=names_of(sources()))
+def test_imports_point_down(path):
+    room = room_of(module_of(path))
+    inner = {name for name in imports(path) if name == "llink" or name.startswith("llink.")}
+    upward = sorted(name for name in inner if room_of(name) > room)
+    assert not upward
+    top = path.parent == ROOT
+    if path.name != "__init__.py" or not top:
+        assert "llink" not in inner, "the package's front is for users"
+
+
+def test_the_code_that_travels_is_all_of_the_model():
+    files = {path.name for path in (ROOT / "modeling_llink").rglob("*.py")} - {"__init__.py"}
+    assert set(CODE_FILES) == files | {"configuration_llink.py"}
+    assert len(CODE_FILES) == len(set(CODE_FILES))
+
+
+@pytest.mark.parametrize("name", CODE_FILES)
+def test_the_code_that_travels_needs_only_what_a_user_of_it_has(name):
+    path = ROOT / name if name == "configuration_llink.py" else ROOT / "modeling_llink" / name
+    allowed = {"transformers", "torch", "peft", "safetensors", "huggingface_hub", "tqdm", "regex"}
+    own = {f"llink.modeling_llink.{Path(file).stem}" for file in CODE_FILES} | {"llink.configuration_llink"}
+    for module in imports(path):
+        if module.startswith("llink"):
+            assert module in own, module
+        else:
+            assert module.partition(".")[0] in allowed | sys.stdlib_module_names, module
+    text = path.read_text("utf-8")
+    assert "from . import" not in text, "the library does not follow it"
+
+
+@pytest.mark.parametrize("path", sources() + scripts(), ids=names_of(sources() + scripts()))
+def test_no_assert_outside_tests(path):
+    assert not [node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Assert)]
+
+
+def test_every_exception_of_ours_is_raised():
+    defined, raised = {}, set()
+    for path in sources():
+        for node in ast.walk(tree(path)):
+            bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []
+            if any(base.endswith(("Error", "Exception", "Warning")) for base in bases):
+                defined[node.name] = path
+            if isinstance(node, ast.Raise) and node.exc is not None:
+                raised |= {child.id for child in ast.walk(node.exc) if isinstance(child, ast.Name)}
+            if isinstance(node, ast.Return) and node.value:  # made in a helper, raised by its caller
+                raised |= {child.id for child in ast.walk(node.value) if isinstance(child, ast.Name)}
+    assert len(defined) > 10, "vacuous unless they are found"
+    assert set(defined) - raised == set()
+
+
+def test_no_file_is_too_long():
+    lengths = {str(p.relative_to(ROOT)): len(p.read_text("utf-8").splitlines()) for p in sources() + scripts()}
+    assert {name: n for name, n in lengths.items() if n > LONGEST and name not in JUSTIFIED} == {}
+    assert all(lengths.get(name, 0) > LONGEST for name in JUSTIFIED), "an exception that is no longer needed"
+
+
+@pytest.mark.parametrize("path", sources(), ids=names_of(sources()))
+def test_public_things_are_documented(path):
+    module = tree(path)
+    assert ast.get_docstring(module) or not module.body, "the module"
+    for node in module.body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), node.name
+
+
+def test_the_front_exports_what_it_names():
+    for name in llink.__all__:
+        assert getattr(llink, name) is not None
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = llink.nothing_of_the_kind
+    assert set(llink.__all__) <= set(dir(llink))
+
+
+def test_importing_llink_costs_nothing():
+    script = "import sys, llink; assert 'torch' not in sys.modules; assert 'transformers' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", script], cwd="/", check=False).returncode == 0
+
+
+def test_there_is_one_copy_of_every_class():
+    module = importlib.import_module("llink.modeling_llink")
+    names = [name for name, m in sys.modules.items() if getattr(m, "__file__", None) == module.__file__]
+    assert names == ["llink.modeling_llink"]
