@@ -320,3 +320,13 @@ def test_a_light_save_without_names_is_refused(make_model, tmp_path):
 def test_only_the_main_process_writes(make_model, tmp_path):
     make_model().save_pretrained(tmp_path / "out", is_main_process=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("self_contained", [False, True], ids=["light", "self-contained"])
+def test_the_attention_can_be_chosen_at_loading(make_model, tmp_path, self_contained):
+    make_model().save_pretrained(tmp_path, self_contained=self_contained)
+    for attention in ("eager", "sdpa"):
+        again = LlinkForCausalLM.from_pretrained(tmp_path, attn_implementation=attention)
+        assert again.encoder.config._attn_implementation == attention
+        assert again.decoder.config._attn_implementation == attention
+        assert again.config.decoder_config is again.decoder.config
