@@ -1,7 +1,5 @@
 """Configuration of LLINK models: which bases, how wide the bridge, which teacher, which slots."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -21,6 +19,34 @@ PROMPT_EOL_TEMPLATE = 'This sentence: "{text}" means in one word: "'
 FOREIGN_TOKEN = "<foreign_emb>"
 MAX_SLOTS = 256
 MAX_WIDTH = 65_536
+
+
+#: Valid ranges of the numeric fields.
+NUMBERS: dict[str, tuple[float, float]] = {
+    "num_slots": (1, MAX_SLOTS),
+    "encoder_layer": (-1000, 1000),
+    "teacher_layer": (-1000, 1000),
+    "projector_hidden_size": (1, MAX_WIDTH),
+    "projector_dropout": (0, 0.99),
+    "teacher_max_tokens": (1, 1_000_000),
+    "teacher_components": (1, MAX_WIDTH),
+    "teacher_whitening_power": (0, 1),
+    "slot_adapter_hidden_size": (1, MAX_WIDTH),
+    "slot_expander_hidden_size": (1, MAX_WIDTH),
+    "lora_rank": (1, 4096),
+    "lora_alpha": (0, 65_536),
+    "lora_dropout": (0, 0.99),
+    "max_foreign_chars": (1, 1_000_000),
+    "max_foreign_tokens": (4, 1_000_000),
+    "reserved_token_start": (1, 100_000_000),
+}
+REAL_NUMBERS = ("projector_dropout", "teacher_whitening_power", "lora_alpha", "lora_dropout")
+OPTIONAL_NUMBERS = (
+    "projector_hidden_size",
+    "slot_adapter_hidden_size",
+    "slot_expander_hidden_size",
+    "reserved_token_start",
+)
 
 
 class LlinkConfigError(ValueError):
@@ -155,31 +181,28 @@ class LlinkConfig(PretrainedConfig):
         ):
             if getattr(self, name) not in valid:
                 raise LlinkConfigError(f"{name}={getattr(self, name)!r} is not one of {', '.join(valid)}.")
-        if self.teacher_template.count("{text}") != 1:
+        if not isinstance(self.teacher_template, str) or self.teacher_template.count("{text}") != 1:
             raise LlinkConfigError(
                 f"teacher_template={self.teacher_template!r} must hold '{{text}}' exactly once; "
                 f"the paper's is {PAPER_TEACHER_TEMPLATE!r}."
             )
 
     def _validate_numbers(self) -> None:
-        ranges: dict[str, tuple[float, float]] = {
-            "num_slots": (1, MAX_SLOTS),
-            "projector_hidden_size": (1, MAX_WIDTH),
-            "projector_dropout": (0, 0.99),
-            "teacher_max_tokens": (1, 1_000_000),
-            "teacher_components": (1, MAX_WIDTH),
-            "teacher_whitening_power": (0, 1),
-            "slot_adapter_hidden_size": (1, MAX_WIDTH),
-            "slot_expander_hidden_size": (1, MAX_WIDTH),
-            "lora_rank": (1, 4096),
-            "lora_dropout": (0, 0.99),
-            "max_foreign_chars": (1, 1_000_000),
-            "max_foreign_tokens": (4, 1_000_000),
-        }
-        for name, (low, high) in ranges.items():
+        for name, (low, high) in NUMBERS.items():
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise LlinkConfigError(f"{name}={value} is outside [{low}, {high}].")
+            if value is None and name in OPTIONAL_NUMBERS:
+                continue
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (whole or (isinstance(value, float) and name in REAL_NUMBERS)) or not low <= value <= high:
+                kind = "a number" if name in REAL_NUMBERS else "a whole number"
+                raise LlinkConfigError(f"{name}={value!r} is not {kind} in [{low}, {high}].")
+        for name, base in (("encoder_layer", self.encoder_config), ("teacher_layer", self.decoder_config)):
+            layers = getattr(base.get_text_config(), "num_hidden_layers", None) if base is not None else None
+            if layers is not None and not -layers - 1 <= getattr(self, name) <= layers:
+                raise LlinkConfigError(
+                    f"{name}={getattr(self, name)} is outside [{-layers - 1}, {layers}]: the base has {layers} layers; "
+                    "0 is its embeddings and -1 its last layer."
+                )
 
     @property
     def encoder_hidden_size(self) -> int:
@@ -187,14 +210,14 @@ class LlinkConfig(PretrainedConfig):
         return int(self.encoder_config.get_text_config().hidden_size)
 
     @property
-    def hidden_size(self) -> int:
-        """d, the decoder's width."""
-        return int(self.get_text_config().hidden_size)
+    def hidden_size(self) -> int | None:
+        """d, the decoder's width. None without a decoder."""
+        return None if self.decoder_config is None else int(self.get_text_config().hidden_size)
 
     @property
-    def vocab_size(self) -> int:
-        """Rows of the decoder's output layer; no reserved token has one."""
-        return int(self.get_text_config().vocab_size)
+    def vocab_size(self) -> int | None:
+        """Rows of the decoder's output layer; no reserved token has one. None without a decoder."""
+        return None if self.decoder_config is None else int(self.get_text_config().vocab_size)
 
     @property
     def slot_token_ids(self) -> list[int]:

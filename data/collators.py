@@ -79,9 +79,17 @@ class InstructionTensors(torch.utils.data.Dataset):
 
     def _others(self, row: int) -> Tensor:
         """Other passages than the row's own, the same at every visit: a resumed run must see what it would have."""
-        total = len(self.features)
-        shift = 1 + row * 7919 % max(total - 1, 1)  # never 0 modulo the number of passages
-        return (torch.tensor(self.passages[row]) + shift) % total
+        own, total = self.passages[row], len(self.features)
+        shift = 1 + row * 7919 % max(total - 1, 1)
+        for _ in range(total):
+            others = [(passage + shift) % total for passage in own]
+            if not set(others) & set(own):
+                return torch.tensor(others)
+            shift = 1 + shift % max(total - 1, 1)
+        raise InstructionError(
+            f"Row {row} holds {len(own)} of {total} distinct passages: there are no others to shuffle in. Bring rows "
+            "with more passages."
+        )
 
 
 def tokenize_instructions(

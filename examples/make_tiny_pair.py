@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 from atomic_folder import atomic_folder
-from llink.data.demo_corpus import demo_splits, english_instruction_dialogues, monolingual
 from pretrain_decoder import DecoderArguments, DecoderTrainingArguments, pretrain_decoder
 from pretrain_encoder import EncoderArguments, EncoderTrainingArguments, pretrain_encoder
 from transformers import AutoModel, AutoTokenizer
+
+from llink.data.demo_corpus import demo_splits, english_instruction_dialogues, monolingual
 
 MAX_MIB = 12
 

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from datasets import concatenate_datasets
+
 from llink import read_pairs, split_pairs
 from llink.data.instructions import translation_instructions
 from llink.data.pairs import exclude_overlap

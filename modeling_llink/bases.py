@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -33,20 +34,23 @@ class BaseModelError(ValueError):
 HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download", "trust_remote_code", "proxies")
 
 
-def base_config(kind: str, name_or_path: str, revision: str | None, **hub: Any) -> PretrainedConfig:
+def base_config(
+    kind: str, name_or_path: str, revision: str | None, subfolder: str = "", **hub: Any
+) -> PretrainedConfig:
     """Reads a base's configuration and checks that it is of the asked kind, before any weights are touched.
 
     Args:
         kind: `encoder` or `decoder`.
         name_or_path: A repository on the Hub or a local folder.
         revision: Branch, tag or commit.
+        subfolder: Where in the repository or folder it lies.
         hub: `token`, `cache_dir`, `local_files_only`, … .
 
     Raises:
         BaseModelError: If it cannot be read, or is a decoder where an encoder is asked, or the reverse.
     """
     try:
-        config = AutoConfig.from_pretrained(name_or_path, revision=revision, **hub)
+        config = AutoConfig.from_pretrained(name_or_path, revision=revision, subfolder=subfolder, **hub)
     except (OSError, ValueError, KeyError, HFValidationError) as error:
         raise BaseModelError(
             f"The {kind} {name_or_path!r} (revision {revision or 'main'}) cannot be read: {_first_line(error)} "
@@ -59,6 +63,9 @@ def base_config(kind: str, name_or_path: str, revision: str | None, **hub: Any) 
 
 def check_kind(kind: str, config: PretrainedConfig, name: str) -> None:
     """Raises [`BaseModelError`] unless the configuration belongs to an encoder or a causal decoder, as asked."""
+    if config is None or config.model_type == "llink":
+        problem = "not given" if config is None else "an llink model itself"
+        raise BaseModelError(f"The {kind} {name!r} is {problem}: name the {kind} that llink should be built on.")
     is_causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
     reads_both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING or type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
     if kind == "encoder" and is_causal and not reads_both_ways and not config.is_encoder_decoder:
@@ -75,13 +82,16 @@ def check_kind(kind: str, config: PretrainedConfig, name: str) -> None:
         )
 
 
-def load_base(kind: str, name_or_path: str, revision: str | None = None, **kwargs: Any) -> tuple[PreTrainedModel, str]:
+def load_base(
+    kind: str, name_or_path: str, revision: str | None = None, subfolder: str = "", **kwargs: Any
+) -> tuple[PreTrainedModel, str | None]:
     """Loads a base with its weights.
 
     Args:
         kind: `encoder` or `decoder`.
         name_or_path: A repository on the Hub or a local folder.
         revision: Branch, tag or commit.
+        subfolder: Where in the repository or folder it lies.
         kwargs: As `from_pretrained` takes them: `dtype`, `device_map`, `quantization_config`, `token`, … .
 
     Returns:
@@ -91,14 +101,20 @@ def load_base(kind: str, name_or_path: str, revision: str | None = None, **kwarg
         BaseModelError: If it cannot be read or is of the wrong kind.
     """
     hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
-    config = base_config(kind, name_or_path, revision, **hub)
+    config = base_config(kind, name_or_path, revision, subfolder, **hub)
     auto = _auto_class(kind, config)
     extra = _no_pooling_layer(auto, config)
     try:
         model, info = auto.from_pretrained(
-            name_or_path, revision=revision, config=config, output_loading_info=True, **extra, **kwargs
+            name_or_path,
+            revision=revision,
+            subfolder=subfolder,
+            config=config,
+            output_loading_info=True,
+            **extra,
+            **kwargs,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(f"The {kind} {name_or_path!r} cannot be loaded: {_first_line(error)}") from error
     missing = sorted(key for key in info["missing_keys"])
     if missing:
@@ -106,12 +122,12 @@ def load_base(kind: str, name_or_path: str, revision: str | None = None, **kwarg
             f"The {kind} {name_or_path!r} lacks weights for {len(missing)} parameters, such as {missing[0]!r}; they "
             "would be random. Choose a complete checkpoint of this architecture."
         )
-    commit = _commit(name_or_path, revision, hub)
+    commit = _commit(name_or_path, revision, subfolder, hub)
     return (_encoder_part(model) if kind == "encoder" else model), commit
 
 
 def build_base(kind: str, config: PretrainedConfig) -> PreTrainedModel:
-    """Builds a base from its configuration alone; its weights come from a self-contained checkpoint."""
+    """Builds a base with random weights from its configuration alone."""
     auto = _auto_class(kind, config)
     model = auto.from_config(config, **_no_pooling_layer(auto, config))
     return _encoder_part(model) if kind == "encoder" else model
@@ -173,7 +189,7 @@ def _no_pooling_layer(auto: Any, config: PretrainedConfig) -> dict[str, bool]:
     return {"add_pooling_layer": False} if takes else {}
 
 
-def _commit(name_or_path: str, revision: str | None, hub: dict[str, Any]) -> str | None:
+def _commit(name_or_path: str, revision: str | None, subfolder: str, hub: dict[str, Any]) -> str | None:
     """The commit that a repository's files came from; the revision as given for a local folder."""
     if Path(name_or_path).is_dir():
         return revision
@@ -181,6 +197,7 @@ def _commit(name_or_path: str, revision: str | None, hub: dict[str, Any]) -> str
         name_or_path,
         "config.json",
         revision=revision,
+        subfolder=subfolder,
         **{key: value for key, value in hub.items() if key not in ("trust_remote_code", "force_download")},
     )
     return extract_commit_hash(resolved, None) or revision

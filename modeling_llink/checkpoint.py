@@ -15,10 +15,13 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file
 
 BRIDGE = ("projector", "teacher_space", "slot_embedder")
+#: The folders in which a self-contained checkpoint holds its bases, each an ordinary checkpoint of its own.
+BASES = ("encoder", "decoder")
 
 
 class LlinkCheckpointError(OSError):
@@ -102,6 +105,26 @@ def resolve_weights(name_or_path: str, subfolder: str, hub: dict[str, Any]) -> P
         raise LlinkCheckpointError(f"{name_or_path} holds no {SAFE_WEIGHTS_NAME}: {error}") from error
 
 
+def save_base(base: PreTrainedModel, directory: Path, max_shard_size: int | str) -> None:
+    """Writes a base as its authors would, without LoRA.
+
+    A model with an adapter saves only the adapter, so it is written as the model that it was before.
+    """
+    lora = {
+        f"{name}.{key}"
+        for name, module in lora_modules(base)
+        for key in module.state_dict()
+        if not key.startswith("base_layer.")
+    }
+    state = {key.replace(".base_layer.", "."): value for key, value in base.state_dict().items() if key not in lora}
+    adapted = getattr(base, "_hf_peft_config_loaded", False)
+    try:
+        base._hf_peft_config_loaded = False
+        base.save_pretrained(directory, state_dict=state, max_shard_size=max_shard_size)
+    finally:
+        base._hf_peft_config_loaded = adapted
+
+
 @contextmanager
 def staged(directory: str | os.PathLike) -> Iterator[Path]:
     """A temporary folder beside `directory` whose files are moved into it only when the block ends well.
@@ -118,9 +141,10 @@ def staged(directory: str | os.PathLike) -> Iterator[Path]:
         for relative in sorted(written):
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
             os.replace(stage / relative, target / relative)
-        for stale in [*target.glob("model*.safetensors"), target / SAFE_WEIGHTS_INDEX_NAME]:
-            if stale.relative_to(target) not in written:
-                stale.unlink(missing_ok=True)
+        for folder in (target, *(target / kind for kind in BASES)):
+            for stale in [*folder.glob("model*.safetensors"), folder / SAFE_WEIGHTS_INDEX_NAME]:
+                if stale.relative_to(target) not in written:
+                    stale.unlink(missing_ok=True)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from .bases import fingerprint
 from .checkpoint import LlinkCheckpointError, device_of, lora_disabled
-from .foreign_text import check_passages
+from .foreign_text import ForeignTextError, check_passages
 from .injection import embed_with_zeros
 from .processing_llink import LlinkProcessor
 from .teacher import read_teacher_state
@@ -32,7 +32,7 @@ class LlinkEncodingMixin:
             LlinkCheckpointError: If neither the checkpoint nor the bases name tokenizers.
         """
         if self._processor is None:
-            self._processor = self._load_processor()
+            self.processor = self._load_processor()
         return self._processor
 
     @processor.setter
@@ -49,7 +49,7 @@ class LlinkEncodingMixin:
 
     def _load_processor(self) -> LlinkProcessor:
         if self._source is not None:
-            return LlinkProcessor.from_pretrained(**self._source)
+            return LlinkProcessor.from_pretrained(**self._source)  # the setter of `processor` checks that it fits
         names = self.config.encoder_name_or_path, self.config.decoder_name_or_path
         if None in names:
             raise LlinkCheckpointError(
@@ -72,22 +72,24 @@ class LlinkEncodingMixin:
         )
 
     @torch.no_grad()
-    def get_pooled_features(self, texts: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
+    def get_pooled_features(
+        self, texts: str | Sequence[str], batch_size: int = 32, show_progress: bool = False
+    ) -> Tensor:
         """Foreign texts → z_F (N, d_e), float32 on the CPU.
 
         Raises:
             ForeignTextError: If a text is empty, not a string, or holds NUL.
         """
-        passages = check_passages(list(texts))
+        encoded = self.processor.tokenize_passages(_texts(texts))
 
         def compute(chosen: list[int]) -> Tensor:
-            inputs = self.processor.encode_passages([passages[i] for i in chosen])
+            inputs = self.processor.pad_passages([[encoded[i]] for i in chosen])
             ids, mask = (inputs[k][:, 0].to(device_of(self.encoder)) for k in inputs)
             return self.pool_passages(ids, mask)
 
-        return self._in_batches(compute, [len(p[0]) for p in passages], batch_size, show_progress, "encoder")
+        return self._in_batches(compute, [len(ids) for ids in encoded], batch_size, show_progress, "encoder")
 
-    def get_foreign_features(self, texts: Sequence[str], batch_size: int = 32) -> Tensor:
+    def get_foreign_features(self, texts: str | Sequence[str], batch_size: int = 32) -> Tensor:
         """Foreign texts → p_F (N, d), the Stage A embedding (paper 4.1); float32 on the CPU.
 
         Raises:
@@ -112,11 +114,10 @@ class LlinkEncodingMixin:
         Raises:
             ForeignTextError: If a text is unusable.
         """
-        texts = [texts] if isinstance(texts, str) else texts
         features = self.get_foreign_features(texts, batch_size)
         return self.slot_embedder(features.to(device_of(self.slot_embedder)))
 
-    def get_slot_features(self, texts: Sequence[str], batch_size: int = 32) -> Tensor:
+    def get_slot_features(self, texts: str | Sequence[str], batch_size: int = 32) -> Tensor:
         """Foreign texts → the mean of their slots (N, d), float32 on the CPU: the full model's embedding.
 
         Stage B's auxiliaries hold it near the teacher (paper 4.2), so it is comparable with `get_teacher_features`.
@@ -129,6 +130,7 @@ class LlinkEncodingMixin:
     @torch.no_grad()
     def get_teacher_states(self, english: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
         """English texts → raw h_E (N, d) float32 on the CPU: the base decoder's states, LoRA off (paper 4.1)."""
+        english = _texts(english)
         config = self.config
         base = self.decoder.base_model
         device = device_of(self.decoder)
@@ -181,3 +183,15 @@ class LlinkEncodingMixin:
         """A content hash of the `encoder` or `decoder` and its tokenizer, for cache keys."""
         tokenizer = self.processor.encoder_tokenizer if kind == "encoder" else self.processor.tokenizer
         return fingerprint(getattr(self, kind), tokenizer)
+
+
+def _texts(texts: str | Sequence[str]) -> list[str]:
+    """A text or a list of texts as a list.
+
+    Raises:
+        ForeignTextError: If there are none, or one is empty, not a string, or holds NUL.
+    """
+    rows = check_passages(texts)
+    if any(len(row) != 1 for row in rows):
+        raise ForeignTextError("Give a list of texts, one vector each; lists of lists are for generation.")
+    return [row[0] for row in rows]

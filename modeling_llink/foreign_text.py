@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import regex
 from transformers import PreTrainedTokenizerBase
@@ -16,13 +16,6 @@ _SYLLABLE = r"\X(?:(?<=[\u17D2\u1039])\X)*"
 
 class ForeignTextError(ValueError):
     """Foreign text that cannot be encoded: empty, not a string, or holding NUL."""
-
-
-class CutPassages(NamedTuple):
-    """Passages within the limit, and the indices of those that were cut."""
-
-    texts: list[str]
-    cut: list[int]
 
 
 def check_passages(foreign_text: Any) -> list[list[str]]:
@@ -54,21 +47,37 @@ def _check_passage(text: Any, index: int) -> None:
         )
 
 
-def cut_passages(texts: Sequence[str], max_chars: int) -> CutPassages:
-    """Cuts texts to at most `max_chars` characters, never inside a grapheme cluster (a Khmer syllable stays whole)."""
-    cut: list[int] = []
-    kept: list[str] = []
-    for index, text in enumerate(texts):
-        if len(text) > max_chars:
-            cut.append(index)
-            end = 0
-            for cluster in regex.finditer(_SYLLABLE, text[: max_chars + 64]):
-                if cluster.end() > max_chars:
-                    break
-                end = cluster.end()
-            text = text[: end or max_chars]
-        kept.append(text)
-    return CutPassages(kept, cut)
+def cut_text(text: str, max_chars: int) -> str:
+    """The longest beginning of at most `max_chars` characters that ends between grapheme clusters.
+
+    A Khmer syllable stays whole. A first cluster that is longer than the limit is cut, as nothing would be left of it.
+    """
+    end = 0
+    for cluster in regex.finditer(_SYLLABLE, text[: max_chars + 64]):
+        if cluster.end() > max_chars:
+            break
+        end = cluster.end()
+    return text[: end or max_chars]
+
+
+def fit_passage(
+    tokenizer: PreTrainedTokenizerBase, text: str, max_chars: int, max_tokens: int
+) -> tuple[list[int], bool]:
+    """Tokenises a passage, cut between grapheme clusters to at most `max_chars` characters and `max_tokens` tokens.
+
+    Returns:
+        The encoder's token ids, framed by its special tokens, and whether the passage was cut.
+    """
+    text = text.strip()
+    whole = text
+    if len(text) > max_chars:
+        text = cut_text(text, max_chars).rstrip()
+    ids = encode_literal(tokenizer, text, special=True)
+    while len(ids) > max_tokens and len(text) > 1:
+        shorter = min(len(text) - 1, len(text) * max_tokens // len(ids))
+        text = cut_text(text, max(1, shorter))
+        ids = encode_literal(tokenizer, text, special=True)
+    return ids[: max_tokens - 1] + ids[-1:] if len(ids) > max_tokens else ids, text != whole
 
 
 def encode_literal(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False) -> list[int]:

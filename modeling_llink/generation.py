@@ -10,7 +10,7 @@ from transformers import GenerationMixin, LogitsProcessorList
 from transformers.utils import ModelOutput, logging
 
 from .injection import SlotMismatchError
-from .processing_llink import DEFAULT_PROMPT, PromptError
+from .rendering import PromptError
 
 logger = logging.get_logger(__name__)
 
@@ -21,7 +21,6 @@ class ReservedBlindProcessors(LogitsProcessorList):
     """Logits processors that never see a reserved id.
 
     Repetition penalties and their like look up the prompt's ids in the scores, which have no column for reserved ids.
-    Each is shown as the ordinary token that stands before it, which such processors count already.
     """
 
     def __init__(self, processors: LogitsProcessorList, vocab_size: int) -> None:
@@ -33,11 +32,16 @@ class ReservedBlindProcessors(LogitsProcessorList):
 
 
 def without_reserved(input_ids: Tensor, vocab_size: int) -> Tensor:
-    """(B, S) ids with each reserved id replaced by the last ordinary one before it (0 at the very start)."""
+    """(B, S) ids without the reserved ones: the others move together, and the row's first one fills the left."""
     ordinary = input_ids < vocab_size  # (B, S)
-    positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-    last = torch.where(ordinary, positions, 0).cummax(dim=1).values  # (B, S)
-    return input_ids.gather(1, last).where(ordinary.gather(1, last), 0)
+    if ordinary.all():
+        return input_ids
+    order = ordinary.long().argsort(dim=1, stable=True)  # reserved first, the others in their order
+    moved = input_ids.gather(1, order)  # (B, S)
+    gaps = (~ordinary).sum(dim=1, keepdim=True)  # (B, 1)
+    first = moved.gather(1, gaps.clamp(max=moved.shape[1] - 1))  # (B, 1)
+    positions = torch.arange(moved.shape[1], device=moved.device)
+    return torch.where(positions < gaps, first, moved).clamp(max=vocab_size - 1)
 
 
 class LlinkGenerationMixin(GenerationMixin):
@@ -78,9 +82,11 @@ class LlinkGenerationMixin(GenerationMixin):
         if foreign_text is not None and foreign_slots is not None:
             raise PromptError("Give either foreign_text or foreign_slots, not both.")
         if foreign_slots is not None:
-            foreign_slots, kwargs["foreign_mask"] = self._stack_slots(foreign_slots)
+            foreign_slots, mask = self._stack_slots(foreign_slots)
+            kwargs["foreign_mask"] = mask if kwargs.get("foreign_mask") is None else kwargs["foreign_mask"]
         if not has_ids:
-            kwargs |= self._string_inputs(prompt, foreign_text, kwargs.get("foreign_mask"))
+            inputs_of, foreign_slots = self._string_inputs(prompt, foreign_text, foreign_slots, kwargs)
+            kwargs |= inputs_of
             self._string_defaults(kwargs)
         foreign_slots = self._encode_once(kwargs, foreign_slots)
         if foreign_slots is not None:
@@ -90,18 +96,20 @@ class LlinkGenerationMixin(GenerationMixin):
             return output
         return _without_prompt(output, kwargs["input_ids"].shape[1])
 
-    def _string_inputs(self, prompt: Any, foreign_text: Any, foreign_mask: Tensor | None) -> dict[str, Tensor]:
-        """Renders strings to tensors on the decoder's device."""
+    def _string_inputs(
+        self, prompt: Any, foreign_text: Any, foreign_slots: Tensor | None, kwargs: dict[str, Any]
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Renders strings to tensors on the decoder's device; slots of one row serve all prompts."""
         processor = self.processor
-        if foreign_mask is None:
-            return dict(processor(prompt, foreign_text).to(self.device))
-        rows = [int(n) for n in foreign_mask.sum(dim=1)]
-        prompts = [DEFAULT_PROMPT if prompt is None else prompt] if not isinstance(prompt, (list, tuple)) else prompt
-        if len(prompts) not in (1, len(rows)):
-            raise PromptError(f"{len(prompts)} prompts were given for {len(rows)} rows of foreign_slots.")
-        prompts = list(prompts) * (len(rows) if len(prompts) == 1 else 1)
-        messages = [[processor.user_message(p, n)] for p, n in zip(prompts, rows, strict=True)]
-        return dict(processor.render_batch(messages).to(self.device))
+        if foreign_slots is None:
+            return dict(processor(prompt, foreign_text).to(self.device)), None
+        rows = list(range(len(foreign_slots)))
+        prompts, rows = processor.match_prompts(prompt, rows)
+        foreign_slots, mask = foreign_slots[rows], kwargs["foreign_mask"][rows]
+        counts = [int(n) for n in mask.sum(dim=1)]
+        messages = [[processor.user_message(p, n)] for p, n in zip(prompts, counts, strict=True)]
+        inputs = dict(processor.render_batch(messages).to(self.device))
+        return {**inputs, "foreign_mask": mask}, foreign_slots
 
     def _string_defaults(self, kwargs: dict[str, Any]) -> None:
         """Ids that end and pad an answer, and a length that holds one, where neither the caller nor the model says."""
@@ -170,8 +178,10 @@ class LlinkGenerationMixin(GenerationMixin):
         return prepared | {"foreign_slots": foreign_slots, "foreign_mask": foreign_mask}
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
-        processors = super()._get_logits_processor(*args, **kwargs)
-        return ReservedBlindProcessors(processors, self.config.reserved_token_start)
+        start = self.config.reserved_token_start
+        if kwargs.get("encoder_input_ids") is not None:
+            kwargs["encoder_input_ids"] = without_reserved(kwargs["encoder_input_ids"], start)
+        return ReservedBlindProcessors(super()._get_logits_processor(*args, **kwargs), start)
 
     def _stack_slots(self, slots: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:
         """Slots as the caller kept them → (B, T, K, d) and the mask of real passages (B, T).
@@ -184,6 +194,8 @@ class LlinkGenerationMixin(GenerationMixin):
         else:
             rows = [row.unsqueeze(0) if row.dim() == 2 else row for row in slots]
         wanted = (self.config.num_slots, self.config.hidden_size)
+        if not rows:
+            raise SlotMismatchError("foreign_slots is empty: give the slots of at least one passage.")
         for row in rows:
             if row.dim() != 3 or tuple(row.shape[1:]) != wanted:
                 raise SlotMismatchError(

@@ -49,8 +49,6 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    # The bridge and LoRA stay in float32 whatever the bases' dtype: both kinds of checkpoint then reload alike.
-    _keep_in_fp32_modules_strict = ["projector", "slot_embedder", "teacher_space", "lora_A", "lora_B"]  # noqa: RUF012
 
     def __init__(
         self,
@@ -112,7 +110,16 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             target_modules=config.lora_target_modules,
         )
         freeze(self.decoder)
-        self.decoder.add_adapter(lora)
+        try:
+            self.decoder.add_adapter(lora)
+        except ValueError as error:
+            raise LlinkCheckpointError(
+                f"LoRA does not fit {type(self.decoder).__name__}: lora_target_modules={config.lora_target_modules} "
+                f"name none of its layers ({error}). The decoder is of another family than the one that was trained."
+            ) from error
+        for key, parameter in self.decoder.named_parameters():
+            if parameter.requires_grad and "lora_" in key:  # float32, as the bridge, whatever the base's dtype
+                parameter.data = parameter.data.float()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -169,6 +176,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             real = _default_mask(foreign_features, foreign_mask)  # (B, T)
             features = foreign_features[real]  # (N, d)
         else:
+            if foreign_attention_mask is None:
+                raise SlotMismatchError("foreign_input_ids need their foreign_attention_mask (B, T, L).")
             real = foreign_attention_mask.any(dim=-1)  # (B, T)
             pooled = self.pool_passages(foreign_input_ids[real], foreign_attention_mask[real])  # (N, d_e)
             features = self.projector(pooled)  # (N, d)
@@ -219,10 +228,11 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         slots, mask = self.resolve_slots(
             foreign_input_ids, foreign_attention_mask, foreign_features, foreign_slots, foreign_mask
         )  # (B, T, K, d), (B, T)
-        has_slots = slots is not None
-        if input_ids is not None and (has_slots or bool((input_ids >= self.config.reserved_token_start).any())):
+        has_slots = input_ids is not None and bool((input_ids >= self.config.reserved_token_start).any())
+        if has_slots or (slots is not None and bool(mask.any())):
+            if input_ids is None:
+                raise SlotMismatchError("Foreign passages need input_ids, whose slot tokens say where they stand.")
             inputs_embeds, input_ids = self._embed(input_ids, slots, mask), None  # (B, S, d)
-            has_slots = True
         arguments = dict(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
-from ..configuration_llink import LlinkConfig
+from ..configuration_llink import LlinkConfig, LlinkConfigError
 from .bases import HUB_ARGUMENTS, base_config, load_base, local_or_id
 from .checkpoint import (
+    BASES,
     LlinkCheckpointError,
     bridge_keys,
     device_of,
     load_bridge_state,
     read_bridge,
     resolve_weights,
+    save_base,
     staged,
     update_json,
 )
 from .remote_code import write_code
+
+#: What loading a checkpoint passes on to both bases, and never to the bridge or LoRA.
+BASE_ARGUMENTS = ("dtype", "torch_dtype", "device_map", "max_memory", "attn_implementation", "quantization_config")
 
 
 class LlinkPersistenceMixin(PreTrainedModel):
@@ -61,6 +66,9 @@ class LlinkPersistenceMixin(PreTrainedModel):
             BaseModelError: If a base is missing or of the wrong kind, before any weights are read.
             LlinkConfigError: If a field is invalid.
         """
+        unknown = sorted(set(config) - {field.name for field in dataclasses.fields(LlinkConfig)})
+        if unknown:
+            raise LlinkConfigError(f"{', '.join(unknown)}: LlinkConfig has no such field. See its documentation.")
         hub = dict(
             token=token, cache_dir=cache_dir, local_files_only=local_files_only, trust_remote_code=trust_remote_code
         )
@@ -105,8 +113,9 @@ class LlinkPersistenceMixin(PreTrainedModel):
 
         Args:
             pretrained_model_name_or_path: A folder or repository written by `save_pretrained` or `push_to_hub`.
-            kwargs: As in the library. A light checkpoint passes `dtype`, `device_map`, `attn_implementation` and
-                `quantization_config` on to its bases; `encoder_name_or_path` and `decoder_name_or_path` replace them.
+            kwargs: As in the library. `dtype`, `device_map`, `max_memory`, `attn_implementation` and
+                `quantization_config` go to both bases and never to the bridge or LoRA, which stay in float32. Fields of
+                [`LlinkConfig`] override the checkpoint's: `decoder_name_or_path` replaces a light one's decoder.
 
         Raises:
             LlinkCheckpointError: If there is no llink model, or it is damaged or does not fit its bases.
@@ -115,64 +124,35 @@ class LlinkPersistenceMixin(PreTrainedModel):
         name = str(pretrained_model_name_or_path)
         hub = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
         place = {key: kwargs[key] for key in ("revision", "subfolder") if kwargs.get(key) is not None}
+        loading = {key: kwargs.pop(key) for key in BASE_ARGUMENTS if kwargs.get(key) is not None}
         config = kwargs.pop("config", None)
         if config is None:
-            config, kwargs = _read_config(name, {**kwargs, **place})
+            config = _read_config(name, kwargs)
         _check_type(name, getattr(config, "model_type", None))
-        if config.self_contained:
-            model = cls._load_self_contained(name, config, model_args, kwargs)
-        else:
-            model = cls._load_light(name, config, place, hub, kwargs)
-        wanted_info = kwargs.get("output_loading_info", False)
-        result, info = model if wanted_info else (model, None)
-        result._source = {"pretrained_model_name_or_path": name, **hub, **place}
+        model = cls._load(name, config, place, hub, loading)
+        model._source = {"pretrained_model_name_or_path": name, **hub, **place}
         if cls.is_remote_code():  # its code is already running: do not ask a second time
-            result._source["trust_remote_code"] = True
-        return (result, info) if wanted_info else result
+            model._source["trust_remote_code"] = True
+        info = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": [], "error_msgs": []}
+        return (model, info) if kwargs.get("output_loading_info") else model
 
     @classmethod
-    def _load_self_contained(cls, name: str, config: LlinkConfig, model_args: tuple, kwargs: dict) -> Any:
-        wanted_info = kwargs.get("output_loading_info", False)
-        arguments = {**kwargs, "output_loading_info": True}
-        for kind in ("encoder", "decoder"):  # config.dtype decides; a base's own would build it half in another dtype
-            getattr(config, f"{kind}_config").dtype = config.dtype
-        try:
-            model, info = super().from_pretrained(name, *model_args, config=config, **arguments)
-        except SafetensorError as error:
-            raise LlinkCheckpointError(f"{name} has truncated or damaged weights ({error}). Copy it again.") from error
-        except (RuntimeError, ValueError, OSError) as error:
-            raise LlinkCheckpointError(f"{name} cannot be loaded: {error}") from error
-        missing = sorted(info["missing_keys"])
-        if missing:
-            raise LlinkCheckpointError(
-                f"{name} lacks {len(missing)} tensors, such as {missing[0]!r}; they would be random. Save it again."
-            )
-        return (model, info) if wanted_info else model
-
-    @classmethod
-    def _load_light(
-        cls, name: str, config: LlinkConfig, place: dict[str, Any], hub: dict[str, Any], kwargs: dict[str, Any]
-    ) -> Any:
+    def _load(
+        cls, name: str, config: LlinkConfig, place: dict[str, Any], hub: dict[str, Any], loading: dict[str, Any]
+    ) -> LlinkPersistenceMixin:
+        """Loads both bases from wherever they lie, builds the model around them, and fills the bridge."""
         located = {**{k: v for k, v in hub.items() if k != "trust_remote_code"}, **place}
         subfolder = located.pop("subfolder", "")
         state = read_bridge(resolve_weights(name, subfolder, located))  # damaged weights show before the bases load
-        passed_on = ("dtype", "torch_dtype", "device_map", "attn_implementation", "quantization_config", "max_memory")
-        loading = {key: kwargs[key] for key in passed_on if kwargs.get(key) is not None} | hub
         bases = {}
-        for kind in ("encoder", "decoder"):
-            base_name = getattr(config, f"{kind}_name_or_path")
-            if base_name is None:
-                raise LlinkCheckpointError(
-                    f"{name} is a light checkpoint that does not name its {kind}: pass {kind}_name_or_path=…."
-                )
-            bases[kind], _ = load_base(kind, base_name, getattr(config, f"{kind}_revision"), **loading)
+        for kind in BASES:
+            where = _where_base_lies(kind, name, config, place)
+            bases[kind], _ = load_base(kind, **where, **loading, **hub)
         model = cls(config, bases["encoder"], bases["decoder"])
         load_bridge_state(model, state, name)
         model._bridge_to_decoder()
         model.generation_config = _generation_config(name, {**located, "subfolder": subfolder}, model)
-        model.eval()
-        info = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": [], "error_msgs": []}
-        return (model, info) if kwargs.get("output_loading_info") else model
+        return model.eval()
 
     def load_bridge(self, directory: str | os.PathLike) -> None:
         """Loads projector, teacher statistics, slots and LoRA of a light checkpoint into this model, in place.
@@ -199,8 +179,9 @@ class LlinkPersistenceMixin(PreTrainedModel):
 
         Args:
             save_directory: The folder; created when missing.
-            self_contained: True writes everything; False writes bridge, LoRA and the names and revisions of the bases.
-                When not given, as the model was loaded; light for one built on two bases.
+            self_contained: False writes bridge, LoRA and the names and revisions of the bases; True also both bases,
+                in the folders `encoder` and `decoder`. When not given, as the model was loaded; light for one built on
+                two bases.
             repo_id: Where `push_to_hub=True` uploads to; the folder's name when not given.
             is_main_process, state_dict, push_to_hub, max_shard_size, hub: As in the library.
 
@@ -218,12 +199,13 @@ class LlinkPersistenceMixin(PreTrainedModel):
         if not is_main_process:
             return
         state = self.state_dict() if state_dict is None else state_dict
-        if not self_contained:
-            wanted = bridge_keys(self)
-            state = {key: value for key, value in state.items() if key in wanted}
+        wanted = bridge_keys(self)
+        state = {key: value for key, value in state.items() if key in wanted}
         with staged(save_directory) as stage:
-            super().save_pretrained(stage, state_dict=state, max_shard_size=max_shard_size)
+            super().save_pretrained(stage, state_dict=state, max_shard_size="1000GB")  # the bridge is one file
             update_json(stage / "config.json", self_contained=self_contained)
+            for kind in BASES if self_contained else ():
+                save_base(getattr(self, kind), stage / kind, max_shard_size)
             self._save_processor(stage)
             write_code(stage)
         if push_to_hub:
@@ -249,14 +231,31 @@ def _check_type(name: str, model_type: str | None) -> None:
         )
 
 
-def _read_config(name: str, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The checkpoint's configuration, and the arguments that are not its fields."""
+def _read_config(name: str, kwargs: dict[str, Any]) -> LlinkConfig:
+    """The checkpoint's configuration, with those of the arguments that are its fields."""
     try:
         fields, kwargs = LlinkConfig.get_config_dict(name, **kwargs)
     except (OSError, ValueError) as error:
         raise LlinkCheckpointError(f"{name} holds no llink model: {str(error).splitlines()[0]}") from error
     _check_type(name, fields.get("model_type"))
-    return LlinkConfig.from_dict(fields, return_unused_kwargs=True, **kwargs)
+    try:
+        config, _ = LlinkConfig.from_dict(fields, return_unused_kwargs=True, **kwargs)
+    except LlinkConfigError as error:
+        raise LlinkCheckpointError(f"{name} has a configuration that no model can be built from: {error}") from error
+    return config
+
+
+def _where_base_lies(kind: str, name: str, config: LlinkConfig, place: dict[str, Any]) -> dict[str, Any]:
+    """`name_or_path`, `revision` and `subfolder` of a base: inside a self-contained checkpoint, else by its name."""
+    if config.self_contained:
+        inside = "/".join(part for part in (place.get("subfolder", ""), kind) if part)
+        return {"name_or_path": name, "revision": place.get("revision"), "subfolder": inside}
+    base_name = getattr(config, f"{kind}_name_or_path")
+    if base_name is None:
+        raise LlinkCheckpointError(
+            f"{name} is a light checkpoint that does not name its {kind}: pass {kind}_name_or_path=…."
+        )
+    return {"name_or_path": base_name, "revision": getattr(config, f"{kind}_revision")}
 
 
 def _generation_config(name: str, located: dict[str, Any], model: LlinkPersistenceMixin) -> GenerationConfig:

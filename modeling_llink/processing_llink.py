@@ -7,15 +7,14 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import regex
 import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
-from .foreign_text import Passages, check_passages, cut_passages, encode_literal
+from .foreign_text import Passages, check_passages, encode_literal, fit_passage
+from .rendering import FOREIGN_PART, Marks, PromptError
 
 DEFAULT_PROMPT = "Translate to English."
-FOREIGN_PART = "foreign_text"
 
 #: The paper's own format (4.1), for decoders that bring no chat template.
 PLAIN_CHAT_TEMPLATE = (
@@ -26,10 +25,6 @@ PLAIN_CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %} Assistant:{% endif %}"
 )
-
-
-class PromptError(ValueError):
-    """A prompt, chat message or instruction template that cannot be rendered."""
 
 
 class LlinkProcessor(ProcessorMixin):
@@ -133,29 +128,14 @@ class LlinkProcessor(ProcessorMixin):
         Raises:
             PromptError: If a message or part is malformed.
         """
-        mark = secrets.token_hex(8)  # no text can hold it: it is drawn after the text was written
-        literals: list[str] = []
-        passages: list[str] = []
-        plain = [self._flatten(message, mark, literals, passages) for message in messages]
-        text = self.tokenizer.apply_chat_template(
-            plain,
-            tokenize=False,
-            chat_template=self.chat_template or PLAIN_CHAT_TEMPLATE,
-            add_generation_prompt=add_generation_prompt,
-            **{"eos_token": self.tokenizer.eos_token or "", **template_kwargs},
+        marks = Marks(self.tokenizer)
+        text = self._rendered_text(
+            [marks.flatten(message) for message in messages], add_generation_prompt, **template_kwargs
         )
         if not self.chat_template and self._adds_bos():
             text = self.tokenizer.bos_token + text
-        ids: list[int] = []
-        used = 0
-        for piece in regex.split(rf"(\[{mark}:(?:s|\d+)\])", text):
-            if piece == f"[{mark}:s]":
-                ids += self.slot_token_ids
-                used += 1
-            elif piece.startswith(f"[{mark}:"):
-                ids += encode_literal(self.tokenizer, literals[int(piece[len(mark) + 2 : -1])])
-            elif piece:
-                ids += self.tokenizer.encode(piece, add_special_tokens=False)
+        ids, used = marks.tokenize(text, self.slot_token_ids)
+        passages = marks.passages
         if used != len(passages):
             raise PromptError(
                 f"The chat template kept {used} of {len(passages)} foreign passages. Put foreign text into roles that "
@@ -163,39 +143,15 @@ class LlinkProcessor(ProcessorMixin):
             )
         return ids, passages
 
-    def _flatten(self, message: dict, mark: str, literals: list[str], passages: list[str]) -> dict:
-        """One message with its content as a string: passages and control tokens are replaced by marks."""
-        content = message.get("content")
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        if not isinstance(parts, (list, tuple)):
-            raise PromptError(f"A message's content is {content!r}: give a string or a list of parts.")
-        rendered = []
-        for part in parts:
-            kind = part.get("type") if isinstance(part, dict) else None
-            text = part.get("text") if isinstance(part, dict) else None
-            if kind not in ("text", FOREIGN_PART) or not isinstance(text, str):
-                raise PromptError(
-                    f"The content part {part!r} is not one of {{'type': 'text', 'text': str}} and "
-                    f"{{'type': '{FOREIGN_PART}', 'text': str}}."
-                )
-            if kind == FOREIGN_PART:
-                passages.append(text)
-                rendered.append(f"[{mark}:s]")
-            else:
-                rendered.append(self._mark_control_tokens(text, mark, literals))
-        return {**message, "content": "".join(rendered)}
-
-    def _mark_control_tokens(self, text: str, mark: str, literals: list[str]) -> str:
-        """Replaces what the tokenizer would read as a control token, so that it can be tokenised as text."""
-        tokens = [token for token in self.tokenizer.get_added_vocab() if not token.isspace() and token in text]
-        if not tokens:
-            return text
-
-        def keep(match: regex.Match) -> str:
-            literals.append(match.group())
-            return f"[{mark}:{len(literals) - 1}]"
-
-        return regex.sub("|".join(map(regex.escape, sorted(tokens, key=len, reverse=True))), keep, text)
+    def _rendered_text(self, messages: Sequence[dict], add_generation_prompt: bool, **template_kwargs: Any) -> str:
+        """A conversation on the decoder's chat template, or on the paper's format where it has none."""
+        return self.tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            chat_template=self.chat_template or PLAIN_CHAT_TEMPLATE,
+            add_generation_prompt=add_generation_prompt,
+            **{"eos_token": self.tokenizer.eos_token or "", **template_kwargs},
+        )
 
     def _adds_bos(self) -> bool:
         """Whether the decoder's tokenizer opens a text with its beginning-of-sequence token."""
@@ -213,7 +169,9 @@ class LlinkProcessor(ProcessorMixin):
             `input_ids`, `labels` (-100 up to the answer: masked by length, not by searching for text) and `passages`.
         """
         prompt_ids, passages = self.render(messages)
-        answer_ids = encode_literal(self.tokenizer, completion) + self._end_of_turn()
+        # The paper's format has a space after "Assistant:", which byte-level tokenizers keep with the word.
+        glue = "" if self.chat_template else " "
+        answer_ids = encode_literal(self.tokenizer, glue + completion) + self._end_of_turn()
         return {
             "input_ids": prompt_ids + answer_ids,
             "labels": [-100] * len(prompt_ids) + answer_ids,
@@ -223,13 +181,7 @@ class LlinkProcessor(ProcessorMixin):
     def _end_of_turn(self) -> list[int]:
         """The ids with which the chat template closes the assistant's turn, or the end-of-sequence id."""
         mark = secrets.token_hex(8)
-        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]
-        text = self.tokenizer.apply_chat_template(
-            turn,
-            tokenize=False,
-            chat_template=self.chat_template or PLAIN_CHAT_TEMPLATE,
-            eos_token=self.tokenizer.eos_token or "",
-        )
+        text = self._rendered_text([{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}], False)
         ids = self.tokenizer.encode(text.rpartition(mark)[2].rstrip(), add_special_tokens=False)
         return ids or [self.tokenizer.eos_token_id]
 
@@ -270,23 +222,28 @@ class LlinkProcessor(ProcessorMixin):
         Raises:
             ForeignTextError, PromptError: As `__call__`.
         """
-        passages = None if foreign_text is None else check_passages(foreign_text)
-        prompts = [text] if isinstance(text, str) else text
-        if prompts is None:
-            prompts = [DEFAULT_PROMPT]
-        if not isinstance(prompts, (list, tuple)) or not all(isinstance(p, str) and p.strip() for p in prompts):
-            raise PromptError(f"The prompt {text!r} is not a non-empty string or a list of them.")
-        rows = passages if passages is not None else [[] for _ in prompts]
-        if len(prompts) == 1:
-            prompts = list(prompts) * len(rows)
-        if len(rows) == 1 and len(prompts) > 1:
-            rows = rows * len(prompts)
-        if len(prompts) != len(rows):
+        rows = [[]] if foreign_text is None else check_passages(foreign_text)
+        prompts, rows = self.match_prompts(text, rows)
+        return [[self.user_message(p, row)] for p, row in zip(prompts, rows, strict=True)]
+
+    @staticmethod
+    def match_prompts(prompt: Any, rows: list) -> tuple[list[str], list]:
+        """One prompt a row: a single prompt serves all rows, and a single row all prompts.
+
+        Raises:
+            PromptError: If a prompt is no text, or the numbers do not fit.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else [DEFAULT_PROMPT] if prompt is None else prompt
+        fine = isinstance(prompts, (list, tuple)) and prompts
+        if not fine or not all(isinstance(p, str) and p.strip() for p in prompts):
+            raise PromptError(f"The prompt {prompt!r} is not a non-empty string or a list of them.")
+        if 1 not in (len(prompts), len(rows)) and len(prompts) != len(rows):
             raise PromptError(
                 f"{len(prompts)} prompts were given for {len(rows)} rows of foreign text: give one prompt for all "
                 "rows, or one a row."
             )
-        return [[self.user_message(p, row)] for p, row in zip(prompts, rows, strict=True)]
+        total = max(len(prompts), len(rows))
+        return list(prompts) * (total // len(prompts)), list(rows) * (total // len(rows))
 
     def apply_chat_template(
         self,
@@ -333,6 +290,8 @@ class LlinkProcessor(ProcessorMixin):
     def _batch(
         self, rendered: Sequence[tuple[list[int], list[str]]], padding_side: str, return_tensors: str | None
     ) -> BatchFeature:
+        if padding_side not in ("left", "right"):
+            raise PromptError(f"padding_side={padding_side!r} is not one of left, right.")
         rows = [ids for ids, _ in rendered]
         longest = max(map(len, rows))
         left = padding_side == "left"
@@ -363,26 +322,36 @@ class LlinkProcessor(ProcessorMixin):
         Raises:
             ForeignTextError: If a passage is empty or not usable text.
         """
-        flat = cut_passages([text for row in check_passages(passages) for text in row], self.max_foreign_chars)
-        cut_warning(len(flat.cut), len(flat.texts), self.max_foreign_chars)
-        encoded = [encode_literal(self.encoder_tokenizer, text, special=True) for text in flat.texts]
-        encoded = [self._fit(ids) for ids in encoded]
-        length = max(map(len, encoded))
-        width = max(map(len, passages))
-        pad = self.encoder_tokenizer.pad_token_id or 0
-        ids = torch.full((len(passages), width, length), pad)
-        mask = torch.zeros_like(ids)
+        encoded = self.tokenize_passages([text for row in check_passages(passages) for text in row])
         remaining = iter(encoded)
-        for row, texts in enumerate(passages):
-            for column in range(len(texts)):
-                tokens = torch.tensor(next(remaining))
-                ids[row, column, : len(tokens)] = tokens
+        return self.pad_passages([[next(remaining) for _ in row] for row in passages])
+
+    def tokenize_passages(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encoder tokens of checked passages, cut to both limits; one warning counts the cut ones."""
+        fitted = [
+            fit_passage(self.encoder_tokenizer, t, self.max_foreign_chars, self.max_foreign_tokens) for t in texts
+        ]
+        cut = sum(was_cut for _, was_cut in fitted)
+        if cut:
+            warnings.warn(
+                f"{cut} of {len(texts)} foreign texts are longer than max_foreign_chars={self.max_foreign_chars} "
+                f"characters or max_foreign_tokens={self.max_foreign_tokens} encoder tokens and were cut there. Split "
+                "long texts into several passages to keep all of them.",
+                stacklevel=2,
+            )
+        return [ids for ids, _ in fitted]
+
+    def pad_passages(self, encoded: Sequence[Sequence[Sequence[int]]]) -> dict[str, torch.Tensor]:
+        """Encoder tokens of rows of passages → `foreign_input_ids`, `foreign_attention_mask` (B, T, L)."""
+        length = max(len(ids) for row in encoded for ids in row)
+        width = max(map(len, encoded))
+        ids = torch.full((len(encoded), width, length), self.encoder_tokenizer.pad_token_id or 0)
+        mask = torch.zeros_like(ids)
+        for row, passages in enumerate(encoded):
+            for column, tokens in enumerate(passages):
+                ids[row, column, : len(tokens)] = torch.tensor(tokens)
                 mask[row, column, : len(tokens)] = 1
         return {"foreign_input_ids": ids, "foreign_attention_mask": mask}
-
-    def _fit(self, ids: list[int]) -> list[int]:
-        """Cuts a passage's encoder tokens, keeping its last (closing) token."""
-        return ids if len(ids) <= self.max_foreign_tokens else [*ids[: self.max_foreign_tokens - 1], ids[-1]]
 
     def teacher_inputs(self, english: Sequence[str], template: str, max_tokens: int) -> dict[str, torch.Tensor]:
         """The teacher's prompts: the template around each sentence, then `<foreign_emb>` (paper 4.1).
@@ -434,13 +403,3 @@ class LlinkProcessor(ProcessorMixin):
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, **kwargs: Any) -> list[str]:
         """`decode` for each row."""
         return [self.decode(row, skip_special_tokens=skip_special_tokens, **kwargs) for row in sequences]
-
-
-def cut_warning(cut: int, total: int, limit: int) -> None:
-    """One warning that counts the passages that were cut."""
-    if cut:
-        warnings.warn(
-            f"{cut} of {total} foreign texts are longer than max_foreign_chars={limit} and were cut there. "
-            "Split long texts into several passages to keep all of them.",
-            stacklevel=3,
-        )

@@ -27,6 +27,7 @@ CODE_FILES = (
     "processing_llink.py",
     "projector.py",
     "remote_code.py",
+    "rendering.py",
     "slots.py",
     "teacher.py",
 )

@@ -44,6 +44,11 @@ class TeacherSpace(nn.Module):
         power: Exponent on the singular values that are divided out.
     """
 
+    fitted: Tensor
+    mean: Tensor
+    basis: Tensor
+    deviation: Tensor
+
     def __init__(self, width: int, conditioning: str, components: int, power: float) -> None:
         super().__init__()
         self.conditioning, self.power = conditioning, power
@@ -87,7 +92,7 @@ class TeacherSpace(nn.Module):
         Raises:
             TeacherSpaceError: If the statistics were never fitted.
         """
-        self._check_fitted()
+        self.check_fitted()
         if self.conditioning == "none":
             return states
         states = states.to(self.mean) - self.mean
@@ -102,7 +107,7 @@ class TeacherSpace(nn.Module):
         Raises:
             TeacherSpaceError: If the statistics were never fitted.
         """
-        self._check_fitted()
+        self.check_fitted()
         if self.conditioning == "none":
             return conditioned
         conditioned = conditioned.to(self.mean)
@@ -117,7 +122,8 @@ class TeacherSpace(nn.Module):
         floor = 1e-5 * self.deviation.max()
         return torch.where(self.deviation > floor, self.deviation.clamp(min=1e-30) ** -self.power, 0.0)
 
-    def _check_fitted(self) -> None:
+    def check_fitted(self) -> None:
+        """Raises [`TeacherSpaceError`] if the conditioning has no statistics yet."""
         if not self.fitted:
             raise TeacherSpaceError(
                 f"teacher_conditioning={self.conditioning!r} needs statistics of the training pairs' teacher states. "

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import torch
 from datasets import Dataset
-from llink.trainers.align_config import AlignConfig
-from llink.trainers.align_trainer import AlignTrainer
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback
+
+from llink.trainers.align_config import AlignConfig
+from llink.trainers.align_trainer import AlignTrainer
 
 WIDTH, ENCODER_WIDTH = 16, 12
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from align_fakes import DEV, TRAIN, FakeModel, Kill, losses, trainer
-from llink.trainers.align_trainer import QUEUE_FILE, AlignTrainer
-from llink.trainers.queue import QueueStateError
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
+
+from llink.trainers.align_trainer import QUEUE_FILE, AlignTrainer
+from llink.trainers.queue import QueueStateError
 
 
 @pytest.mark.parametrize("mining", ["step", "query", "none"])

@@ -5,6 +5,7 @@ import tiny
 import torch
 from align_fakes import Kill, config, losses
 from datasets import Dataset
+
 from llink.evaluation.retrieval import retrieval_metrics
 from llink.modeling_llink import LlinkForCausalLM
 from llink.trainers.align_trainer import AlignTrainer

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from align_fakes import DEV, TRAIN, WIDTH, FakeModel, config, losses, pairs, trainer
+from safetensors.torch import load_file
+from transformers import EarlyStoppingCallback, HfArgumentParser, TrainerCallback, TrainingArguments
+from transformers.integrations import integration_utils
+
 from llink.data.pairs import PairDataError
 from llink.trainers.align_config import AlignConfig, AlignConfigError
 from llink.trainers.align_trainer import QUEUE_FILE, AlignTrainer
 from llink.trainers.losses import NonFiniteLossError
-from safetensors.torch import load_file
-from transformers import EarlyStoppingCallback, HfArgumentParser, TrainerCallback, TrainingArguments
-from transformers.integrations import integration_utils
 
 
 def test_only_the_projector_trains_and_the_bases_run_once(tmp_path):

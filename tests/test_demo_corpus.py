@@ -13,6 +13,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from llink.data.demo_corpus import (
     MAX_PAIRS,
     TASK_MIX,

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llink.data.demo_corpus import DemoCorpusError
 from llink.data.demo_corpus.grammar import (
     Choice,

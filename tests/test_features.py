@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import Dataset
+
 from llink.data.features import (
     FeatureCache,
     FeatureCacheError,

@@ -7,6 +7,7 @@ import pytest
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from llink.data.pairs import (
     PairDataError,
     PairFileError,

@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llink.trainers.queue import QueueStateError, TeacherQueue
 from safetensors.torch import save_file
+
+from llink.trainers.queue import QueueStateError, TeacherQueue
 
 DIM = 3
 

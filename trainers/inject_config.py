@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -95,10 +96,10 @@ class InjectConfig(TrainingArguments):
         if self.usage_variant not in USAGE_VARIANTS:
             raise InjectConfigError(f"usage_variant={self.usage_variant!r} is not one of {', '.join(USAGE_VARIANTS)}.")
         for name in ("usage_weight", "usage_margin", "cosine_weight", "nce_weight", "slot_learning_rate"):
-            if getattr(self, name) < 0:
-                raise InjectConfigError(f"{name}={getattr(self, name)} is negative; give 0 to switch it off.")
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise InjectConfigError(f"{name}={getattr(self, name)} must be 0, to switch it off, or more.")
         for name in ("usage_every", "max_length", "nce_temperature", "feature_batch_size", "scale_learning_rate"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:
                 raise InjectConfigError(f"{name}={getattr(self, name)} must be above 0.")
         if self.remove_unused_columns:
             raise InjectConfigError("remove_unused_columns must stay False: the trainer reads the rows' columns.")

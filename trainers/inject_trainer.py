@@ -68,10 +68,13 @@ class InjectTrainer(Trainer):
         self._terms: dict[str, tuple[Tensor | float, set[int]]] = {}
         self._tensors: dict[int, tuple[Dataset, InstructionTensors]] = {}
         self._examples: dict[int, list[dict[str, list[int]]]] = {}
-        named = eval_dataset if isinstance(eval_dataset, dict) else {"eval_dataset": eval_dataset}
-        for name, dataset in {"train_dataset": train_dataset, **named}.items():
-            if dataset is not None:
-                self._examples[id(dataset)] = self._checked_examples(model, dataset, args, name)
+        if args.cosine_weight or args.nce_weight:
+            model.teacher_space.check_fitted()
+        train_dataset = self._checked(model, train_dataset, args, "train_dataset")
+        if isinstance(eval_dataset, dict):
+            eval_dataset = {name: self._checked(model, dataset, args, name) for name, dataset in eval_dataset.items()}
+        else:
+            eval_dataset = self._checked(model, eval_dataset, args, "eval_dataset")
         model.projector.requires_grad_(False)
         model.slot_embedder.requires_grad_(True)
         super().__init__(
@@ -85,25 +88,28 @@ class InjectTrainer(Trainer):
 
     # ------------------------------------------------------------------ data
 
-    @staticmethod
-    def _checked_examples(
-        model: PreTrainedModel, dataset: Dataset, args: InjectConfig, name: str
-    ) -> list[dict[str, list[int]]]:
-        """Everything that can be wrong with the rows shows here, before a base runs."""
-        instruction_dataset(dataset)
+    def _checked(
+        self, model: PreTrainedModel, dataset: Dataset | None, args: InjectConfig, name: str
+    ) -> Dataset | None:
+        """Rows in their normal form, tokenised: everything that can be wrong with them shows before a base runs."""
+        if dataset is None:
+            return None
+        dataset = instruction_dataset(dataset)
         if (args.cosine_weight or args.nce_weight) and not any(dataset["english"][:]):
             raise InstructionError(
                 f"No row of {name} has an English reference, which cosine_weight={args.cosine_weight} and "
                 f"nce_weight={args.nce_weight} need. Add the column `english`, or set both weights to 0."
             )
-        return tokenize_instructions(model.processor, dataset, args.max_length)[0]
+        self._examples[id(dataset)] = tokenize_instructions(model.processor, dataset, args.max_length)[0]
+        return dataset
 
     def _instruction_tensors(self, dataset: Dataset) -> InstructionTensors:
         """The rows with their frozen features, computed on first use through the cache."""
         key = id(dataset)
         if key not in self._tensors:
-            if key not in self._examples:
-                self._examples[key] = self._checked_examples(self.model, dataset, self.args, "eval_dataset")
+            if key not in self._examples:  # given to `evaluate`, not to the trainer
+                dataset = self._checked(self.model, dataset, self.args, "eval_dataset")
+                return self._instruction_tensors(dataset)
             with self.args.main_process_first(desc="computing frozen features"):
                 self._tensors[key] = (dataset, self._with_features(dataset, self._examples[key]))
         return self._tensors[key][1]
@@ -267,7 +273,10 @@ class InjectTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the terms of the loss, averaged over the steps that had them since the last log."""
         if "loss" in logs and self._terms:
-            logs.update({name: float(total) / len(steps) for name, (total, steps) in self._terms.items()})
+            means = {name: torch.as_tensor(total / len(steps)) for name, (total, steps) in self._terms.items()}
+            if self.args.world_size > 1:  # each process has its share of the step
+                means = {n: self.accelerator.reduce(m.to(self.args.device), "sum") for n, m in sorted(means.items())}
+            logs.update({name: mean.item() for name, mean in means.items()})
             self._terms = {}
         super().log(logs, start_time)
 

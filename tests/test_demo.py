@@ -1,0 +1,63 @@
+"""`llink demo` as a new user runs it, whole, and the README's first snippet on what it wrote."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A folder in which `llink demo` ran with its defaults."""
+    folder = tmp_path_factory.mktemp("demo")
+    command = [str(Path(sys.executable).with_name("llink")), "demo"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, json.loads((folder / "runs/demo/report.json").read_text()), done.stdout
+
+
+def test_retrieval(demo):
+    retrieval = demo[1]["retrieval"]
+    assert set(retrieval) == {"untrained", "stage_a", "full"}
+    assert all({"r@1", "r@5", "r@10", "mrr", "mean_rank", "n"} <= found.keys() for found in retrieval.values())
+    assert retrieval["stage_a"]["n"] >= 512
+    assert retrieval["stage_a"]["r@1"] >= 0.80
+    assert retrieval["stage_a"]["r@1"] >= 20 * retrieval["untrained"]["r@1"]
+
+
+def test_usage(demo):
+    assert demo[1]["usage"]["zeroed_gap"] >= 0.5
+    assert demo[1]["usage"]["shuffled_gap"] >= 0.5
+
+
+def test_tokens_and_translation(demo):
+    report = demo[1]
+    assert report["tokens"]["raw"] >= 4 * report["tokens"]["slotted"]
+    assert report["translation"]["llink"]["chrf"] >= report["translation"]["base"]["chrf"] + 40
+
+
+def test_outputs(demo):
+    folder, report, printed = demo
+    assert report["seconds"] > 0
+    for name in ("report.png", "align/training.png", "inject/training.png"):
+        assert (folder / "runs/demo" / name).read_bytes().startswith(b"\x89PNG")
+    for words in ("Stage A", "full model", "zeroed slots", "prompt tokens", "reference", "Reloaded without llink"):
+        assert words in printed
+    assert not list(folder.glob("runs/demo/.*")), "temporary files are gone"
+
+
+def test_readme_snippet_runs_where_llink_cannot_be_imported(demo):
+    snippet = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)[0]
+    assert "llink" not in snippet.replace("llink/", "").split("model =")[0], "vacuous if it imports llink"
+    code = f"import sys\nsys.modules['llink'] = None\n{snippet}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=demo[0], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.search("[A-Za-z]{3}", done.stdout), done.stdout

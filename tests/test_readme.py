@@ -1,0 +1,117 @@
+"""The README's other snippets and commands, executed on tiny random bases, and the scripts in `examples/`."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llink.cli import main
+from llink.data.demo_corpus import generate_instructions, generate_pairs
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+QUICK = "--report_to none --use_cpu --disable_tqdm True --save_strategy no"
+
+
+@pytest.fixture(scope="module")
+def workshop(base_folder, tmp_path_factory):
+    """A folder with what the README's commands name: two bases, and train, dev and test files."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(base_folder("encoder", "xlm-roberta"), folder / "encoder")
+    shutil.copytree(base_folder("decoder", "llama"), folder / "decoder")
+    pairs = generate_pairs(180)
+    for name, rows in (("train", pairs[:140]), ("dev", pairs[140:160]), ("test", pairs[160:])):
+        (folder / f"{name}.en").write_text("".join(f"{pair.english}\n" for pair in rows), "utf-8")
+        (folder / f"{name}.km").write_text("".join(f"{pair.foreign}\n" for pair in rows), "utf-8")
+        lines = [json.dumps(row, ensure_ascii=False) for row in generate_instructions(rows)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
+    return folder
+
+
+def readme_commands() -> list[list[str]]:
+    """The README's `llink …` commands, continuation lines joined."""
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)).replace("\\\n", " ")
+    lines = [line.split("#")[0] for line in blocks.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("llink ")]
+
+
+@pytest.mark.timeout(600)
+def test_readme_commands_run(workshop, monkeypatch, capsys):
+    monkeypatch.chdir(workshop)
+    replaced = {"FacebookAI/xlm-roberta-base": "encoder", "meta-llama/Llama-3.2-1B-Instruct": "decoder"}
+    commands = readme_commands()
+    assert {"align", "inject", "generate", "eval"} <= {command[0] for command in commands}
+    for command in commands:
+        command = [replaced.get(word, word) for word in command]
+        if command[0] in ("align", "inject"):
+            command += shlex.split(QUICK) + ["--max_steps", "2", "--per_device_train_batch_size", "8"]
+        assert main(command) == 0, (command, capsys.readouterr().err)
+
+
+@pytest.mark.timeout(600)
+def test_readme_python_runs(workshop, monkeypatch):
+    monkeypatch.chdir(workshop)
+    snippets = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    training = next(snippet for snippet in snippets if "AlignTrainer" in snippet)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    exec(compile(training, "README.md", "exec"), {"__name__": "readme"})
+    assert (workshop / "out/model/config.json").is_file()
+    assert (workshop / "out/whole/config.json").is_file()
+
+
+def run_example(name: str, *arguments: str) -> str:
+    """Runs a script as a user does and returns what it prints."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name), *arguments], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_split_corpus_leaves_no_sentence_in_two_splits(workshop, tmp_path):
+    pairs = ["--pairs", str(workshop / "train.en"), str(workshop / "train.km")]
+    run_example("split_corpus.py", *pairs, "--language", "km", "--held-out", "20", "--output-dir", str(tmp_path))
+    for side in ("en", "km"):
+        train, dev, test = (
+            set((tmp_path / f"{name}.{side}").read_text("utf-8").splitlines()) for name in ("train", "dev", "test")
+        )
+        assert (len(train), len(dev), len(test)) == (100, 20, 20)
+        assert not train & dev
+        assert not train & test
+        assert not dev & test
+    rows = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text("utf-8").splitlines()]
+    assert all(row["prompt"].count("<foreign_emb>") == len(row["foreign"]) == 1 for row in rows)
+    held_out = set((tmp_path / "test.km").read_text("utf-8").splitlines())
+    assert not held_out & set((tmp_path / "monolingual.txt").read_text("utf-8").splitlines())
+
+
+def test_pretrain_decoder_makes_a_decoder_that_loads(workshop, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"Say {n}.", "completion": f"{n}."}) + "\n" for n in range(40)))
+    sizes = ["--vocab_size", "300", "--hidden_size", "48", "--num_heads", "2", "--num_layers", "1"]
+    training = ["--max_steps", "2", "--report_to", "none", "--use_cpu", "--save_strategy", "no"]
+    run_example("pretrain_decoder.py", "--dialogues", str(rows), "--output_dir", str(tmp_path / "d"), *sizes, *training)
+    model, tokenizer = (kind.from_pretrained(tmp_path / "d") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Say 3."}], return_tensors="pt")
+    assert model.generate(**prompt, max_new_tokens=2).shape[1] > prompt["input_ids"].shape[1]
+    assert len(tokenizer("ខ្មែរ", add_special_tokens=False)["input_ids"]) == len("ខ្មែរ".encode()), "Khmer shatters"
+
+
+def test_pretrain_encoder_makes_an_encoder_that_serves(workshop, tmp_path):
+    from llink import LlinkForCausalLM
+
+    sizes = ["--vocab_size", "300", "--hidden_size", "48", "--num_heads", "2", "--num_layers", "1"]
+    training = ["--max_steps", "2", "--report_to", "none", "--use_cpu", "--save_strategy", "no"]
+    text = ["--text", str(workshop / "train.km"), "--output_dir", str(tmp_path / "e")]
+    run_example("pretrain_encoder.py", *text, *sizes, *training)
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(tmp_path / "e", workshop / "decoder")
+    assert model.get_pooled_features(["ខ្មែរ"]).shape == (1, 48)
