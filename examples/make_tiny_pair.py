@@ -24,9 +24,17 @@ MAX_MIB = 12
 
 def make_encoder(khmer: list[str], output_dir: Path, run: Path, epochs: float) -> None:
     """Masked LM and the contrastive phase on the Khmer side; stored in float16."""
-    arguments = EncoderArguments(vocab_size=3000, hidden_size=128, num_layers=3, num_heads=4, contrastive_epochs=1)
+    arguments = EncoderArguments(
+        vocab_size=3000, max_piece_length=16, hidden_size=128, num_layers=3, num_heads=4, contrastive_epochs=1
+    )
     training = EncoderTrainingArguments(
-        output_dir=str(run), num_train_epochs=epochs, report_to=[], use_cpu=True, bf16=True, save_strategy="no"
+        output_dir=str(run),
+        num_train_epochs=epochs,
+        learning_rate=1e-3,
+        report_to=[],
+        use_cpu=True,
+        bf16=True,
+        save_strategy="no",
     )
     made = pretrain_encoder(khmer, run / "encoder", arguments, training)
     with atomic_folder(output_dir) as folder:
