@@ -15,6 +15,7 @@ from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -116,7 +117,7 @@ def load_base(
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(f"The {kind} {name_or_path!r} cannot be loaded: {_first_line(error)}") from error
-    missing = sorted(key for key in info["missing_keys"])
+    missing = sorted(key for key in info["missing_keys"] if kind == "decoder" or not key.startswith("decoder."))
     if missing:
         raise BaseModelError(
             f"The {kind} {name_or_path!r} lacks weights for {len(missing)} parameters, such as {missing[0]!r}; they "
@@ -172,13 +173,13 @@ def _auto_class(kind: str, config: PretrainedConfig) -> Any:
     if kind == "decoder":
         return AutoModelForCausalLM
     # Of an encoder-decoder only the encoder is wanted; where the library has a class for it, the decoder stays unread.
-    if config.is_encoder_decoder and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
+    if type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
         return AutoModelForTextEncoding
     return AutoModel
 
 
 def _encoder_part(model: PreTrainedModel) -> PreTrainedModel:
-    return model.get_encoder() if model.config.is_encoder_decoder and hasattr(model, "decoder") else model
+    return model.get_encoder() if hasattr(model, "encoder") and hasattr(model, "decoder") else model
 
 
 def _no_pooling_layer(auto: Any, config: PretrainedConfig) -> dict[str, bool]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
@@ -82,7 +83,10 @@ class LlinkPersistenceMixin(PreTrainedModel):
         names = {"encoder": local_or_id(encoder), "decoder": local_or_id(decoder)}
         revisions = {"encoder": encoder_revision, "decoder": decoder_revision}
         configs = {kind: base_config(kind, names[kind], revisions[kind], **hub) for kind in names}
-        LlinkConfig(encoder_config=configs["encoder"], decoder_config=configs["decoder"], **config)  # checks, early
+        try:  # before any weights are read
+            LlinkConfig(encoder_config=configs["encoder"], decoder_config=configs["decoder"], **config)
+        except StrictDataclassError as error:
+            raise LlinkConfigError(str(error)) from error
         bases, commits = {}, {}
         for kind, name in names.items():
             bases[kind], commits[kind] = load_base(kind, name, revisions[kind], **loading)
@@ -225,9 +229,10 @@ class LlinkPersistenceMixin(PreTrainedModel):
 def _check_type(name: str, model_type: str | None) -> None:
     """Raises [`LlinkCheckpointError`] unless it is llink's."""
     if model_type != LlinkConfig.model_type:
+        other = f", but a {model_type!r} one" if model_type else ""
         raise LlinkCheckpointError(
-            f"{name} holds {f'a {model_type!r} model' if model_type else 'no model'}, not an llink model. Build one on "
-            "its base with LlinkForCausalLM.from_encoder_decoder_pretrained, or `llink align`."
+            f"{name} holds no llink model{other}. Build one on its base with "
+            "LlinkForCausalLM.from_encoder_decoder_pretrained, or `llink align`."
         )
 
 
@@ -240,7 +245,7 @@ def _read_config(name: str, kwargs: dict[str, Any]) -> LlinkConfig:
     _check_type(name, fields.get("model_type"))
     try:
         config, _ = LlinkConfig.from_dict(fields, return_unused_kwargs=True, **kwargs)
-    except LlinkConfigError as error:
+    except (LlinkConfigError, StrictDataclassError) as error:
         raise LlinkCheckpointError(f"{name} has a configuration that no model can be built from: {error}") from error
     return config
 

@@ -153,7 +153,7 @@ def test_a_missing_model(name):
 def test_folders_that_hold_no_llink_model(base_folder, tmp_path):
     with pytest.raises(LlinkCheckpointError, match="holds no llink model"):
         LlinkForCausalLM.from_pretrained(tmp_path)
-    with pytest.raises(LlinkCheckpointError, match="'llama' model, not an llink model"):
+    with pytest.raises(LlinkCheckpointError, match="no llink model, but a 'llama' one"):
         LlinkForCausalLM.from_pretrained(base_folder("decoder", "llama"))
     with pytest.raises(LlinkCheckpointError, match="'xlm-roberta'"):
         LlinkForCausalLM.from_pretrained(base_folder("encoder", "xlm-roberta"))

@@ -150,8 +150,8 @@ def bad_commands(files, bases):
         "missing model": (["align", "--encoder", "/nowhere/at/all", *bases[2:], *pairs], "/nowhere/at/all"),
         "unknown preset": (["align", *bases, *pairs, "--preset", "best"], "recommended"),
         "bad template": (["align", *bases, *pairs, "--teacher-template", "nothing"], "{text}"),
-        "no llink model": (["generate", "--model", bases[3], "--foreign-text", "ក"], "not an llink model"),
-        "empty folder": (["generate", "--model", str(files), "--foreign-text", "ក"], "not an llink model"),
+        "no llink model": (["generate", "--model", bases[3], "--foreign-text", "ក"], "no llink model"),
+        "empty folder": (["generate", "--model", str(files), "--foreign-text", "ក"], "no llink model"),
         "blank text": (["generate", "--model", bases[3], "--foreign-text", " "], "white space"),
         "no rows": (["inject", "--model", bases[3], "--instructions", f"{files}/none.jsonl"], "none.jsonl"),
     }

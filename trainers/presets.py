@@ -42,7 +42,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "teacher_state": "mean",
             "teacher_conditioning": "whiten",
         },
-        "align": {"temperature_start": 0.07, "temperature_end": 0.07, "hard_negative_mining": "query"},
+        "align": {"temperature_start": 0.07, "temperature_end": 0.07, "hard_negative_mining": "step"},
         "inject": {"learning_rate": 5e-4, "slot_learning_rate": 1e-3, "nce_weight": 0.05},
     },
 }
