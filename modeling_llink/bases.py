@@ -117,7 +117,8 @@ def load_base(
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(f"The {kind} {name_or_path!r} cannot be loaded: {_first_line(error)}") from error
-    missing = sorted(key for key in info["missing_keys"] if kind == "decoder" or not key.startswith("decoder."))
+    unused = ("decoder.", "shared.") if kind == "encoder" else ()  # of an encoder-decoder only the encoder is kept
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith(unused))
     if missing:
         raise BaseModelError(
             f"The {kind} {name_or_path!r} lacks weights for {len(missing)} parameters, such as {missing[0]!r}; they "
@@ -132,6 +133,15 @@ def build_base(kind: str, config: PretrainedConfig) -> PreTrainedModel:
     auto = _auto_class(kind, config)
     model = auto.from_config(config, **_no_pooling_layer(auto, config))
     return _encoder_part(model) if kind == "encoder" else model
+
+
+def state_prefix(kind: str, config: PretrainedConfig) -> str:
+    """What the names of a base's tensors begin with in a checkpoint from which [`load_base`] reads them back.
+
+    An encoder taken out of an encoder-decoder, where the library has no encoder class, is read as a part of the whole.
+    """
+    taken_out = kind == "encoder" and type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    return "encoder." if taken_out and type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING else ""
 
 
 def freeze(model: nn.Module) -> None:

@@ -105,7 +105,7 @@ def resolve_weights(name_or_path: str, subfolder: str, hub: dict[str, Any]) -> P
         raise LlinkCheckpointError(f"{name_or_path} holds no {SAFE_WEIGHTS_NAME}: {error}") from error
 
 
-def save_base(base: PreTrainedModel, directory: Path, max_shard_size: int | str) -> None:
+def save_base(base: PreTrainedModel, directory: Path, max_shard_size: int | str, prefix: str = "") -> None:
     """Writes a base as its authors would, without LoRA.
 
     A model with an adapter saves only the adapter, so it is written as the model that it was before.
@@ -116,7 +116,8 @@ def save_base(base: PreTrainedModel, directory: Path, max_shard_size: int | str)
         for key in module.state_dict()
         if not key.startswith("base_layer.")
     }
-    state = {key.replace(".base_layer.", "."): value for key, value in base.state_dict().items() if key not in lora}
+    state = base.state_dict()
+    state = {prefix + key.replace(".base_layer.", "."): value for key, value in state.items() if key not in lora}
     adapted = getattr(base, "_hf_peft_config_loaded", False)
     try:
         base._hf_peft_config_loaded = False

@@ -15,7 +15,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from ..configuration_llink import LlinkConfig, LlinkConfigError
-from .bases import HUB_ARGUMENTS, base_config, load_base, local_or_id
+from .bases import HUB_ARGUMENTS, base_config, load_base, local_or_id, state_prefix
 from .checkpoint import (
     BASES,
     LlinkCheckpointError,
@@ -209,7 +209,8 @@ class LlinkPersistenceMixin(PreTrainedModel):
             super().save_pretrained(stage, state_dict=state, max_shard_size="1000GB")  # the bridge is one file
             update_json(stage / "config.json", self_contained=self_contained)
             for kind in BASES if self_contained else ():
-                save_base(getattr(self, kind), stage / kind, max_shard_size)
+                base = getattr(self, kind)
+                save_base(base, stage / kind, max_shard_size, state_prefix(kind, base.config))
             self._save_processor(stage)
             write_code(stage)
         if push_to_hub:

@@ -43,7 +43,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "teacher_conditioning": "whiten",
         },
         "align": {"temperature_start": 0.07, "temperature_end": 0.07, "hard_negative_mining": "step"},
-        "inject": {"learning_rate": 5e-4, "slot_learning_rate": 1e-3, "nce_weight": 0.05},
+        "inject": {"learning_rate": 1e-3, "slot_learning_rate": 2e-3, "nce_weight": 0.1, "usage_margin": 1.0},
     },
 }
 DEFAULT_PRESET = "recommended"
