@@ -20,8 +20,8 @@ held-out sentences first in 0.72 of cases from layer 1, 0.69 from layer 3 and 0.
 (`encoder_layer`) on your own pairs.
 
 The folder holds an `XLMRobertaModel` (no pooler, no LM head) and its tokenizer. Checkpoints of the run stand beside it
-in `OUTPUT_DIR-run`; a resumed run draws its masks and batches anew, so it equals an uninterrupted one in quality, not
-bit for bit.
+in `OUTPUT_DIR-run`; a resumed run draws its masks and batches anew and so does not equal an uninterrupted one bit for
+bit.
 """
 
 import logging
