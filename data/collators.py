@@ -80,16 +80,16 @@ class InstructionTensors(torch.utils.data.Dataset):
     def _others(self, row: int) -> Tensor:
         """Other passages than the row's own, the same at every visit: a resumed run must see what it would have."""
         own, total = self.passages[row], len(self.features)
-        shift = 1 + row * 7919 % max(total - 1, 1)
-        for _ in range(total):
-            others = [(passage + shift) % total for passage in own]
-            if not set(others) & set(own):
-                return torch.tensor(others)
-            shift = 1 + shift % max(total - 1, 1)
-        raise InstructionError(
-            f"Row {row} holds {len(own)} of {total} distinct passages: there are no others to shuffle in. Bring rows "
-            "with more passages."
-        )
+        start = own[0] + 1 + row * 7919 % max(total - 1, 1)
+        others = []
+        for step in range(total):
+            if len(others) == len(own):
+                break
+            if (start + step) % total not in own:
+                others.append((start + step) % total)
+        if not others:
+            raise InstructionError(f"Row {row} holds all {total} passages there are: none is left to shuffle in.")
+        return torch.tensor([others[index % len(others)] for index in range(len(own))])
 
 
 def tokenize_instructions(

@@ -193,5 +193,7 @@ def _texts(texts: str | Sequence[str]) -> list[str]:
     """
     rows = check_passages(texts)
     if any(len(row) != 1 for row in rows):
-        raise ForeignTextError("Give a list of texts, one vector each; lists of lists are for generation.")
+        raise ForeignTextError(
+            "Give a list of texts, one passage and one vector each; rows of several passages are for generation."
+        )
     return [row[0] for row in rows]

@@ -174,11 +174,15 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             return None, None
         if foreign_features is not None:
             real = _default_mask(foreign_features, foreign_mask)  # (B, T)
+        elif foreign_attention_mask is None:
+            raise SlotMismatchError("foreign_input_ids need their foreign_attention_mask (B, T, L).")
+        else:
+            real = foreign_attention_mask.any(dim=-1)  # (B, T)
+        if not real.any():
+            return None, None
+        if foreign_features is not None:
             features = foreign_features[real]  # (N, d)
         else:
-            if foreign_attention_mask is None:
-                raise SlotMismatchError("foreign_input_ids need their foreign_attention_mask (B, T, L).")
-            real = foreign_attention_mask.any(dim=-1)  # (B, T)
             pooled = self.pool_passages(foreign_input_ids[real], foreign_attention_mask[real])  # (N, d_e)
             features = self.projector(pooled)  # (N, d)
         slots = self.slot_embedder(features)  # (N, K, d)

@@ -59,8 +59,6 @@ class LlinkProcessor(ProcessorMixin):
         self.max_foreign_chars = max_foreign_chars
         self.max_foreign_tokens = max_foreign_tokens
 
-    # ------------------------------------------------------------------ reserved ids
-
     @property
     def slot_token_ids(self) -> list[int]:
         """The ids of `<f0>` … `<f{K-1}>`."""
@@ -82,8 +80,6 @@ class LlinkProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "foreign_input_ids", "foreign_attention_mask"]
-
-    # ------------------------------------------------------------------ prompts
 
     def user_message(self, prompt: str, passages: int | Sequence[str]) -> dict[str, Any]:
         """The one layout of a prompt: the instruction, a line break, then the passages' slots (paper 4.2)."""
@@ -184,8 +180,6 @@ class LlinkProcessor(ProcessorMixin):
         text = self._rendered_text([{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}], False)
         ids = self.tokenizer.encode(text.rpartition(mark)[2].rstrip(), add_special_tokens=False)
         return ids or [self.tokenizer.eos_token_id]
-
-    # ------------------------------------------------------------------ batches
 
     def __call__(
         self,

@@ -8,7 +8,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llink.modeling_llink.foreign_text import ForeignTextError, check_passages, cut_passages, encode_literal
+from llink.modeling_llink.foreign_text import ForeignTextError, check_passages, cut_text, encode_literal
 from llink.modeling_llink.processing_llink import LlinkProcessor
 
 #: Pieces whose code points belong together: Khmer and Burmese stacks, emoji with joiners, skin tones, flags, Hangul.
@@ -49,15 +49,15 @@ def test_shapes_are_normalised():
 @settings(max_examples=200, deadline=None)
 @given(text=mixed, limit=st.integers(12, 60))
 def test_a_cut_never_falls_inside_a_cluster(text, limit):
-    (kept,), cut = cut_passages([text], limit)
+    kept = cut_text(text, limit)
     assert text.startswith(kept)
     assert len(kept) <= limit
-    assert cut == ([0] if len(text) > limit else [])
+    assert (kept == text) == (len(text) <= limit)
     assert kept or not text
     boundaries = {0, *(m.end() for m in regex.finditer(r"\X", text))}
     assert len(kept) in boundaries
     assert not regex.search("[\u17d2\u1039\u200d]$", kept)  # nothing ends where the next consonant is stacked or joined
-    if cut:  # as much is kept as fits: the next whole syllable would not have
+    if kept != text:  # as much is kept as fits: the next whole syllable would not have
         following = regex.match(r"\X(?:(?<=[\u17D2\u1039])\X)*", text[len(kept) :]).group()
         assert len(kept) + len(following) > limit
 
@@ -65,12 +65,7 @@ def test_a_cut_never_falls_inside_a_cluster(text, limit):
 def test_guard_the_property_above_would_see_a_plain_cut():
     text = "ក្មេ" * 10
     assert regex.search("\u17d2$", text[:14]), "vacuous unless a plain cut leaves a dangling sign"
-    assert cut_passages([text], 14).texts == ["ក្មេ" * 3]
-
-
-def test_only_long_texts_are_cut_and_counted():
-    texts = ["a" * 10, "b" * 11, "c", "d" * 99]
-    assert cut_passages(texts, 10) == (["a" * 10, "b" * 10, "c", "d" * 10], [1, 3])
+    assert cut_text(text, 14) == "ក្មេ" * 3
 
 
 def processor(**limits) -> LlinkProcessor:
