@@ -289,9 +289,9 @@ def test_a_bias_towards_reserved_ids_cannot_emit_them(model):
         assert new.max() < model.config.vocab_size
 
 
-def test_reserved_ids_are_shown_as_the_token_before_them():
+def test_reserved_ids_leave_the_row_and_its_first_ordinary_id_fills_the_left():
     ids = torch.tensor([[3, 11, 12, 4, 11], [10, 11, 5, 6, 7]])
-    assert without_reserved(ids, 10).tolist() == [[3, 3, 3, 4, 4], [0, 0, 5, 6, 7]]
+    assert without_reserved(ids, 10).tolist() == [[3, 3, 3, 3, 4], [5, 5, 5, 6, 7]]
 
 
 class Spy(LogitsProcessor):

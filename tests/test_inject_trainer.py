@@ -370,7 +370,7 @@ def test_a_loss_that_is_not_finite_names_step_and_rows(make_model, tmp_path):
     data = instruction_dataset(rows(8))
     args = arguments(tmp_path, max_steps=3, per_device_train_batch_size=4)
     trainer = InjectTrainer(model=model, args=args, train_dataset=data)
-    bank = trainer._instruction_tensors(data)
+    bank = trainer._instruction_tensors(trainer.train_dataset)
     bank.features[bank.passages[5]] = float("nan")
     with pytest.raises(NonFiniteLossError) as caught:
         trainer.train()
