@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -174,8 +175,10 @@ def fingerprint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, samples: i
         digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype} {total.item():.6e}".encode())
         digest.update(picked.numpy().tobytes())
     fast = getattr(tokenizer, "backend_tokenizer", None)
-    rules = fast.to_str() if fast is not None else repr(sorted(tokenizer.get_vocab().items()))
-    digest.update(rules.encode("utf-8", "surrogatepass"))
+    rules = json.loads(fast.to_str()) if fast is not None else sorted(tokenizer.get_vocab().items())
+    if fast is not None:  # what the last call asked for, not what the tokenizer is
+        rules = {name: rule for name, rule in rules.items() if name not in ("padding", "truncation")}
+    digest.update(json.dumps(rules, sort_keys=True).encode())
     return digest.hexdigest()
 
 
