@@ -25,10 +25,11 @@ def answer_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         (B,) summed cross-entropy in nats, and (B,) number of answer tokens.
     """
     targets = labels[:, 1:]  # (B, S-1)
-    losses = F.cross_entropy(
-        logits[:, :-1].float().transpose(1, 2), targets, ignore_index=-100, reduction="none"
-    )  # (B, S-1)
-    return losses.sum(dim=1), targets.ne(-100).sum(dim=1)
+    answer = targets != -100  # (B, S-1)
+    # Only the answers' M rows of logits are widened: a prompt's would cost most of the memory.
+    losses = F.cross_entropy(logits[:, :-1][answer].float(), targets[answer], reduction="none")  # (M,)
+    sums = losses.new_zeros(len(labels)).index_add(0, answer.nonzero()[:, 0], losses)  # (B,)
+    return sums, answer.sum(dim=1)
 
 
 def usage_metrics(losses: np.ndarray | Tensor, tokens: np.ndarray | Tensor) -> dict[str, float]:
