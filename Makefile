@@ -7,7 +7,7 @@ READY := $(VENV)/.llink-ready
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint types setup clean
+.PHONY: demo test lint setup clean
 .DEFAULT_GOAL := demo
 
 demo: setup

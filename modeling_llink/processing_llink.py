@@ -11,6 +11,7 @@ import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
+from ..configuration_llink import FOREIGN_TOKEN, slot_tokens
 from .foreign_text import Passages, check_passages, encode_literal, fit_passage
 from .rendering import FOREIGN_PART, Marks, PromptError
 
@@ -376,12 +377,11 @@ class LlinkProcessor(ProcessorMixin):
             "text_mask": torch.tensor([m + [0] * (length - len(m)) for m in masks]),
         }
 
-    # ------------------------------------------------------------------ back to text
-
     def decode(self, token_ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> str:
         """Ids to text; slot ids are written as `<f0>` …, or left out with `skip_special_tokens`."""
         ids = token_ids.tolist() if isinstance(token_ids, torch.Tensor) else list(token_ids)
-        names = {i: f"<f{k}>" for k, i in enumerate(self.slot_token_ids)} | {self.foreign_token_id: "<foreign_emb>"}
+        names = dict(zip(self.slot_token_ids, slot_tokens(self.num_slots), strict=True))
+        names[self.foreign_token_id] = FOREIGN_TOKEN
         if skip_special_tokens:
             return self.tokenizer.decode([i for i in ids if i not in names], skip_special_tokens=True, **kwargs)
         text, run = "", []
