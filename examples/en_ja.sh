@@ -30,6 +30,6 @@ llink inject --model align-recommended --dtype bfloat16 --instructions data/trai
   --eval-instructions data/test256.jsonl --per_device_train_batch_size 12 --gradient_accumulation_steps 1 \
   --max_steps 320 --learning_rate 5e-4 --slot_learning_rate 1e-3 --feature_cache_dir features --save_strategy no \
   --report_to none --use_cpu --output-dir inject
-llink eval retrieval --model inject --dtype bfloat16 --pairs data/test.en data/test.ja --output-json retrieval.json
+llink eval retrieval --model inject --dtype bfloat16 --pairs data/test.en data/test.ja --output-dir evaluation
 llink eval translation --model inject --dtype bfloat16 --pairs data/test.en data/test.ja --limit 48 \
-  --max-new-tokens 32 --output-json translation.json
+  --max-new-tokens 32 --output-dir evaluation

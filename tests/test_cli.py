@@ -86,25 +86,23 @@ def test_generate_prints_one_answer_a_passage(stage_b, capsys):
 
 
 def test_eval_commands_write_json(files, stage_b, tmp_path, capsys):
-    target = tmp_path / "retrieval.json"
     pairs = ["--pairs", f"{files}/dev.en", f"{files}/dev.km"]
-    assert main(["eval", "retrieval", "--model", str(stage_b), *pairs, "--output-json", str(target)]) == 0
-    found = json.loads(target.read_text())
-    assert set(found["retrieval"]) == {"stage_a", "full"}
-    assert found["tokens"]["slotted"] < found["tokens"]["raw"]
+    assert main(["eval", "retrieval", "--model", str(stage_b), *pairs, "--output-dir", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "retrieval.json").read_text())
+    assert set(found["results"]) == {"stage_a", "full"}
+    assert found["arguments"]["model"] == str(stage_b)
+    assert set(found["versions"]) >= {"llink", "torch", "transformers"}
     assert "mean_rank" in capsys.readouterr().out
-    target = tmp_path / "usage.json"
     rows = ["--instructions", f"{files}/dev.jsonl"]
-    assert main(["eval", "usage", "--model", str(stage_b), *rows, "--output-json", str(target)]) == 0
-    assert {"zeroed_gap", "shuffled_gap"} <= json.loads(target.read_text())["usage"].keys()
+    assert main(["eval", "usage", "--model", str(stage_b), *rows, "--output-dir", str(tmp_path)]) == 0
+    assert {"zeroed_gap", "shuffled_gap"} <= json.loads((tmp_path / "usage.json").read_text())["results"].keys()
 
 
 def test_eval_translation_shows_both_systems(files, stage_b, tmp_path, capsys):
-    target = tmp_path / "translation.json"
     command = ["eval", "translation", "--model", str(stage_b), "--pairs", f"{files}/dev.en", f"{files}/dev.km"]
-    assert main([*command, "--limit", "3", "--show", "2", "--max-new-tokens", "4", "--output-json", str(target)]) == 0
-    found = json.loads(target.read_text())
-    assert [len(found["samples"]), found["translation"]["llink"]["n"]] == [3, 3]
+    assert main([*command, "--limit", "3", "--show", "2", "--max-new-tokens", "4", "--output-dir", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "translation.json").read_text())["results"]
+    assert [len(found["samples"]), found["llink"]["n"]] == [3, 3]
     assert capsys.readouterr().out.count("reference:") == 2
 
 

@@ -1,0 +1,55 @@
+"""The command line: parse, compose, nothing else.
+
+Every command takes `--config FILE.yaml` with the same names as its flags; flags stand above the file, and the file
+above the preset. A command's module is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from .._version import __version__
+
+#: Command → module of this package, function, what it does.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "align": ("training", "align", "Stage A: trains the projector on parallel text."),
+    "inject": ("training", "inject", "Stage B: teaches the decoder to read the slots."),
+    "generate": ("generation", "generate", "Answers an English prompt about foreign text."),
+    "eval retrieval": ("eval_retrieval", "evaluate", "Does a foreign sentence find its English one (table 1)?"),
+    "eval usage": ("eval_usage", "evaluate", "Does the decoder read its slots?"),
+    "eval translation": ("eval_translation", "evaluate", "Translations beside the base decoder's."),
+    "demo": ("demonstration", "demonstrate", "Both stages and an evaluation on the embedded pair and corpus."),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; an error of llink's own is one line on stderr and exit code 2."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    if argv[:1] == ["--version"]:
+        print(__version__)
+        return 0
+    name = " ".join(argv[:2]) if " ".join(argv[:2]) in COMMANDS else "".join(argv[:1])
+    if name not in COMMANDS:
+        wanted = argv[:1] in (["--help"], ["-h"])
+        print(_usage(), file=sys.stdout if wanted else sys.stderr)
+        return 0 if wanted else 2
+    module, function, _ = COMMANDS[name]
+    command = getattr(importlib.import_module(f".{module}", __package__), function)
+    try:
+        command(argv[len(name.split()) :])
+    except Exception as error:
+        if not type(error).__module__.startswith("llink."):
+            raise
+        print(f"llink {name}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  llink {name:<{width}}  {text}" for name, (_, _, text) in COMMANDS.items()]
+    return "\n".join(["usage: llink COMMAND [options]   (llink COMMAND --help)", *lines, "  llink --version"])

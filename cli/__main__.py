@@ -1,0 +1,7 @@
+"""`python -m llink.cli` is `llink`."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

@@ -1,0 +1,47 @@
+"""`llink generate`: answers about foreign text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import set_seed
+
+from ..modeling_llink import LlinkForCausalLM
+from ..modeling_llink.foreign_text import check_passages
+from .parsing import parse_arguments
+
+
+@dataclass
+class GenerateArguments:
+    """What to answer."""
+
+    model: str = field(metadata={"help": "Folder or repository of an llink model."})
+    foreign_text: list[str] = field(metadata={"help": "One or more foreign passages, one answer each."})
+    prompt: str | None = field(default=None, metadata={"help": "English instruction; translates when not given."})
+    max_new_tokens: int = field(default=256, metadata={"help": "Length of an answer at most."})
+    num_beams: int = field(default=1, metadata={"help": "Beams; 1 is greedy."})
+    do_sample: bool = field(default=False, metadata={"help": "Sample instead of taking the likeliest token."})
+    temperature: float = field(default=1.0, metadata={"help": "Sampling temperature."})
+    top_p: float = field(default=1.0, metadata={"help": "Nucleus of sampling."})
+    seed: int = field(default=0, metadata={"help": "Seed of sampling."})
+    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
+
+
+def generate(argv: Sequence[str]) -> None:
+    """Answers an English prompt about foreign text."""
+    (args,) = parse_arguments("generate", argv, (GenerateArguments,))
+    check_passages(args.foreign_text)  # before the model loads
+    set_seed(args.seed)
+    model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
+    sampling = {"temperature": args.temperature, "top_p": args.top_p} if args.do_sample else {}
+    tokens = model.generate(
+        foreign_text=args.foreign_text,
+        prompt=args.prompt,
+        max_new_tokens=args.max_new_tokens,
+        num_beams=args.num_beams,
+        do_sample=args.do_sample,
+        **sampling,
+    )
+    for answer in model.processor.batch_decode(tokens, skip_special_tokens=True):
+        print(answer)

@@ -1,0 +1,124 @@
+"""`llink align` and `llink inject`: the two stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from ..data.instructions import read_instructions
+from ..data.pairs import exclude_overlap, read_pairs
+from ..evaluation.report import plot_history
+from ..modeling_llink import LlinkForCausalLM
+from ..trainers.align_config import AlignConfig
+from ..trainers.align_trainer import AlignTrainer
+from ..trainers.inject_config import InjectConfig
+from ..trainers.inject_trainer import InjectTrainer
+from .parsing import CommandError, check_two_files, pair_field, parse_arguments, preset_of
+
+
+@dataclass
+class ModelArguments:
+    """The bases and the bridge of a new model. Unset options come from the preset and [`LlinkConfig`]."""
+
+    encoder: str = field(metadata={"help": "Frozen multilingual encoder: repository or folder."})
+    decoder: str = field(metadata={"help": "Frozen instruction-tuned decoder: repository or folder."})
+    encoder_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the encoder."})
+    decoder_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the decoder."})
+    dtype: str = field(default="auto", metadata={"help": "dtype of the bases: auto, float32, bfloat16 or float16."})
+    num_slots: int | None = field(default=None, metadata={"help": "K, slots of one passage (paper 4.2: 8)."})
+    pooling: str | None = field(default=None, metadata={"help": "mean (paper 4.1), cls or max."})
+    encoder_layer: int | None = field(default=None, metadata={"help": "Pooled hidden state; -1 is the last."})
+    projector_hidden_size: int | None = field(default=None, metadata={"help": "Projector width; 4 x the encoder's."})
+    teacher_template: str | None = field(default=None, metadata={"help": "Teacher prompt, holding {text} once."})
+    teacher_state: str | None = field(default=None, metadata={"help": "placeholder (paper 4.1) or mean."})
+    teacher_layer: int | None = field(default=None, metadata={"help": "Teaching hidden state; -1 is the final one."})
+    teacher_conditioning: str | None = field(default=None, metadata={"help": "none (the paper), center or whiten."})
+    teacher_components: int | None = field(default=None, metadata={"help": "Components that whiten keeps."})
+    slot_expander: str | None = field(default=None, metadata={"help": "mlp or low_rank."})
+    slot_adapter: str | None = field(default=None, metadata={"help": "gated or none."})
+    lora_rank: int | None = field(default=None, metadata={"help": "LoRA rank (paper 4.2: 16)."})
+    max_foreign_chars: int | None = field(default=None, metadata={"help": "Cut of a passage (paper 5.1: 256)."})
+
+    def config_fields(self) -> dict[str, Any]:
+        """What was set, as fields of [`LlinkConfig`]."""
+        own = {"encoder", "decoder", "encoder_revision", "decoder_revision", "dtype"}
+        return {k: v for k, v in vars(self).items() if k not in own and v is not None}
+
+
+@dataclass
+class AlignData:
+    """Stage A's pairs."""
+
+    pairs: list[str] = pair_field(True, "Line-aligned UTF-8 files of the training pairs.")
+    eval_pairs: list[str] = pair_field(False, "Line-aligned UTF-8 files of held-out pairs.")
+    language: str = field(default="und", metadata={"help": "BCP-47 tag of the foreign side, such as km."})
+
+    def __post_init__(self) -> None:
+        check_two_files("pairs", self.pairs)
+        check_two_files("eval-pairs", self.eval_pairs)
+
+
+@dataclass
+class InjectData:
+    """Stage B's model and rows."""
+
+    model: str = field(metadata={"help": "Folder or repository of a Stage A model."})
+    instructions: str = field(metadata={"help": "JSONL file of instruction rows."})
+    eval_instructions: str | None = field(default=None, metadata={"help": "JSONL file of held-out rows."})
+    dtype: str = field(default="auto", metadata={"help": "dtype of the bases: auto, float32, bfloat16 or float16."})
+
+
+def align(argv: Sequence[str]) -> None:
+    """Stage A: trains the projector on parallel text."""
+    chosen = preset_of(argv)
+    model_args, data, args = parse_arguments("align", argv, (ModelArguments, AlignData, AlignConfig), chosen["align"])
+    train = read_pairs(*data.pairs, language=data.language)
+    held_out = read_pairs(*data.eval_pairs, language=data.language) if data.eval_pairs else None
+    if held_out is not None:
+        train, _ = exclude_overlap(train, held_out)
+    set_seed(args.seed)
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(
+        model_args.encoder,
+        model_args.decoder,
+        encoder_revision=model_args.encoder_revision,
+        decoder_revision=model_args.decoder_revision,
+        dtype=model_args.dtype,
+        **{**chosen["model"], **model_args.config_fields()},
+    )
+    trainer = AlignTrainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
+    train_and_save(trainer, "eval_r@1")
+
+
+def inject(argv: Sequence[str]) -> None:
+    """Stage B: teaches the decoder to read the slots."""
+    data, args = parse_arguments("inject", argv, (InjectData, InjectConfig), preset_of(argv)["inject"])
+    rows = read_instructions(data.instructions)
+    held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
+    set_seed(args.seed)
+    model = LlinkForCausalLM.from_pretrained(data.model, dtype=data.dtype)
+    trainer = InjectTrainer(model=model, args=args, train_dataset=rows, eval_dataset=held_out)
+    train_and_save(trainer, "eval_zeroed_gap")
+
+
+def train_and_save(trainer: AlignTrainer | InjectTrainer, metric: str) -> None:
+    """Trains, resuming where a broken run stopped if asked to, evaluates, and saves model, metrics and plot."""
+    args = trainer.args
+    resume: str | bool | None = args.resume_from_checkpoint
+    if resume in ("True", "true", "last"):
+        resume = get_last_checkpoint(args.output_dir)
+        if resume is None:
+            raise CommandError(f"--resume_from_checkpoint: {args.output_dir} holds no checkpoint.")
+    trainer.train(resume_from_checkpoint=resume)
+    trainer.save_model()
+    trainer.save_state()
+    if trainer.eval_dataset is not None:
+        metrics = trainer.evaluate()
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
+    if trainer.is_world_process_zero():
+        plot_history(trainer.state.log_history, Path(args.output_dir) / "training.png", metric)
