@@ -17,10 +17,25 @@ from .._version import __version__
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "align": ("training", "align", "Stage A: trains the projector on parallel text."),
     "inject": ("training", "inject", "Stage B: teaches the decoder to read the slots."),
+    "finetune": ("finetuning", "finetune", "Baseline: LoRA on the foreign text tokenised as it is."),
+    "langbridge": ("langbridge", "langbridge", "Baseline: one soft token for each encoder token."),
+    "ablate": ("ablation", "ablate", "A grid of settings on one set of cached features."),
+    "encoders": ("encoders", "rank", "Ranks frozen encoders, layers and poolings before any training."),
     "generate": ("generation", "generate", "Answers an English prompt about foreign text."),
     "eval retrieval": ("eval_retrieval", "evaluate", "Does a foreign sentence find its English one (table 1)?"),
     "eval usage": ("eval_usage", "evaluate", "Does the decoder read its slots?"),
     "eval translation": ("eval_translation", "evaluate", "Translations beside the base decoder's."),
+    "eval outputs": ("eval_outputs", "evaluate", "Answers of llink and the baselines, kept for the other evaluations."),
+    "eval judge": ("eval_judge", "evaluate", "Blinded pairwise comparison by a language model (table 2)."),
+    "eval numeric": ("eval_numeric", "evaluate", "Are numbers, units, dates, names and URLs kept exactly?"),
+    "eval tokens": ("eval_tokens", "evaluate", "Tokens, memory and work of raw text against slots (figure 2)."),
+    "eval representations": (
+        "eval_representations",
+        "evaluate",
+        "What the decoder's layers make of the text (figure 3).",
+    ),
+    "report": ("reporting", "report", "One page of everything that a run's folders hold."),
+    "check-table": ("check_table", "check", "Can these R@k, MRR and mean rank come from one ranking?"),
     "demo": ("demonstration", "demonstrate", "Both stages and an evaluation on the embedded pair and corpus."),
 }
 

@@ -70,7 +70,7 @@ def plot_history(history: Sequence[Mapping[str, float]], path: str | os.PathLike
         second.set_ylabel(metric)
     if steps or points:
         figure.legend(loc="outside upper center", ncols=2)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_demo(report: Mapping[str, Any], path: str | os.PathLike) -> None:
@@ -89,7 +89,7 @@ def plot_demo(report: Mapping[str, Any], path: str | os.PathLike) -> None:
     _bars(axes[2], "Prompt tokens", {"raw text": tokens["raw"], "slots": tokens["slotted"]})
     scores = report["translation"]
     _bars(axes[3], "Translation (chrF)", {"base decoder": scores["base"]["chrf"], "llink": scores["llink"]["chrf"]})
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _bars(axis: Any, title: str, values: Mapping[str, float]) -> None:
@@ -98,7 +98,8 @@ def _bars(axis: Any, title: str, values: Mapping[str, float]) -> None:
     axis.set_title(title)
 
 
-def _save(figure: Any, path: str | os.PathLike) -> None:
+def save_figure(figure: Any, path: str | os.PathLike) -> None:
+    """Draws a figure into a PNG file, moved into place, and closes it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp.png")

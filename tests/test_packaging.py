@@ -13,9 +13,19 @@ import llink
 from llink.modeling_llink.remote_code import CODE_FILES
 
 ROOT = Path(llink.__file__).parent
-PACKAGES = ("modeling_llink", "data", "evaluation", "hub_cards", "trainers", "cli", "assets")
+PACKAGES = ("modeling_llink", "baselines", "data", "evaluation", "hub_cards", "trainers", "cli", "assets")
 #: A room imports only itself and the rooms before it; `demo` and `cli` share one.
-ROOMS = ("_version", "configuration_llink", "modeling_llink", "data", "evaluation", "hub_cards", "trainers", "top")
+ROOMS = (
+    "_version",
+    "configuration_llink",
+    "modeling_llink",
+    "baselines",
+    "data",
+    "evaluation",
+    "hub_cards",
+    "trainers",
+    "top",
+)
 LONGEST = 400
 #: Files that may be longer, and why.
 JUSTIFIED: dict[str, str] = {}
