@@ -20,10 +20,15 @@ TITLES = {"untrained": "untrained projector", "stage_a": "Stage A", "full": "ful
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
     """Writes JSON under a temporary name and moves it into place."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes UTF-8 text under a temporary name and moves it into place; makes the folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    temporary.write_text(text, "utf-8")
     os.replace(temporary, path)
 
 

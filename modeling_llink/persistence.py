@@ -38,6 +38,39 @@ class LlinkPersistenceMixin(PreTrainedModel):
     """How a [`LlinkForCausalLM`] comes from its bases, goes to disk and comes back."""
 
     @classmethod
+    def config_from_bases(
+        cls,
+        encoder: str | os.PathLike,
+        decoder: str | os.PathLike,
+        encoder_revision: str | None = None,
+        decoder_revision: str | None = None,
+        hub: dict[str, Any] | None = None,
+        **config: Any,
+    ) -> LlinkConfig:
+        """The configuration of a model on two bases, from their configurations alone: no weights are read.
+
+        Args:
+            encoder, decoder, encoder_revision, decoder_revision: As in [`from_encoder_decoder_pretrained`].
+            hub: `token`, `cache_dir`, `local_files_only`, `trust_remote_code`.
+            config: Fields of [`LlinkConfig`].
+
+        Raises:
+            BaseModelError: If a base is missing or of the wrong kind.
+            LlinkConfigError: If a field does not exist or is invalid.
+        """
+        unknown = sorted(set(config) - {field.name for field in dataclasses.fields(LlinkConfig)})
+        if unknown:
+            raise LlinkConfigError(f"{', '.join(unknown)}: LlinkConfig has no such field. See its documentation.")
+        names = {"encoder": local_or_id(encoder), "decoder": local_or_id(decoder)}
+        revisions = {"encoder": encoder_revision, "decoder": decoder_revision}
+        configs = {f"{kind}_config": base_config(kind, names[kind], revisions[kind], **(hub or {})) for kind in names}
+        paths = {f"{kind}_name_or_path": name for kind, name in names.items()}
+        try:
+            return LlinkConfig(**configs, **paths, **config)
+        except StrictDataclassError as error:
+            raise LlinkConfigError(str(error)) from error
+
+    @classmethod
     def from_encoder_decoder_pretrained(
         cls,
         encoder: str | os.PathLike,
@@ -67,9 +100,6 @@ class LlinkPersistenceMixin(PreTrainedModel):
             BaseModelError: If a base is missing or of the wrong kind, before any weights are read.
             LlinkConfigError: If a field is invalid.
         """
-        unknown = sorted(set(config) - {field.name for field in dataclasses.fields(LlinkConfig)})
-        if unknown:
-            raise LlinkConfigError(f"{', '.join(unknown)}: LlinkConfig has no such field. See its documentation.")
         hub = dict(
             token=token, cache_dir=cache_dir, local_files_only=local_files_only, trust_remote_code=trust_remote_code
         )
@@ -80,26 +110,14 @@ class LlinkPersistenceMixin(PreTrainedModel):
             quantization_config=quantization_config,
         )
         loading = {key: value for key, value in loading.items() if value is not None} | hub
-        names = {"encoder": local_or_id(encoder), "decoder": local_or_id(decoder)}
+        planned = cls.config_from_bases(encoder, decoder, encoder_revision, decoder_revision, hub, **config)
         revisions = {"encoder": encoder_revision, "decoder": decoder_revision}
-        configs = {kind: base_config(kind, names[kind], revisions[kind], **hub) for kind in names}
-        try:  # before any weights are read
-            LlinkConfig(encoder_config=configs["encoder"], decoder_config=configs["decoder"], **config)
-        except StrictDataclassError as error:
-            raise LlinkConfigError(str(error)) from error
-        bases, commits = {}, {}
-        for kind, name in names.items():
-            bases[kind], commits[kind] = load_base(kind, name, revisions[kind], **loading)
-        built = LlinkConfig(
-            encoder_config=bases["encoder"].config,
-            decoder_config=bases["decoder"].config,
-            encoder_name_or_path=names["encoder"],
-            decoder_name_or_path=names["decoder"],
-            encoder_revision=commits["encoder"],
-            decoder_revision=commits["decoder"],
-            **config,
-        )
-        model = cls(built, bases["encoder"], bases["decoder"])
+        bases = {}
+        for kind, revision in revisions.items():
+            bases[kind], commit = load_base(kind, getattr(planned, f"{kind}_name_or_path"), revision, **loading)
+            setattr(planned, f"{kind}_revision", commit)
+            setattr(planned, f"{kind}_config", bases[kind].config)
+        model = cls(planned, bases["encoder"], bases["decoder"])
         model._bridge_to_decoder()
         return model.eval()
 
