@@ -1,0 +1,240 @@
+"""Systems' answers on disk: one JSON line a row, appended as they come, so that a broken run can go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from .report import write_json
+from .systems import System
+
+
+class OutputError(ValueError):
+    """Outputs that cannot be read, do not belong together, or do not belong to these rows."""
+
+
+@dataclass(frozen=True)
+class OutputRow:
+    """A system's answer to one instruction row.
+
+    Attributes:
+        id: Of the instruction row.
+        task: Such as `translate_to_english`; may be empty.
+        foreign: The passages.
+        prompt: The instruction, with `<foreign_emb>` where each passage stands.
+        reference: The row's `completion`.
+        english: The English original of the passages; may be empty.
+        output: What the system answered; may be empty.
+    """
+
+    id: str
+    task: str
+    foreign: list[str]
+    prompt: str
+    reference: str
+    english: str
+    output: str
+
+
+_FIELDS = tuple(field.name for field in fields(OutputRow))
+
+
+def output_rows(rows: Iterable[Mapping[str, Any]], answers: Sequence[str]) -> list[OutputRow]:
+    """Joins N instruction rows with N answers.
+
+    Raises:
+        OutputError: If the numbers differ.
+    """
+    rows = list(rows)
+    if len(rows) != len(answers):
+        raise OutputError(f"{len(answers)} answers for {len(rows)} instruction rows: give one for each.")
+    return [
+        OutputRow(
+            id=str(row["id"]),
+            task=row.get("task") or "",
+            foreign=list(row["foreign"]),
+            prompt=row["prompt"],
+            reference=row["completion"],
+            english=row.get("english") or "",
+            output=answer,
+        )
+        for row, answer in zip(rows, answers, strict=True)
+    ]
+
+
+def read_outputs(path: str | os.PathLike) -> list[OutputRow]:
+    """Reads a file of output rows.
+
+    Raises:
+        OutputError: If the file is missing or empty, or a line is no output row; names file and line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise OutputError(f"The outputs {path} do not exist: write them with `llink eval outputs`.")
+    lines = path.read_bytes().split(b"\n")
+    rows = [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    if not rows:
+        raise OutputError(f"{path} holds no outputs.")
+    return rows
+
+
+def _parsed(line: bytes, where: str) -> OutputRow:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise OutputError(f"{where} is not one JSON object in UTF-8: {error}") from error
+    if not isinstance(row, dict) or set(row) != set(_FIELDS):
+        found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
+        raise OutputError(f"{where} holds {found}; an output row has exactly {', '.join(_FIELDS)}.")
+    texts = {name: [value] if name != "foreign" else value for name, value in row.items()}
+    for name, value in texts.items():
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            wanted = "a list of strings" if name == "foreign" else "a string"
+            raise OutputError(f"{where}: {name} is {row[name]!r}; it must be {wanted}.")
+    return OutputRow(**row)
+
+
+def write_outputs(path: str | os.PathLike, rows: Iterable[OutputRow]) -> None:
+    """Writes a whole file of output rows; it is moved into place when it is complete."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(_lines(rows), "utf-8", newline="\n")
+    os.replace(temporary, path)
+
+
+def _lines(rows: Iterable[OutputRow]) -> str:
+    return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+
+
+def aligned_outputs(*outputs: str | os.PathLike | Sequence[OutputRow]) -> list[list[OutputRow]]:
+    """The outputs of several systems, checked to answer the same rows in the same order.
+
+    Args:
+        outputs: Files, or lists of rows.
+
+    Returns:
+        One list of rows a system.
+
+    Raises:
+        OutputError: If a file is unreadable, if lengths differ, or if a row's id, or what it asks, differs.
+    """
+    names = [str(o) if isinstance(o, (str, os.PathLike)) else f"outputs {i}" for i, o in enumerate(outputs)]
+    systems = [read_outputs(o) if isinstance(o, (str, os.PathLike)) else list(o) for o in outputs]
+    for name, rows in zip(names[1:], systems[1:], strict=True):
+        if len(rows) != len(systems[0]):
+            raise OutputError(
+                f"{names[0]} holds {len(systems[0])} outputs and {name} {len(rows)}: let both systems answer the same "
+                "rows (`llink eval outputs` goes on where a run stopped)."
+            )
+        for place, (first, other) in enumerate(zip(systems[0], rows, strict=True), start=1):
+            differing = [f for f in _FIELDS if f != "output" and getattr(first, f) != getattr(other, f)]
+            if differing:
+                field = differing[0]
+                raise OutputError(
+                    f"Row {place} of {names[0]} and {name} differ in {field}: {getattr(first, field)!r} and "
+                    f"{getattr(other, field)!r}. Let both systems answer the same instruction file."
+                )
+    return systems
+
+
+def generate_outputs(
+    system: System,
+    rows: Iterable[Mapping[str, Any]],
+    path: str | os.PathLike,
+    settings: Mapping[str, Any],
+    batch_size: int = 16,
+    max_new_tokens: int = 64,
+    show_progress: bool = False,
+) -> dict[str, float | int]:
+    """Lets a system answer instruction rows, appending to a file; rows that it already holds are kept.
+
+    Beside the file, `<name>.json` says what its answers were made with, and how long they took.
+
+    Args:
+        system: Answers greedily.
+        rows: N instruction rows.
+        path: JSONL file.
+        settings: What the answers depend on; a file that was begun with others is refused.
+        batch_size: Rows in one generation.
+        max_new_tokens: Length of an answer at most.
+        show_progress: Whether to show a bar.
+
+    Returns:
+        `n`, `prompt_tokens` (mean over the rows), `seconds` (all of the generation, over every run) and
+        `seconds_per_answer`.
+
+    Raises:
+        OutputError: If the file was begun with other rows or settings.
+    """
+    rows, path = list(rows), Path(path)
+    log = path.with_suffix(".json")
+    settings = {**settings, "max_new_tokens": max_new_tokens}
+    done = check_resumable(path, rows, settings)
+    timing = json.loads(log.read_text("utf-8")) if done else {"settings": settings, "seconds": 0.0, "answers": 0}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(log, timing)
+    _drop_partial_line(path)
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+        starts = range(done, len(rows), batch_size)
+        for start in tqdm(starts, desc=system.name, disable=not show_progress):
+            chunk = rows[start : start + batch_size]
+            began = time.monotonic()
+            answers = system.answer(chunk, batch_size, max_new_tokens)
+            seconds = time.monotonic() - began
+            file.write(_lines(output_rows(chunk, answers)))
+            file.flush()
+            os.fsync(file.fileno())
+            timing |= {"seconds": timing["seconds"] + seconds, "answers": timing["answers"] + len(chunk)}
+            write_json(log, timing)
+    lengths = system.prompt_tokens(rows)
+    return {
+        "n": max(done, len(rows)),
+        "prompt_tokens": sum(lengths) / len(lengths),
+        "seconds": round(timing["seconds"], 3),
+        "seconds_per_answer": timing["seconds"] / max(timing["answers"], 1),
+    }
+
+
+def check_resumable(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> int:
+    """How many of the rows a file already answers; needs no model, so it can be asked before one loads.
+
+    Raises:
+        OutputError: If the file was begun with other rows or settings, or is damaged before its last line.
+    """
+    path = Path(path)
+    content = path.read_bytes() if path.is_file() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    kept = [_parsed(x, f"{path}, line {n}") for n, x in enumerate(whole.split(b"\n"), start=1) if x.strip()]
+    if not kept:
+        return 0
+    remedy = "Choose another --output-dir, or remove the file to begin again."
+    log = path.with_suffix(".json")
+    before = json.loads(log.read_text("utf-8"))["settings"] if log.is_file() else None
+    if before != dict(settings):
+        changed = [k for k in settings if before is None or before.get(k) != settings[k]]
+        raise OutputError(f"{path} was begun with other settings ({', '.join(changed) or 'more of them'}). {remedy}")
+    for place, (old, new) in enumerate(zip(kept, output_rows(rows, [""] * len(rows)), strict=False), start=1):
+        if any(getattr(old, name) != getattr(new, name) for name in _FIELDS if name != "output"):
+            raise OutputError(
+                f"Line {place} of {path} answers example {old.id!r}, but example {new.id!r} of these instructions "
+                f"stands there. {remedy}"
+            )
+    return len(kept)
+
+
+def _drop_partial_line(path: Path) -> None:
+    """Cuts off a last line that a killed run did not write to its end."""
+    if path.is_file():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("r+b") as file:
+                file.truncate(whole)
