@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ class InstructionTensors(torch.utils.data.Dataset):
         teachers: (N, d) conditioned h_E of the rows' references; zeros where a row has none.
         references: (N,) an index that two rows share exactly if they share the reference; -1 without a reference.
         pad_token_id: Pads `input_ids`; masked.
+        tasks: (N) the rows' tasks, for measures by task; empty where a row names none.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class InstructionTensors(torch.utils.data.Dataset):
         teachers: Tensor,
         references: Tensor,
         pad_token_id: int,
+        tasks: Sequence[str] | None = None,
     ) -> None:
         self.examples, self.features, self.passages = examples, features, passages
         self.teachers, self.references, self.pad_token_id = teachers, references, pad_token_id
+        self.tasks = [""] * len(examples) if tasks is None else list(tasks)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -123,6 +126,55 @@ def tokenize_instructions(
     if cut:
         logger.warning("%d of %d answers were cut at max_length=%d tokens.", cut, len(examples), max_length)
     return examples, cut
+
+
+def instruction_tensors(
+    dataset: Dataset,
+    examples: list[dict[str, list[int]]],
+    pad_token_id: int,
+    encode: Callable[[list[str]], Tensor],
+    teach: Callable[[list[str]], Tensor] | None = None,
+) -> InstructionTensors:
+    """Joins tokenised rows with the frozen features of their distinct passages and references.
+
+    Args:
+        dataset: N rows of `read_instructions`.
+        examples: What `tokenize_instructions` made of them.
+        pad_token_id: Pads `input_ids`.
+        encode: Maps U distinct passages to p_F (U, d).
+        teach: Maps R distinct references to conditioned h_E (R, d); when not given, teachers are zero.
+
+    Raises:
+        InstructionError: If there is no other passage to shuffle into a row; nothing has been encoded then.
+    """
+    texts, places = shuffled_passages(dataset)
+    features = encode(texts)  # (U, d)
+    references = dataset["english"][:]
+    known, reference_places = distinct([text for text in references if text])
+    ids = torch.tensor([reference_places.get(text, -1) for text in references])  # (N,)
+    teachers = torch.zeros(len(references), features.shape[1])  # (N, d)
+    if known and teach is not None:
+        conditioned = teach(known)  # (R, d)
+        teachers[ids >= 0] = conditioned[ids[ids >= 0]]
+    passages = [[places[text] for text in row] for row in dataset["foreign"][:]]
+    return InstructionTensors(examples, features, passages, teachers, ids, pad_token_id, dataset["task"][:])
+
+
+def shuffled_passages(dataset: Dataset) -> tuple[list[str], dict[str, int]]:
+    """The distinct passages of instruction rows and the place of each.
+
+    Raises:
+        InstructionError: If a row holds all of them: none is left for the shuffled control.
+    """
+    rows = dataset["foreign"][:]
+    texts, places = distinct([text for row in rows for text in row])
+    for row_id, row in zip(dataset["id"][:], rows, strict=True):
+        if len(set(row)) == len(texts):
+            raise InstructionError(
+                f"Row {row_id} holds all {len(texts)} passages there are (do all rows hold the same passage?): the "
+                "shuffled control needs another one. Give more rows."
+            )
+    return texts, places
 
 
 def distinct(texts: Sequence[str]) -> tuple[list[str], dict[str, int]]:

@@ -1,17 +1,37 @@
-"""Does the decoder read its slots? Losses with slots, zeroed, and with another example's slots (paper 4.2)."""
+"""Does the decoder read its slots? Losses with slots, and with something else in their place (paper 4.2).
+
+Variants: `slots`, the rows' own; `zeroed`, the reserved rows restored; `shuffled`, another example's slots; `gaussian`,
+noise of the same norms; `without_0` … `without_{K-1}`, one slot of each passage zeroed alone. A gap is a variant's loss
+less the loss with slots, in nats a token.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 
+from ..data.collators import InstructionTensors
+from ..modeling_llink.checkpoint import device_of
+
+#: What the Trainer's evaluation runs.
 VARIANTS = ("slots", "zeroed", "shuffled")
+#: How the share of examples is called whose loss is lower with their own slots than with a variant.
+SHARES = {"zeroed": "slots_help", "shuffled": "own_slots_help", "gaussian": "real_slots_help"}
+_WITHOUT = "without_"
 
 
 class UsageError(ValueError):
-    """Losses that no usage gap can be computed from."""
+    """Losses that no usage gap can be computed from, or a variant that does not exist."""
+
+
+# ------------------------------------------------------------------ pure functions of losses
 
 
 def answer_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,55 +52,304 @@ def answer_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return sums, answer.sum(dim=1)
 
 
-def usage_metrics(losses: np.ndarray | Tensor, tokens: np.ndarray | Tensor) -> dict[str, float]:
+def usage_metrics(
+    losses: np.ndarray | Tensor, tokens: np.ndarray | Tensor, variants: Sequence[str] = VARIANTS
+) -> dict[str, float]:
     """Usage gaps over a set of examples.
 
     Args:
-        losses: (N, 3) summed loss of each answer in nats: with its slots, with zeroed slots, with another example's.
+        losses: (N, V) summed loss of each answer in nats, a column a variant; `slots` is the first.
         tokens: (N,) answer tokens.
+        variants: The columns' names.
 
     Returns:
-        `loss`, `zeroed_loss`, `shuffled_loss`, `zeroed_gap`, `shuffled_gap` in nats a token (gaps above zero: the slots
-        help), `slots_help` and `own_slots_help`: the shares of examples with a lower loss than zeroed and shuffled.
+        `loss`; `<variant>_loss` and `<variant>_gap` of the others, in nats a token (gaps above zero: the slots help);
+        `slots_help`, `own_slots_help` and `real_slots_help`: the shares of examples with a lower loss than zeroed,
+        shuffled and gaussian.
 
     Raises:
         UsageError: If there are no answer tokens, shapes differ, or a loss is NaN or infinite.
     """
+    losses, tokens = _checked(losses, tokens, variants)
+    means = losses.sum(axis=0) / tokens.sum()
+    others = list(enumerate(variants))[1:]
+    return {
+        "loss": float(means[0]),
+        **{f"{name}_loss": float(means[column]) for column, name in others},
+        **{f"{name}_gap": float(means[column] - means[0]) for column, name in others},
+        **{SHARES[name]: _share(losses, column) for column, name in others if name in SHARES},
+    }
+
+
+def usage_by_task(
+    losses: np.ndarray | Tensor,
+    tokens: np.ndarray | Tensor,
+    tasks: Sequence[str],
+    variants: Sequence[str] = VARIANTS,
+) -> dict[str, dict[str, float]]:
+    """[`usage_metrics`] of each task, with `n`; empty unless there are at least two. Rows without a task are left out.
+
+    Args:
+        losses, tokens, variants: As [`usage_metrics`].
+        tasks: (N) task names.
+    """
+    losses, tokens = _checked(losses, tokens, variants)
+    return {
+        task: {**usage_metrics(losses[rows], tokens[rows], variants), "n": int(rows.sum())}
+        for task, rows in _task_rows(tasks).items()
+    }
+
+
+def gap_intervals(
+    losses: np.ndarray | Tensor,
+    tokens: np.ndarray | Tensor,
+    variants: Sequence[str] = VARIANTS,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of the gaps by resampling the examples with replacement.
+
+    Args:
+        losses, tokens, variants: As [`usage_metrics`].
+        resamples: Draws of N examples.
+        confidence: Mass between the two ends.
+        seed: Of the draws.
+
+    Returns:
+        (low, high) of each `<variant>_gap`, in nats a token.
+
+    Raises:
+        UsageError: As [`usage_metrics`], or if `resamples` or `confidence` is out of range.
+    """
+    check_resampling(resamples, confidence)
+    losses, tokens = _checked(losses, tokens, variants)
+    rises = losses[:, 1:] - losses[:, :1]  # (N, V-1)
+    rng = np.random.default_rng(seed)
+    draws = np.empty((resamples, rises.shape[1]))
+    for index in range(resamples):
+        chosen = rng.integers(len(tokens), size=len(tokens))
+        draws[index] = rises[chosen].sum(axis=0) / max(tokens[chosen].sum(), 1)
+    ends = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)  # (2, V-1)
+    return {f"{name}_gap": (float(low), float(high)) for name, low, high in zip(variants[1:], *ends, strict=True)}
+
+
+def check_resampling(resamples: int, confidence: float = 0.95) -> None:
+    """Raises [`UsageError`] unless intervals can be drawn so."""
+    if resamples < 1 or not 0 < confidence < 1:
+        raise UsageError(f"resamples={resamples} must be positive and confidence={confidence} inside (0, 1).")
+
+
+def usage_report(
+    losses: np.ndarray | Tensor,
+    tokens: np.ndarray | Tensor,
+    tasks: Sequence[str],
+    variants: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Everything that `llink eval usage` reports, as plain numbers.
+
+    Returns:
+        [`usage_metrics`] of all examples, `n`, `intervals` (95 % of each gap), `tasks` (the same of each task), and
+        with `without_k` variants `per_slot`: `gap`, `interval` and `share` of examples that slot k helps, for each k.
+    """
+    losses, tokens = _checked(losses, tokens, variants)
+    whole = [column for column, name in enumerate(variants) if not name.startswith(_WITHOUT)]
+    names = [variants[column] for column in whole]
+    intervals = gap_intervals(losses, tokens, variants, resamples, seed=seed)
+    report = {
+        **usage_metrics(losses[:, whole], tokens, names),
+        "n": len(tokens),
+        "intervals": {f"{name}_gap": list(intervals[f"{name}_gap"]) for name in names[1:]},
+        "tasks": usage_by_task(losses[:, whole], tokens, tasks, names),
+    }
+    for task, rows in _task_rows(tasks).items():
+        found = gap_intervals(losses[rows][:, whole], tokens[rows], names, resamples, seed=seed)
+        report["tasks"][task]["intervals"] = {name: list(ends) for name, ends in found.items()}
+    gaps = usage_metrics(losses, tokens, variants)
+    per_slot = [
+        {"gap": gaps[f"{name}_gap"], "interval": list(intervals[f"{name}_gap"]), "share": _share(losses, column)}
+        for column, name in enumerate(variants)
+        if column not in whole
+    ]
+    return {**report, "per_slot": per_slot} if per_slot else report
+
+
+def _share(losses: np.ndarray, column: int) -> float:
+    return float((losses[:, column] > losses[:, 0]).mean())
+
+
+def _task_rows(tasks: Sequence[str]) -> dict[str, np.ndarray]:
+    """Which rows (N,) each task holds; empty unless there are at least two tasks."""
+    named = np.asarray(tasks, dtype=str)
+    tasks = sorted({task for task in named.tolist() if task})
+    return {task: named == task for task in tasks} if len(tasks) > 1 else {}
+
+
+def _checked(losses: Any, tokens: Any, variants: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     losses, tokens = np.asarray(losses, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
-    if losses.ndim != 2 or losses.shape[1] != len(VARIANTS) or len(losses) != len(tokens) or tokens.sum() == 0:
+    if losses.ndim != 2 or losses.shape[1] != len(variants) or len(losses) != len(tokens) or tokens.sum() == 0:
         raise UsageError(
-            f"Usage needs one row of {len(VARIANTS)} losses ({', '.join(VARIANTS)}) and a token count for each of at "
+            f"Usage needs one row of {len(variants)} losses ({', '.join(variants)}) and a token count for each of at "
             f"least one example; got shapes {losses.shape} and {tokens.shape}."
         )
     if not np.isfinite(losses).all():
         raise UsageError(f"The losses of {int((~np.isfinite(losses)).any(axis=1).sum())} examples are NaN or infinite.")
-    slots, zeroed, shuffled = losses.sum(axis=0) / tokens.sum()
-    return {
-        "loss": float(slots),
-        "zeroed_loss": float(zeroed),
-        "shuffled_loss": float(shuffled),
-        "zeroed_gap": float(zeroed - slots),
-        "shuffled_gap": float(shuffled - slots),
-        "slots_help": float((losses[:, 1] > losses[:, 0]).mean()),
-        "own_slots_help": float((losses[:, 2] > losses[:, 0]).mean()),
-    }
+    return losses, tokens
+
+
+# ------------------------------------------------------------------ running a model
+
+
+def usage_variants(num_slots: int, gaussian: bool = True, per_slot: bool = False) -> tuple[str, ...]:
+    """The names of the variants of an evaluation: `VARIANTS`, then the optional ones.
+
+    Args:
+        num_slots: K.
+        gaussian: Whether noise of the slots' norms is among them: one more forward pass a batch.
+        per_slot: Whether each slot is zeroed alone: K more.
+    """
+    extra = ("gaussian",) if gaussian else ()
+    return (*VARIANTS, *extra, *(f"{_WITHOUT}{k}" for k in range(num_slots if per_slot else 0)))
+
+
+def gaussian_slots(slots: Tensor, rows: Tensor, seed: int = 0) -> Tensor:
+    """Gaussian directions with the norms of the slots: a decoder that reads only their size cannot tell them apart.
+
+    Args:
+        slots: (B, T, K, d).
+        rows: (B,) row numbers; with `seed` they determine the noise, whatever the batch.
+        seed: Of the noise.
+
+    Returns:
+        (B, T, K, d).
+    """
+    noise = []
+    for row in rows.tolist():
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + row)
+        # Drawn a passage at a time, so that padding to other widths T leaves the real passages' noise alone.
+        noise.append(torch.stack([torch.randn(slots.shape[2:], generator=generator) for _ in range(slots.shape[1])]))
+    directions = F.normalize(torch.stack(noise).to(slots), dim=-1)
+    return directions * slots.norm(dim=-1, keepdim=True)
 
 
 @torch.no_grad()
-def usage_losses(model: torch.nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Runs the three variants on one collated batch.
+def usage_losses(
+    model: torch.nn.Module, batch: dict[str, Tensor], variants: Sequence[str] = VARIANTS, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Runs the variants on one collated batch.
 
     Args:
         model: Called with `foreign_features` (B, T, d) or `foreign_slots` (B, T, K, d); returns `logits` and
             `foreign_slots`.
         batch: What `InstructionTensors.collate` returns.
+        variants: Names, `slots` first; see [`usage_variants`].
+        seed: Of the Gaussian slots.
 
     Returns:
-        (B, 3) summed losses in the order of `VARIANTS`, and (B,) answer tokens.
+        (B, V) summed losses in the order of `variants`, and (B,) answer tokens.
+
+    Raises:
+        UsageError: If a variant is unknown.
     """
     prompt = {name: batch[name] for name in ("input_ids", "attention_mask", "foreign_mask")}
-    own = model(**prompt, foreign_features=batch["foreign_features"])
-    zeroed = model(**prompt, foreign_slots=torch.zeros_like(own["foreign_slots"]))
-    shuffled = model(**prompt, foreign_features=batch["shuffled_features"])
-    losses = [answer_losses(output.logits, batch["labels"]) for output in (own, zeroed, shuffled)]
-    return torch.stack([loss for loss, _ in losses], dim=1), losses[0][1]
+    own = model(**prompt, foreign_features=batch["foreign_features"], use_cache=False)
+    slots = own["foreign_slots"]  # (B, T, K, d)
+    losses, tokens = answer_losses(own.logits, batch["labels"])  # (B,), (B,)
+    columns = [losses]
+    for variant in variants[1:]:
+        output = model(**prompt, **_replacement(variant, slots, batch, seed), use_cache=False)
+        columns.append(answer_losses(output.logits, batch["labels"])[0])
+    return torch.stack(columns, dim=1), tokens
+
+
+def _replacement(variant: str, slots: Tensor, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """What the model is given in place of a batch's own slots (B, T, K, d)."""
+    if variant == "shuffled":
+        return {"foreign_features": batch["shuffled_features"]}
+    if variant == "zeroed":
+        return {"foreign_slots": torch.zeros_like(slots)}
+    if variant == "gaussian":
+        return {"foreign_slots": gaussian_slots(slots, batch["rows"], seed)}
+    number = variant.removeprefix(_WITHOUT)
+    if variant == number or not number.isdecimal() or int(number) >= slots.shape[2]:
+        known = ", ".join(usage_variants(0))
+        raise UsageError(f"There is no variant {variant!r} of {slots.shape[2]} slots: use {known} or {_WITHOUT}k.")
+    without = slots.clone()
+    without[:, :, int(number)] = 0
+    return {"foreign_slots": without}
+
+
+@torch.no_grad()
+def collect_usage(
+    model: torch.nn.Module,
+    batches: Iterable[dict[str, Tensor]],
+    variants: Sequence[str] = VARIANTS,
+    seed: int = 0,
+    gather: Callable[[Any], Any] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """[`usage_losses`] of a whole set; the model is put into evaluation mode meanwhile.
+
+    Args:
+        model: A [`LlinkForCausalLM`], possibly wrapped.
+        batches: Collated batches on the model's device.
+        variants, seed: As [`usage_losses`].
+        gather: Joins each batch's tensors over the processes, where there are several.
+
+    Returns:
+        (N, V) losses, (N,) answer tokens, (N,) row numbers, on the CPU.
+
+    Raises:
+        UsageError: If there are no batches.
+    """
+    was_training = model.training
+    model.eval()
+    found = []
+    try:
+        for batch in batches:
+            measured = (*usage_losses(model, batch, variants, seed), batch["rows"])
+            found.append([tensor.cpu() for tensor in (measured if gather is None else gather(measured))])
+    finally:
+        model.train(was_training)
+    if not found:
+        raise UsageError("There are no rows to measure usage on.")
+    losses, tokens, rows = (torch.cat(column) for column in zip(*found, strict=True))
+    return losses, tokens, rows
+
+
+def evaluate_usage(
+    model: torch.nn.Module,
+    tensors: InstructionTensors,
+    batch_size: int = 16,
+    gaussian: bool = True,
+    per_slot: bool = False,
+    resamples: int = 1000,
+    seed: int = 0,
+    show_progress: bool = False,
+) -> dict[str, Any]:
+    """The usage report of a model on instruction rows; see [`usage_report`].
+
+    Args:
+        model: A [`LlinkForCausalLM`].
+        tensors: Rows with their passages' features, from `instruction_tensors`.
+        batch_size: Rows in one forward pass.
+        gaussian, per_slot: As [`usage_variants`].
+        resamples: Of the intervals.
+        seed: Of the Gaussian slots and the intervals.
+        show_progress: Whether to show a bar.
+
+    Raises:
+        UsageError: If a loss is NaN or infinite.
+    """
+    variants = usage_variants(model.config.num_slots, gaussian, per_slot)
+    loader = DataLoader(tensors, batch_size=batch_size, collate_fn=tensors.collate)
+    device = device_of(model.decoder)
+
+    def batches() -> Iterator[dict[str, Tensor]]:
+        for batch in tqdm(loader, desc="Usage", disable=not show_progress):
+            yield {name: tensor.to(device) for name, tensor in batch.items()}
+
+    losses, tokens, rows = collect_usage(model, batches(), variants, seed)
+    tasks = [tensors.tasks[row] for row in rows.tolist()]
+    return usage_report(losses, tokens, tasks, variants, resamples, seed)

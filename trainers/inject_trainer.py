@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from ..data.collators import InstructionTensors, distinct, tokenize_instructions
+from ..data.collators import InstructionTensors, instruction_tensors, tokenize_instructions
 from ..data.features import FeatureCache, encoder_spec, teacher_spec
 from ..data.instructions import InstructionError, instruction_dataset
-from ..evaluation.usage import answer_losses, usage_losses, usage_metrics
+from ..evaluation.usage import answer_losses, collect_usage, usage_by_task, usage_metrics
 from ..modeling_llink.checkpoint import device_of, lora_modules
 from .inject_config import InjectConfig
 from .inject_losses import slot_cosine, slot_info_nce, usage_contrast
@@ -34,7 +34,8 @@ class InjectTrainer(Trainer):
     accumulated batch divided by its size, on all processes: accumulation equals the big batch.
 
     Evaluation reports `eval_loss` and, in nats a token, `eval_zeroed_gap` and `eval_shuffled_gap`: by how much the loss
-    rises when the slots are zeroed or taken from another example.
+    rises when the slots are zeroed or taken from another example; with rows of several tasks also
+    `eval_<task>_zeroed_gap`.
 
     Args:
         model: A [`LlinkForCausalLM`] whose projector Stage A has trained.
@@ -116,26 +117,16 @@ class InjectTrainer(Trainer):
 
     def _with_features(self, dataset: Dataset, examples: list[dict[str, list[int]]]) -> InstructionTensors:
         model = self.model
-        texts, places = distinct([text for row in dataset["foreign"][:] for text in row])
-        if len(texts) < 2:
-            raise InstructionError("All rows hold the same passage: the shuffled control needs at least two.")
-        pooled = self._cached(encoder_spec(model), texts, "get_pooled_features", "Encoding the passages")
-        references = dataset["english"][:]
-        known, reference_places = distinct([text for text in references if text])
-        teachers = torch.zeros(len(references), model.config.hidden_size)
-        ids = torch.tensor([reference_places.get(text, -1) for text in references])
-        if known:
-            states = self._cached(teacher_spec(model), known, "get_teacher_states", "Encoding the references")
-            conditioned = model.teacher_space(states.to(device_of(model.projector))).cpu()
-            teachers[ids >= 0] = conditioned[ids[ids >= 0]]
-        return InstructionTensors(
-            examples,
-            model.project(pooled),
-            [[places[text] for text in row] for row in dataset["foreign"][:]],
-            teachers,
-            ids,
-            model.processor.pad_token_id,
-        )
+
+        def encode(passages: list[str]) -> Tensor:
+            pooled = self._cached(encoder_spec(model), passages, "get_pooled_features", "Encoding the passages")
+            return model.project(pooled)
+
+        def teach(references: list[str]) -> Tensor:
+            states = self._cached(teacher_spec(model), references, "get_teacher_states", "Encoding the references")
+            return model.teacher_space(states.to(device_of(model.projector))).cpu()
+
+        return instruction_tensors(dataset, examples, model.processor.pad_token_id, encode, teach)
 
     def _cached(self, spec: dict[str, Any], texts: list[str], method: str, label: str) -> Tensor:
         cache = FeatureCache(self.args.feature_cache_dir or os.path.join(self.args.output_dir, "_feature_cache"))
@@ -319,28 +310,26 @@ class InjectTrainer(Trainer):
         ignore_keys: Sequence[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """The answers' loss with slots, zeroed and shuffled, over a whole set."""
+        """The answers' loss with slots, zeroed and shuffled, over a whole set; the zeroed gap of each task too."""
         self.callback_handler.eval_dataloader = dataloader
         model = self._wrap_model(self.model, training=False)
-        was_training = model.training
-        model.eval()
-        losses, tokens = [], []
-        try:
-            for batch in dataloader:
-                batch = self._prepare_inputs(batch)
-                gathered = self.accelerator.gather_for_metrics(usage_losses(model, batch))
-                losses.append(gathered[0].cpu())
-                tokens.append(gathered[1].cpu())
-                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        finally:
-            model.train(was_training)
-        metrics = usage_metrics(torch.cat(losses), torch.cat(tokens))
+        batches = self._evaluation_batches(dataloader)
+        losses, tokens, rows = collect_usage(model, batches, gather=self.accelerator.gather_for_metrics)
+        metrics = usage_metrics(losses, tokens)
+        tasks = [dataloader.dataset.tasks[row] for row in rows.tolist()]
+        for task, found in usage_by_task(losses, tokens, tasks).items():
+            metrics[f"{task}_zeroed_gap"] = found["zeroed_gap"]
         return EvalLoopOutput(
-            predictions=torch.cat(losses).numpy(),
-            label_ids=torch.cat(tokens).numpy(),
+            predictions=losses.numpy(),
+            label_ids=tokens.numpy(),
             metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
-            num_samples=sum(map(len, tokens)),
+            num_samples=len(tokens),
         )
+
+    def _evaluation_batches(self, dataloader: DataLoader) -> Iterator[dict[str, Tensor]]:
+        for batch in dataloader:
+            yield self._prepare_inputs(batch)
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.model.load_bridge(resume_from_checkpoint)
