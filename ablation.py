@@ -1,0 +1,291 @@
+"""`llink ablate`: which setting is best? One question at a time, on one cached set of frozen features.
+
+A study is a YAML file:
+
+    encoder: FacebookAI/xlm-roberta-base
+    decoder: meta-llama/Llama-3.2-1B-Instruct
+    language: km
+    pairs: [train.en, train.km]
+    eval_pairs: [dev.en, dev.km]
+    instructions: train.jsonl         # with these, Stage B runs too
+    eval_instructions: dev.jsonl
+    preset: recommended
+    seeds: [0, 1, 2]
+    settings:                         # of every run
+      align.num_train_epochs: 10
+    questions:
+      teacher space:                  # the product of the lists
+        model.teacher_conditioning: [none, center, whiten]
+      hard negatives:                 # or the variants themselves
+        - {align.queue_size: 0}
+        - {align.hard_negative_mining: query}
+
+Every run's metrics are written as it ends; the same command goes on where a broken study stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import statistics
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm.auto import tqdm
+from transformers import set_seed
+
+from .data.features import compute_pair_features, condition
+from .data.instructions import read_instructions
+from .data.pairs import exclude_overlap, read_pairs
+from .evaluation.report import write_json
+from .evaluation.retrieval import retrieval_metrics
+from .modeling_llink import LlinkForCausalLM
+from .trainers.align_config import AlignConfig
+from .trainers.align_trainer import AlignTrainer
+from .trainers.inject_config import InjectConfig
+from .trainers.inject_trainer import InjectTrainer
+from .trainers.presets import DEFAULT_PRESET, preset
+
+BASE = "as set"
+PARTS = ("model", "align", "inject")
+#: Fields of the model that only Stage B reads: runs that differ in nothing else share their Stage A.
+SLOT_FIELDS = ("num_slots", "slot_", "lora_")
+METRICS = {
+    "align": ("r@1", "r@10", "mrr"),
+    "inject": ("full_r@1", "loss", "zeroed_gap", "shuffled_gap"),
+}
+_QUIET = {"report_to": [], "save_strategy": "no", "eval_strategy": "no", "logging_strategy": "no", "disable_tqdm": True}
+
+
+class StudyError(ValueError):
+    """A study that cannot be run."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is asked, on what. Options are named by part: `model.num_slots`, `align.queue_size`."""
+
+    encoder: str
+    decoder: str
+    pairs: list[str]
+    eval_pairs: list[str]
+    questions: dict[str, Any]
+    language: str = "und"
+    dtype: str = "auto"
+    instructions: str | None = None
+    eval_instructions: str | None = None
+    preset: str = DEFAULT_PRESET
+    seeds: list[int] = field(default_factory=lambda: [0])
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def variants(self, question: str) -> dict[str, dict[str, Any]]:
+        """The variants of a question by label."""
+        asked = self.questions[question]
+        if isinstance(asked, Mapping):
+            asked = [dict(zip(asked, values, strict=True)) for values in itertools.product(*asked.values())]
+        return {_label(variant): dict(variant) for variant in asked}
+
+    def options(self, variant: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Preset, settings and variant, later ones above earlier ones, by part."""
+        chosen = {part: dict(values) for part, values in preset(self.preset).items()}
+        for name, value in {**self.settings, **variant}.items():
+            part, _, option = name.partition(".")
+            chosen[part][option] = value
+        return chosen
+
+
+def read_study(path: str | Path) -> Study:
+    """Reads a study and checks everything that can be checked without running it.
+
+    Raises:
+        StudyError: If the file is missing or not a study, or an option has no such part.
+        LlinkConfigError, AlignConfigError, InjectConfigError, BaseModelError: If a variant cannot be built.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StudyError(f"The study {path} does not exist.")
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is not YAML: {error}") from error
+    fields = {f.name: f for f in dataclasses.fields(Study)}
+    content = content if isinstance(content, dict) else {}
+    needed = ("encoder", "decoder", "pairs", "eval_pairs", "questions")
+    missing, unknown = [name for name in needed if not content.get(name)], sorted(set(content) - set(fields))
+    if missing or unknown:
+        raise StudyError(
+            f"{path} lacks {', '.join(missing) or 'nothing'} and has unknown entries {', '.join(unknown) or 'none'}; "
+            f"it may hold {', '.join(fields)}."
+        )
+    study = Study(**content)
+    _check_study(study, path)
+    return study
+
+
+def _check_study(study: Study, path: Path) -> None:
+    if bool(study.instructions) != bool(study.eval_instructions):
+        raise StudyError(f"{path} needs both instructions and eval_instructions for Stage B, or neither.")
+    if not isinstance(study.questions, dict) or not isinstance(study.settings, dict):
+        raise StudyError(f"{path}: questions and settings must be mappings of names.")
+    if not study.seeds or not all(isinstance(seed, int) for seed in study.seeds):
+        raise StudyError(f"{path}: seeds={study.seeds!r} must be whole numbers, at least one.")
+    for question, asked in study.questions.items():
+        options = asked if isinstance(asked, list) else [asked]
+        lists = not isinstance(asked, Mapping) or all(isinstance(v, list) and v for v in asked.values())
+        if not options or not all(isinstance(o, Mapping) and o for o in options) or not lists:
+            raise StudyError(
+                f"{path}: question {question!r} must be a mapping of options to lists of values, or a list of mappings."
+            )
+        for variant in (study.settings, *options):
+            wrong = [name for name in variant if name.partition(".")[0] not in PARTS or "." not in name]
+            if wrong:
+                raise StudyError(f"{path}: {', '.join(wrong)}: name options model.…, align.… or inject.…")
+        if not study.instructions and any(n.startswith("inject.") for variant in options for n in variant):
+            raise StudyError(f"{path}: question {question!r} is about Stage B, which needs instructions.")
+    for question in study.questions:
+        for variant in study.variants(question).values():
+            chosen = study.options(variant)
+            LlinkForCausalLM.config_from_bases(study.encoder, study.decoder, **chosen["model"])
+            with tempfile.TemporaryDirectory() as scratch:
+                _arguments(AlignConfig, scratch, chosen["align"], 0)
+                _arguments(InjectConfig, scratch, chosen["inject"], 0)
+
+
+def _arguments(config_class: type, output_dir: str | Path, options: Mapping[str, Any], seed: int) -> Any:
+    unknown = sorted(set(options) - {f.name for f in dataclasses.fields(config_class)})
+    if unknown:
+        raise StudyError(f"{config_class.__name__} has no option {', '.join(unknown)}.")
+    return config_class(output_dir=str(output_dir), seed=seed, **{**_QUIET, **options})
+
+
+# ---------------------------------------------------------------------- running
+
+
+def run_study(study: Study, folder: str | Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Runs what is not there yet, and gathers question → variant → metrics (means over the seeds, with `…_std`).
+
+    Args:
+        study: What [`read_study`] returned.
+        folder: Holds the cached features, every run's metrics and Stage A bridges; a second call goes on in it.
+
+    Returns:
+        For each question and variant `r@1`, `r@10`, `mrr` after Stage A and, with instructions, `full_r@1`, `loss`,
+        `zeroed_gap`, `shuffled_gap` after Stage B (nats a token), each with its standard deviation over seeds.
+    """
+    runner = _Runner(study, Path(folder))
+    asked = {question: {BASE: {}, **study.variants(question)} for question in study.questions}
+    jobs = {
+        runner.key(variant, seed): (variant, seed)
+        for variants in asked.values()
+        for variant in variants.values()
+        for seed in study.seeds
+    }
+    done = {
+        key: runner.measured(*job) for key, job in tqdm(jobs.items(), desc="Runs", disable=len(jobs) < 2, unit="run")
+    }
+    results: dict[str, dict[str, dict[str, Any]]] = {}
+    for question, variants in asked.items():
+        named = {runner.key(variant, study.seeds[0]) for label, variant in variants.items() if label != BASE}
+        results[question] = {
+            label: _averaged([done[runner.key(variant, seed)] for seed in study.seeds])
+            for label, variant in variants.items()
+            if label != BASE or runner.key(variant, study.seeds[0]) not in named
+        }
+    return results
+
+
+class _Runner:
+    """One folder of runs: `align/KEY` (bridge and metrics), `inject/KEY.json`, `features/`."""
+
+    def __init__(self, study: Study, folder: Path) -> None:
+        self.study, self.folder = study, folder
+        self.eval_pairs = read_pairs(*study.eval_pairs, language=study.language)
+        self.pairs, _ = exclude_overlap(read_pairs(*study.pairs, language=study.language), self.eval_pairs)
+        self.rows = read_instructions(study.instructions) if study.instructions else None
+        self.eval_rows = read_instructions(study.eval_instructions) if study.eval_instructions else None
+        data = [self.pairs, self.eval_pairs, *([self.rows, self.eval_rows] if self.rows is not None else [])]
+        self.data_key = _digest([[dict(row) for row in dataset] for dataset in data])
+
+    def key(self, variant: Mapping[str, Any], seed: int) -> str:
+        """What a run's result depends on, as a short hash."""
+        return _digest([self.study.encoder, self.study.decoder, self.data_key, self.study.options(variant), seed])
+
+    def align_key(self, variant: Mapping[str, Any], seed: int) -> str:
+        """The same for its Stage A alone."""
+        chosen = self.study.options(variant)
+        model = {name: value for name, value in chosen["model"].items() if not name.startswith(SLOT_FIELDS)}
+        return _digest([self.study.encoder, self.study.decoder, self.data_key, model, chosen["align"], seed])
+
+    def measured(self, variant: Mapping[str, Any], seed: int) -> dict[str, float]:
+        """The metrics of a run, from its file or by running it."""
+        path = self.folder / "runs" / f"{self.key(variant, seed)}.json"
+        if path.is_file():
+            return json.loads(path.read_text("utf-8"))["metrics"]
+        model, metrics = self._aligned(variant, seed)
+        if self.rows is not None:
+            metrics |= self._injected(model, variant, seed)
+        write_json(path, {"variant": dict(variant), "seed": seed, "metrics": metrics})
+        return metrics
+
+    def _build(self, variant: Mapping[str, Any], seed: int) -> LlinkForCausalLM:
+        set_seed(seed)
+        options = self.study.options(variant)["model"]
+        return LlinkForCausalLM.from_encoder_decoder_pretrained(
+            self.study.encoder, self.study.decoder, dtype=self.study.dtype, **options
+        )
+
+    def _aligned(self, variant: Mapping[str, Any], seed: int) -> tuple[LlinkForCausalLM, dict[str, float]]:
+        """The model after Stage A, trained or read from the run that shares it, and its retrieval."""
+        model = self._build(variant, seed)
+        folder = self.folder / "align" / self.align_key(variant, seed)
+        if (folder / "metrics.json").is_file():
+            trained = LlinkForCausalLM.from_pretrained(folder, dtype=self.study.dtype)
+            model.projector.load_state_dict(trained.projector.state_dict())
+            model.teacher_space.load_state_dict(trained.teacher_space.state_dict())
+            model.config.stage = "align"
+            return model, json.loads((folder / "metrics.json").read_text("utf-8"))
+        options = {"feature_cache_dir": str(self.folder / "features"), **self.study.options(variant)["align"]}
+        args = _arguments(AlignConfig, folder, options, seed)
+        trainer = AlignTrainer(model, args, self.pairs, self.eval_pairs)
+        trainer.train()
+        metrics = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
+        metrics = {name: metrics[name] for name in METRICS["align"]}
+        model.save_pretrained(folder)
+        write_json(folder / "metrics.json", metrics)
+        return model, metrics
+
+    def _injected(self, model: LlinkForCausalLM, variant: Mapping[str, Any], seed: int) -> dict[str, float]:
+        set_seed(seed)
+        cache = str(self.folder / "features")
+        options = {"feature_cache_dir": cache, **self.study.options(variant)["inject"]}
+        args = _arguments(InjectConfig, self.folder / "inject", options, seed)
+        trainer = InjectTrainer(model, args, self.rows, self.eval_rows)
+        trainer.train()
+        measured = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
+        features = compute_pair_features(model, self.eval_pairs, cache, show_progress=False)
+        slots = model.slot_embedder(model.project(features.pooled).to(model.device)).mean(dim=1)
+        full = retrieval_metrics(slots.detach().float().cpu(), condition(model.teacher_space, features.teacher_states))
+        measured["full_r@1"] = full["r@1"]
+        return {name: measured[name] for name in METRICS["inject"]}
+
+
+def _averaged(runs: list[dict[str, float]]) -> dict[str, Any]:
+    means: dict[str, Any] = {name: statistics.fmean(run[name] for run in runs) for name in runs[0]}
+    if len(runs) > 1:
+        means |= {f"{name}_std": statistics.stdev(run[name] for run in runs) for name in runs[0]}
+    return means | {"seeds": len(runs)}
+
+
+def _label(variant: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.partition('.')[2]}={value}" for name, value in variant.items())
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,37 @@
+"""`llink ablate`: a grid of settings from a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers.utils import logging
+
+from ..ablation import read_study, run_study
+from ..evaluation.plot_ablation import plot_ablation
+from ..evaluation.record import write_record
+from ..evaluation.report import table
+from .parsing import parse_arguments
+
+
+@dataclass
+class AblateArguments:
+    """Changes one thing at a time and compares; a broken study goes on where it stopped."""
+
+    study: str = field(metadata={"help": "YAML file of the study: bases, pairs, settings, questions."})
+    output_dir: str = field(metadata={"help": "Folder of cached features, runs, table and plot."})
+
+
+def ablate(argv: Sequence[str]) -> None:
+    """Runs a study and prints a table a question."""
+    (args,) = parse_arguments("ablate", argv, (AblateArguments,))
+    study = read_study(args.study)
+    logging.set_verbosity_error()
+    results = run_study(study, args.output_dir)
+    for question, variants in results.items():
+        columns = [name for name in next(iter(variants.values())) if not name.endswith("_std")]
+        rows = [[label, *(metrics[column] for column in columns)] for label, metrics in variants.items()]
+        print(table([question, *columns], rows), end="\n\n")
+    write_record(args.output_dir, "ablation", results, {"study": args.study, **vars(study)})
+    plot_ablation(results, Path(args.output_dir) / "ablation.png")

@@ -1,0 +1,124 @@
+"""`llink ablate`: what runs, what is shared, what is refused, and that a broken study goes on."""
+
+import json
+
+import pytest
+import yaml
+
+from llink import ablation
+from llink.cli import main
+from llink.data.demo_corpus import generate_instructions, generate_pairs
+
+
+@pytest.fixture(scope="module")
+def base(base_folder, tmp_path_factory):
+    """The parts of a study that all tests share."""
+    folder = tmp_path_factory.mktemp("study")
+    pairs = generate_pairs(72)
+    for name, rows in (("train", pairs[:48]), ("dev", pairs[48:])):
+        (folder / f"{name}.en").write_text("".join(f"{pair.english}\n" for pair in rows), "utf-8")
+        (folder / f"{name}.km").write_text("".join(f"{pair.foreign}\n" for pair in rows), "utf-8")
+        lines = [json.dumps(row, ensure_ascii=False) for row in generate_instructions(rows[:16])]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
+    quick = {"max_steps": 2, "per_device_train_batch_size": 16, "use_cpu": True}
+    settings = {f"align.{name}": value for name, value in quick.items()}
+    settings |= {"inject.max_steps": 1, "inject.per_device_train_batch_size": 4, "inject.use_cpu": True}
+    settings |= {"inject.gradient_accumulation_steps": 1, "model.teacher_components": 8, "model.num_slots": 2}
+    return {
+        "encoder": base_folder("encoder", "xlm-roberta"),
+        "decoder": base_folder("decoder", "llama"),
+        "pairs": [f"{folder}/train.en", f"{folder}/train.km"],
+        "eval_pairs": [f"{folder}/dev.en", f"{folder}/dev.km"],
+        "instructions": f"{folder}/train.jsonl",
+        "eval_instructions": f"{folder}/dev.jsonl",
+        "settings": settings,
+    }
+
+
+def write(path, base, questions, **changes):
+    content = {**base, "questions": questions, **changes}
+    path.write_text(yaml.safe_dump({k: str(v) if k in ("encoder", "decoder") else v for k, v in content.items()}))
+    return ["ablate", "--study", str(path), "--output-dir", str(path.parent / "out")]
+
+
+def test_a_study_runs_each_setting_once_and_goes_on(base, tmp_path, capsys, monkeypatch):
+    trained = {"AlignTrainer": 0, "InjectTrainer": 0}
+    for name in trained:
+        original = getattr(ablation, name)
+
+        def counted(*args, _original=original, _name=name, **kwargs):
+            trained[_name] += 1
+            return _original(*args, **kwargs)
+
+        monkeypatch.setattr(ablation, name, counted)
+    questions = {
+        "teacher": {"model.teacher_conditioning": ["none", "whiten"]},  # whiten is the base setting
+        "slots": {"model.num_slots": [2, 4]},
+        "contrast": [{"inject.usage_weight": 0.0}],
+    }
+    command = write(tmp_path / "study.yaml", base, questions)
+    assert main(command) == 0
+    assert trained == {"AlignTrainer": 2, "InjectTrainer": 4}, "Stage A is shared, the base setting runs once"
+    record = json.loads((tmp_path / "out" / "ablation.json").read_text())["results"]
+    assert list(record["teacher"]) == ["teacher_conditioning=none", "teacher_conditioning=whiten"]
+    assert list(record["contrast"]) == ["as set", "usage_weight=0.0"]
+    assert record["slots"]["num_slots=2"] == record["contrast"]["as set"]
+    assert record["slots"]["num_slots=2"]["r@1"] == record["slots"]["num_slots=4"]["r@1"], "the same projector"
+    assert record["slots"]["num_slots=2"]["loss"] != record["slots"]["num_slots=4"]["loss"]
+    assert set(record["slots"]["num_slots=2"]) == {
+        *("r@1", "r@10", "mrr", "full_r@1", "loss", "zeroed_gap", "shuffled_gap", "seeds")
+    }
+    assert (tmp_path / "out" / "ablation.png").read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "usage_weight=0.0" in printed
+    assert main(command) == 0
+    assert trained == {"AlignTrainer": 2, "InjectTrainer": 4}, "nothing runs twice"
+    for path in sorted((tmp_path / "out" / "runs").glob("*.json"))[:1]:
+        path.unlink()  # as if the study had been broken off there
+    assert main(command) == 0
+    assert trained == {"AlignTrainer": 2, "InjectTrainer": 5}
+    assert json.loads((tmp_path / "out" / "ablation.json").read_text())["results"] == record
+
+
+def test_seeds_give_means_and_deviations(base, tmp_path):
+    changes = {"instructions": None, "eval_instructions": None, "seeds": [0, 1]}
+    command = write(tmp_path / "study.yaml", base, {"rate": {"align.learning_rate": [0.01]}}, **changes)
+    assert main(command) == 0
+    found = json.loads((tmp_path / "out" / "ablation.json").read_text())["results"]["rate"]["learning_rate=0.01"]
+    runs = [json.loads(path.read_text()) for path in (tmp_path / "out" / "runs").glob("*.json")]
+    chosen = [run["metrics"]["mrr"] for run in runs if run["variant"]]
+    assert len(set(chosen)) == 2, "vacuous unless seeds differ"
+    assert found["mrr"] == pytest.approx(sum(chosen) / 2)
+    assert found["mrr_std"] > 0
+    assert found["seeds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("questions", "changes", "words"),
+    [
+        ({"q": {"model.nothing": [1]}}, {}, "nothing"),
+        ({"q": {"align.nothing": [1]}}, {}, "AlignConfig has no option nothing"),
+        ({"q": {"num_slots": [1]}}, {}, "model.…"),
+        ({"q": {"model.num_slots": [0]}}, {}, "num_slots=0"),
+        ({"q": {"align.queue_size": [-1]}}, {}, "queue_size=-1"),
+        ({"q": {"model.num_slots": 4}}, {}, "'q'"),
+        ({"q": []}, {}, "'q'"),
+        ({}, {}, "questions"),
+        ({"q": {"inject.usage_weight": [0]}}, {"instructions": None, "eval_instructions": None}, "Stage B"),
+        ({"q": {"model.num_slots": [1]}}, {"eval_instructions": None}, "both"),
+        ({"q": {"model.num_slots": [1]}}, {"seeds": ["a"]}, "seeds"),
+        ({"q": {"model.num_slots": [1]}}, {"preset": "best"}, "recommended"),
+        ({"q": {"model.num_slots": [1]}}, {"wrong": 1}, "wrong"),
+    ],
+)
+def test_bad_studies_are_refused_before_anything_runs(base, tmp_path, capsys, questions, changes, words):
+    assert main(write(tmp_path / "study.yaml", base, questions, **changes)) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_or_unreadable_study_is_refused(tmp_path, capsys):
+    (tmp_path / "broken.yaml").write_text("a: [")
+    for name in ("none.yaml", "broken.yaml"):
+        assert main(["ablate", "--study", str(tmp_path / name), "--output-dir", str(tmp_path / "out")]) == 2
+        assert name in capsys.readouterr().err
