@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; an error of llink's own is one line on stderr and exit code 2."""
+    """Runs a command and returns its exit code; an error of llink's own is one line on stderr and code 2."""
     argv = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     if argv[:1] == ["--version"]:
@@ -55,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     module, function, _ = COMMANDS[name]
     command = getattr(importlib.import_module(f".{module}", __package__), function)
     try:
-        command(argv[len(name.split()) :])
+        result = command(argv[len(name.split()) :])
     except Exception as error:
         if not type(error).__module__.startswith("llink."):
             raise
         print(f"llink {name}: error: {error}", file=sys.stderr)
         return 2
-    return 0
+    return result if isinstance(result, int) else 0
 
 
 def _usage() -> str:

@@ -6,15 +6,21 @@ Pure functions of tensors. Ties count against the model, so that a collapsed spa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm.auto import tqdm
+
+#: The k of recall at k in the paper's table 1.
+KS = (1, 5, 10)
 
 #: Two cosines closer than this many units in the last place cannot be told apart, and count as a tie.
 _TIE_UNITS = 8
 _CANDIDATE_CHUNK = 16_384
+_DRAW_CELLS = 4_000_000
 
 
 class RetrievalError(ValueError):
@@ -22,7 +28,7 @@ class RetrievalError(ValueError):
 
 
 def retrieval_metrics(
-    queries: Tensor, candidates: Tensor, ks: Sequence[int] = (1, 5, 10), chunk_size: int = 1024
+    queries: Tensor, candidates: Tensor, ks: Sequence[int] = KS, chunk_size: int = 1024
 ) -> dict[str, float]:
     """Scores retrieval of candidate i by query i, by cosine, over all candidates (paper 6.1 and table 1).
 
@@ -39,20 +45,22 @@ def retrieval_metrics(
         RetrievalError: If the shapes differ, if a vector is NaN or infinite, if a k is not positive, or if there are
             fewer candidates than the largest k.
     """
-    _check_ks(ks, len(queries))
+    check_ks(ks, len(queries))
     return rank_metrics(retrieval_ranks(queries, candidates, chunk_size), ks)
 
 
-def retrieval_ranks(queries: Tensor, candidates: Tensor, chunk_size: int = 1024) -> Tensor:
+def retrieval_ranks(queries: Tensor, candidates: Tensor, chunk_size: int = 1024, show_progress: bool = False) -> Tensor:
     """The rank of candidate i for query i: 1 + the number of other candidates whose cosine is at least as high.
 
     "At least as high" allows for rounding (8 units in the last place): an exact copy of the right candidate is a tie
-    however the matrix product was ordered.
+    however the matrix product was ordered. Beyond its arguments it needs memory for one block of scores and one of
+    normalised vectors, whatever N is.
 
     Args:
         queries: (N, d).
         candidates: (N, d).
         chunk_size: Queries scored at once.
+        show_progress: Whether to show a bar over the queries.
 
     Returns:
         (N,) int64 ranks from 1 to N, on the CPU.
@@ -62,17 +70,16 @@ def retrieval_ranks(queries: Tensor, candidates: Tensor, chunk_size: int = 1024)
             is not positive.
     """
     _check_vectors(queries, candidates, chunk_size)
-    queries, candidates = _unit(queries), _unit(candidates)
     n = len(queries)
     ranks = []
-    for start in range(0, n, chunk_size):
-        chunk = queries[start : start + chunk_size]  # (Q, d)
+    for start in tqdm(range(0, n, chunk_size), desc="ranking", disable=not show_progress):
+        chunk = _unit(queries[start : start + chunk_size])  # (Q, d)
         # From a matrix product too, so that it has the precision of the scores that it is compared with.
-        gold = (chunk @ candidates[start : start + chunk_size].T).diagonal().unsqueeze(1)  # (Q, 1)
+        gold = (chunk @ _unit(candidates[start : start + chunk_size]).T).diagonal().unsqueeze(1)  # (Q, 1)
         floor = gold - _TIE_UNITS * torch.finfo(chunk.dtype).eps
         better = torch.zeros(len(chunk), dtype=torch.int64, device=chunk.device)
         for left in range(0, n, _CANDIDATE_CHUNK):
-            block = candidates[left : left + _CANDIDATE_CHUNK]  # (C, d)
+            block = _unit(candidates[left : left + _CANDIDATE_CHUNK])  # (C, d)
             hits = chunk @ block.T >= floor  # (Q, C)
             own = torch.arange(start, start + len(chunk), device=chunk.device) - left
             inside = (own >= 0) & (own < len(block))
@@ -82,7 +89,7 @@ def retrieval_ranks(queries: Tensor, candidates: Tensor, chunk_size: int = 1024)
     return torch.cat(ranks).cpu()
 
 
-def rank_metrics(ranks: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+def rank_metrics(ranks: Tensor, ks: Sequence[int] = KS) -> dict[str, float]:
     """Metrics of given ranks; see [`retrieval_metrics`].
 
     Args:
@@ -92,7 +99,7 @@ def rank_metrics(ranks: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, flo
     Raises:
         RetrievalError: If a k is not positive, or if there are fewer ranks than the largest k.
     """
-    _check_ks(ks, len(ranks))
+    check_ks(ks, len(ranks))
     exact = ranks.cpu().double()
     return {
         **{f"r@{k}": (ranks <= k).double().mean().item() for k in ks},
@@ -105,7 +112,7 @@ def rank_metrics(ranks: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, flo
 
 def bootstrap_interval(
     ranks: Tensor,
-    ks: Sequence[int] = (1, 5, 10),
+    ks: Sequence[int] = KS,
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -128,19 +135,34 @@ def bootstrap_interval(
     Raises:
         RetrievalError: If a k, `resamples` or `confidence` is out of range.
     """
-    _check_ks(ks, len(ranks))
+    n = len(ranks)
+    check_ks(ks, n)
     if resamples < 1 or not 0 < confidence < 1:
         raise RetrievalError(f"resamples={resamples} must be positive and confidence={confidence} inside (0, 1).")
-    generator = torch.Generator().manual_seed(seed)
-    draws: dict[str, list[float]] = {}
-    for _ in range(resamples):
-        sample = ranks[torch.randint(len(ranks), (len(ranks),), generator=generator)]
-        for name, value in rank_metrics(sample, ks).items():
-            draws.setdefault(name, []).append(value)
-    del draws["n"]
-    ends = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
-    intervals = {name: torch.tensor(values, dtype=torch.float64).quantile(ends) for name, values in draws.items()}
-    return {name: (low.item(), high.item()) for name, (low, high) in intervals.items()}
+    generator = np.random.default_rng(seed)
+    # A draw of N ranks is a draw of how often each of the U values that occur is seen: U is small for a good model.
+    values, occurrences = np.unique(ranks.cpu().numpy(), return_counts=True)  # (U,)
+    chunk = max(1, _DRAW_CELLS // len(values))
+    draws = []
+    for start in range(0, resamples, chunk):
+        counts = generator.multinomial(n, occurrences / n, size=min(chunk, resamples - start))  # (R, U)
+        seen = counts.cumsum(axis=1)
+        middle = [values[(seen <= place).sum(axis=1)] for place in ((n - 1) // 2, n // 2)]
+        columns = [*(counts @ (values <= k) / n for k in ks), counts @ (1 / values) / n, counts @ values / n]
+        draws.append(np.stack([*columns, (middle[0] + middle[1]) / 2], axis=1))
+    ends = np.quantile(np.concatenate(draws), [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    names = [*(f"r@{k}" for k in ks), "mrr", "mean_rank", "median_rank"]
+    return {name: (float(low), float(high)) for name, low, high in zip(names, *ends, strict=True)}
+
+
+def rank_report(ranks: Tensor, ks: Sequence[int] = KS) -> dict[str, Any]:
+    """[`rank_metrics`] with their 95 % [`bootstrap_interval`] as lists under `intervals`: one row of a record.
+
+    Raises:
+        RetrievalError: As [`rank_metrics`].
+    """
+    intervals = {name: list(ends) for name, ends in bootstrap_interval(ranks, ks).items()}
+    return {**rank_metrics(ranks, ks), "intervals": intervals}
 
 
 def _unit(vectors: Tensor) -> Tensor:
@@ -148,7 +170,8 @@ def _unit(vectors: Tensor) -> Tensor:
     return F.normalize(wide, dim=1)
 
 
-def _check_ks(ks: Sequence[int], n: int) -> None:
+def check_ks(ks: Sequence[int], n: int) -> None:
+    """Raises [`RetrievalError`] unless every k is positive and no larger than n, the number of candidates."""
     if not ks or min(ks) < 1:
         raise RetrievalError(f"ks={tuple(ks)} must hold positive numbers.")
     if n < max(ks):
@@ -166,6 +189,7 @@ def _check_vectors(queries: Tensor, candidates: Tensor, chunk_size: int) -> None
     if chunk_size < 1:
         raise RetrievalError(f"chunk_size={chunk_size} must be positive.")
     for name, vectors in (("queries", queries), ("candidates", candidates)):
-        bad = (~torch.isfinite(vectors)).any(dim=1).nonzero().flatten()
+        finite = torch.cat([torch.isfinite(part).all(dim=1) for part in vectors.split(_CANDIDATE_CHUNK)])
+        bad = (~finite).nonzero().flatten()
         if len(bad):
             raise RetrievalError(f"{len(bad)} {name} are NaN or infinite, the first is row {bad[0].item()}.")

@@ -1,14 +1,18 @@
 """Retrieval metrics and translation scores."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llink.evaluation import retrieval
 from llink.evaluation.retrieval import (
     RetrievalError,
     bootstrap_interval,
     rank_metrics,
+    rank_report,
     retrieval_metrics,
     retrieval_ranks,
 )
@@ -109,6 +113,43 @@ def test_bootstrap_covers_the_estimate_and_is_deterministic():
     expected = 2 * 1.96 * (metrics["r@10"] * (1 - metrics["r@10"]) / 400) ** 0.5
     assert high - low == pytest.approx(expected, rel=0.25)
     assert bootstrap_interval(torch.ones(20, dtype=torch.int64), resamples=5)["mrr"] == (1.0, 1.0)
+
+
+def test_bootstrap_draws_ranks_with_replacement():
+    """Against intervals of plain resampling: another generator, so equal but for the noise of 4,000 draws."""
+    ranks = torch.randint(1, 400, (151,), generator=torch.Generator().manual_seed(5)) ** 2 // 400 + 1
+    generator = torch.Generator().manual_seed(6)
+    samples = ranks[torch.randint(len(ranks), (4000, len(ranks)), generator=generator)]
+    plain = [rank_metrics(sample) for sample in samples]
+    for name, ends in bootstrap_interval(ranks, resamples=4000).items():
+        values = torch.tensor([metrics[name] for metrics in plain], dtype=torch.float64)
+        low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+        assert ends == pytest.approx((low, high), abs=0.15 * (high - low)), name
+
+
+def test_bootstrap_in_chunks(monkeypatch):
+    ranks = torch.arange(1, 30)
+    whole = bootstrap_interval(ranks, resamples=50)
+    monkeypatch.setattr("llink.evaluation.retrieval._DRAW_CELLS", 100)
+    assert bootstrap_interval(ranks, resamples=50) == whole
+
+
+def test_a_report_is_plain_json():
+    ranks = torch.arange(1, 30)
+    report = rank_report(ranks)
+    assert json.loads(json.dumps(report)) == report
+    assert report["intervals"].keys() == rank_metrics(ranks).keys() - {"n"}
+    assert report["intervals"]["mrr"][0] < report["mrr"] < report["intervals"]["mrr"][1]
+
+
+def test_ranking_holds_no_second_copy_of_its_vectors(monkeypatch):
+    """The largest normalised piece is one block, not all vectors."""
+    seen = []
+    unit = retrieval._unit
+    monkeypatch.setattr(retrieval, "_unit", lambda vectors: seen.append(len(vectors)) or unit(vectors))
+    monkeypatch.setattr(retrieval, "_CANDIDATE_CHUNK", 64)
+    retrieval_ranks(torch.randn(500, 4), torch.randn(500, 4), chunk_size=32)
+    assert max(seen) == 64
 
 
 def test_chrf_and_bleu():
