@@ -29,6 +29,7 @@ def plot_usage(results: Mapping[str, Any], path: str | os.PathLike) -> None:
     axis = next(free)
     bars = axis.bar(names, [results[gap] for gap in gaps], yerr=_errors([results], gaps), capsize=4, color="tab:blue")
     axis.bar_label(bars, fmt="%.2f", padding=3)
+    axis.margins(y=0.12)  # room for the labels above the error bars
     axis.set_ylabel(_RISE)
     axis.set_title(f"In place of the slots, {results['n']} rows")
     if tasks:
