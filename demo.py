@@ -16,10 +16,11 @@ from transformers import set_seed
 from transformers.utils import logging
 
 from .data.demo_corpus import DemoPair, demo_splits, generate_instructions
-from .data.instructions import instruction_dataset
+from .data.instructions import instruction_dataset, translation_instructions
 from .evaluation.report import plot_demo, plot_history, retrieval_table, table, write_json
 from .evaluation.retrieval import retrieval_metrics
 from .evaluation.samples import side_by_side, translation_scores
+from .evaluation.systems import llink_systems
 from .evaluation.tokens import prompt_tokens
 from .modeling_llink import LlinkForCausalLM
 from .trainers.align_config import AlignConfig
@@ -89,7 +90,8 @@ def run(args: DemoArguments) -> dict[str, Any]:
     usage = _inject(model, splits, args, chosen["inject"])
     english, foreign = [pair.english for pair in test], [pair.foreign for pair in test]
     retrieval["full"] = retrieval_metrics(model.get_slot_features(foreign), model.get_teacher_features(english))
-    samples = side_by_side(model, foreign[: args.translations], english[: args.translations])
+    rows = translation_instructions(_pairs(test[: args.translations]))
+    samples = side_by_side(llink_systems(model), rows)
     model.save_pretrained(output / "model", self_contained=True)
     _check_reload(output / "model", samples[:3])
     report = {

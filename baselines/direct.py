@@ -1,36 +1,184 @@
-"""The direct baselines' prompt: the foreign text itself stands where llink's slots would."""
+"""Direct fine-tuning: the same LoRA in the same decoder, which reads the foreign text as its own tokens.
+
+The paper's main baseline. What differs from llink is only how the text comes in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from ..configuration_llink import FOREIGN_TOKEN
+import torch
+from peft import PeftConfig
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.utils import CONFIG_NAME
+from transformers.utils.hub import cached_file
+
+from ..configuration_llink import LlinkConfig
+from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
+from ..modeling_llink.bases import freeze, load_base
+from ..modeling_llink.checkpoint import LlinkCheckpointError, lora_modules, read_bridge
 from ..modeling_llink.foreign_text import check_passages, cut_text
-from ..modeling_llink.processing_llink import LlinkProcessor
 from ..modeling_llink.rendering import FOREIGN_PART
 
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
-def raw_text_message(processor: LlinkProcessor, row: Mapping[str, Any]) -> dict[str, Any]:
-    """An instruction row's user message for a decoder without slots.
 
-    Its passages are cut to as many characters as llink's (paper 5.1), and are plain text otherwise: the same chat
-    template, and no control token can come out of them.
+class RawTextProcessor(LlinkProcessor):
+    """llink's processor for a decoder without slots: each passage is written out where its slots would stand.
+
+    Everything else is llink's: the chat template, the cut at `max_foreign_chars` (paper 5.1), the answer's labels, and
+    that nothing in a passage becomes a control token. It returns no `foreign_input_ids`.
+    """
+
+    def render(
+        self, messages: Sequence[dict], add_generation_prompt: bool = True, **template_kwargs: Any
+    ) -> tuple[list[int], list[str]]:
+        """As [`LlinkProcessor.render`]; no passage is left over for an encoder.
+
+        Raises:
+            ForeignTextError: If a passage is no usable text.
+            PromptError: If a message or part is malformed.
+        """
+        written = [self._written_out(message) for message in messages]
+        return super().render(written, add_generation_prompt, **template_kwargs)
+
+    def _written_out(self, message: Any) -> Any:
+        content = message.get("content") if isinstance(message, dict) else None
+        if not isinstance(content, (list, tuple)):
+            return message
+        parts = []
+        for part in content:
+            if isinstance(part, dict) and part.get("type") == FOREIGN_PART:
+                ((text,),) = check_passages(part.get("text"))
+                part = {"type": "text", "text": cut_text(text.strip(), self.max_foreign_chars).rstrip()}
+            parts.append(part)
+        return {**message, "content": parts}
+
+
+def like(processor_class: type[LlinkProcessor], processor: LlinkProcessor, **changes: Any) -> LlinkProcessor:
+    """A processor of another class with the tokenizers and limits of a given one.
 
     Args:
-        processor: Tells the cut and splits the prompt at its placeholders.
-        row: `foreign` (a list of strings) and `prompt`, which holds `<foreign_emb>` once for each of them.
+        processor_class: Such as [`RawTextProcessor`].
+        processor: An llink model's.
+        changes: Arguments of [`LlinkProcessor`] that differ.
+    """
+    limits = ("chat_template", "num_slots", "reserved_token_start", "max_foreign_chars", "max_foreign_tokens")
+    settings = {name: getattr(processor, name) for name in limits} | changes
+    return processor_class(processor.tokenizer, processor.encoder_tokenizer, **settings)
+
+
+def base_of(folder: str | os.PathLike, config: LlinkConfig, kind: str) -> tuple[str, str | None]:
+    """Name and revision from which a base of an llink checkpoint is loaded by itself.
+
+    Args:
+        folder: The checkpoint: a folder or a repository.
+        config: Its configuration.
+        kind: `encoder` or `decoder`.
+    """
+    if config.self_contained:
+        return str(Path(cached_file(str(folder), CONFIG_NAME, subfolder=kind)).resolve().parent), None
+    return getattr(config, f"{kind}_name_or_path"), getattr(config, f"{kind}_revision")
+
+
+def new_direct(
+    folder: str | os.PathLike, dtype: str | torch.dtype = "auto"
+) -> tuple[PreTrainedModel, RawTextProcessor]:
+    """The decoder of an llink model with untrained LoRA of the same rank, scale, dropout and targets.
+
+    Args:
+        folder: A folder or repository of an llink model, of any stage.
+        dtype: Of the decoder; LoRA is in float32.
+
+    Returns:
+        The decoder and its processor, for [`FinetuneTrainer`].
 
     Raises:
-        ForeignTextError: If a passage is no usable text.
-        PromptError: If placeholders and passages differ in number.
+        LlinkCheckpointError, BaseModelError: If there is no llink model, or a base is missing.
     """
-    (passages,) = check_passages([list(row["foreign"])])
-    message = processor.template_message(row["prompt"], passages, FOREIGN_TOKEN)
-    content = []
-    for part in message["content"]:
-        text = part["text"]
-        if part["type"] == FOREIGN_PART:
-            text = cut_text(text.strip(), processor.max_foreign_chars).rstrip()
-        content.append({"type": "text", "text": text})
-    return {**message, "content": content}
+    model = LlinkForCausalLM.from_pretrained(folder, dtype=dtype)
+    decoder, (name, revision) = model.decoder, base_of(folder, model.config, "decoder")
+    for _, module in lora_modules(decoder):
+        for adapter in module.active_adapters:
+            module.reset_lora_parameters(adapter, init_lora_weights=True)
+    for adapter in decoder.peft_config.values():  # how PEFT finds the base again
+        adapter.base_model_name_or_path, adapter.revision, adapter.task_type = name, revision, "CAUSAL_LM"
+    return decoder, like(RawTextProcessor, model.processor)
+
+
+def load_direct(
+    folder: str | os.PathLike, dtype: str | torch.dtype = "auto"
+) -> tuple[PreTrainedModel, RawTextProcessor]:
+    """Loads what `llink finetune` wrote: a PEFT adapter on its base, and the processor.
+
+    Raises:
+        LlinkCheckpointError: If the adapter is missing, damaged or does not fit its base.
+        BaseModelError: If the base cannot be loaded.
+    """
+    config = read_adapter_config(folder)
+    decoder, _ = load_base("decoder", config.base_model_name_or_path, config.revision, dtype=dtype)
+    add_saved_adapter(decoder, folder)
+    freeze(decoder)
+    return decoder.eval(), RawTextProcessor.from_pretrained(folder)
+
+
+def lora_parameters(decoder: nn.Module) -> list[nn.Parameter]:
+    """The weights of a decoder's LoRA."""
+    return [
+        parameter
+        for _, module in lora_modules(decoder)
+        for adapter in module.adapter_layer_names
+        for parameter in getattr(module, adapter).parameters()
+    ]
+
+
+def read_adapter_config(folder: str | os.PathLike) -> PeftConfig:
+    """The adapter's settings, with the name and revision of its base.
+
+    Raises:
+        LlinkCheckpointError: If there are none.
+    """
+    if not (Path(folder) / ADAPTER_CONFIG).is_file():
+        raise LlinkCheckpointError(f"{folder} holds no {ADAPTER_CONFIG}: give a folder that `llink finetune` wrote.")
+    return PeftConfig.from_pretrained(str(folder))
+
+
+def add_saved_adapter(decoder: PreTrainedModel, folder: str | os.PathLike) -> None:
+    """Puts a saved adapter onto its base, in float32 whatever the base's dtype.
+
+    Raises:
+        LlinkCheckpointError: If it is missing, damaged or does not fit.
+    """
+    config = read_adapter_config(folder)
+    name, revision = config.base_model_name_or_path, config.revision
+    freeze(decoder)
+    decoder.add_adapter(config)
+    config.base_model_name_or_path, config.revision = name, revision  # adding has overwritten them
+    for parameter in lora_parameters(decoder):
+        parameter.data = parameter.data.float()
+    load_adapter(decoder, folder)
+
+
+@torch.no_grad()
+def load_adapter(decoder: nn.Module, folder: str | os.PathLike) -> None:
+    """Loads saved adapter weights into a decoder that has the adapter, in place; every tensor must fit.
+
+    Raises:
+        LlinkCheckpointError: If the weights are missing, damaged or do not fit.
+    """
+    path = Path(folder) / ADAPTER_WEIGHTS
+    saved = read_bridge(path)
+    own = {f"base_model.model.{key}": value for key, value in decoder.get_adapter_state_dict().items()}
+    wrong = sorted(saved.keys() ^ own.keys()) or [k for k in own if saved[k].shape != own[k].shape]
+    if wrong:
+        raise LlinkCheckpointError(
+            f"{path} does not fit this decoder: {len(wrong)} tensors differ, such as {wrong[0]}. The base, or the rank "
+            "or targets of LoRA, differ from those it was trained with."
+        )
+    for key, value in own.items():
+        value.copy_(saved[key])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -201,6 +202,20 @@ def generate_outputs(
         "seconds": round(timing["seconds"], 3),
         "seconds_per_answer": timing["seconds"] / max(timing["answers"], 1),
     }
+
+
+def source_of(model: str | os.PathLike) -> str:
+    """What names a model among the settings of its answers: its path, and a hash of the weights that were trained.
+
+    Args:
+        model: A folder, or a repository, whose name alone is taken.
+    """
+    for weights in ("adapter_model.safetensors", "model.safetensors"):
+        path = Path(model) / weights
+        if path.is_file():
+            with path.open("rb") as file:
+                return f"{path.resolve()} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return str(model)
 
 
 def check_resumable(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> int:

@@ -1,25 +1,29 @@
-"""What is compared: systems that answer the same instruction rows, each on its own way of reading the foreign text."""
+"""What is compared: systems that answer the same instruction rows, each reading the foreign text in its own way."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import BatchFeature
 
-from ..baselines.direct import raw_text_message
+from ..baselines.direct import ADAPTER_CONFIG, RawTextProcessor, like, load_direct
+from ..baselines.langbridge import LangBridgeForCausalLM, is_langbridge
 from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-class System(ABC):
-    """A system under evaluation.
+class BaselineError(ValueError):
+    """A folder from which no baseline can be loaded."""
+
+
+class System:
+    """A model that answers instruction rows, through a processor that decides how it reads the foreign text.
 
     Args:
         name: What tables and files call it.
@@ -30,13 +34,20 @@ class System(ABC):
     def __init__(self, name: str, model: Any, processor: LlinkProcessor) -> None:
         self.name, self.model, self.processor = name, model, processor
 
-    @abstractmethod
     def inputs(self, rows: Rows) -> BatchFeature:
-        """The model's inputs: `input_ids` and `attention_mask` (B, S), padded on the left, and what the text became.
+        """The model's inputs: `input_ids` and `attention_mask` (B, S), padded on the left, and encoder tokens.
 
         Raises:
             ForeignTextError, PromptError: If a row is unusable.
         """
+        messages = [self.processor.template_message(row["prompt"], row["foreign"], FOREIGN_TOKEN) for row in rows]
+        return self.processor.apply_chat_template(
+            [[message] for message in messages],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
 
     def prompt_tokens(self, rows: Rows) -> list[int]:
         """Positions that each row's prompt takes in the decoder, chat template included."""
@@ -72,40 +83,38 @@ class System(ABC):
         answers: list[str] = []
         for start in tqdm(range(0, len(rows), batch_size), desc=self.name, disable=not show_progress):
             inputs = self.inputs(rows[start : start + batch_size]).to(self.model.device)
-            tokens = self._new_tokens(inputs, options)
+            tokens = self.model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
             answers += self.processor.batch_decode(tokens, skip_special_tokens=True)
         return answers
-
-    def _new_tokens(self, inputs: BatchFeature, options: dict[str, Any]) -> Tensor:
-        """(B, new) ids of the answers."""
-        return self.model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
 
 
 class LlinkSystem(System):
     """llink itself: slots in place of the foreign text."""
 
-    def __init__(self, model: LlinkForCausalLM, name: str = "llink") -> None:
-        super().__init__(name, model, model.processor)
-
-    def inputs(self, rows: Rows) -> BatchFeature:
-        messages = [self.processor.template_message(row["prompt"], row["foreign"], FOREIGN_TOKEN) for row in rows]
-        return self.processor.apply_chat_template(
-            [[message] for message in messages],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-        )
+    def __init__(self, model: LlinkForCausalLM) -> None:
+        super().__init__("llink", model, model.processor)
 
 
 class RawTextSystem(System):
     """A decoder that reads the foreign text as its own tokens: the untouched base, or one that was fine-tuned.
 
     An llink model serves as its own base decoder: prompts without slots run with LoRA off.
+
+    Args:
+        name: What tables and files call it.
+        model: A decoder, or an llink model.
+        processor: With the decoder's tokenizer; an llink model's own will do.
     """
 
-    def inputs(self, rows: Rows) -> BatchFeature:
-        return self.processor.render_batch([[raw_text_message(self.processor, row)] for row in rows])
+    def __init__(self, name: str, model: Any, processor: LlinkProcessor) -> None:
+        super().__init__(name, model, like(RawTextProcessor, processor))
+
+
+class LangBridgeSystem(System):
+    """A LangBridge-style bridge: one soft token for each encoder token in place of the foreign text."""
+
+    def __init__(self, model: LangBridgeForCausalLM) -> None:
+        super().__init__("langbridge", model, model.processor)
 
 
 def llink_systems(model: LlinkForCausalLM) -> dict[str, System]:
@@ -113,8 +122,34 @@ def llink_systems(model: LlinkForCausalLM) -> dict[str, System]:
     return {"base": RawTextSystem("base", model, model.processor), "llink": LlinkSystem(model)}
 
 
+def baseline_kinds(folders: Sequence[str]) -> dict[str, str]:
+    """What baselines' folders hold, read from their files alone.
+
+    Args:
+        folders: Written by `llink finetune` and `llink langbridge`.
+
+    Returns:
+        Folder by name: `finetune` or `langbridge`.
+
+    Raises:
+        BaselineError: If a folder holds neither, or two hold the same.
+    """
+    kinds: dict[str, str] = {}
+    for folder in folders:
+        adapter = (Path(folder) / ADAPTER_CONFIG).is_file()
+        if not adapter and not is_langbridge(folder):
+            raise BaselineError(
+                f"{folder} holds no baseline: give a folder that `llink finetune` or `llink langbridge` wrote."
+            )
+        name = "finetune" if adapter else "langbridge"
+        if name in kinds:
+            raise BaselineError(f"{kinds[name]} and {folder} are both a {name}: compare with one at a time.")
+        kinds[name] = str(folder)
+    return kinds
+
+
 def load_systems(model: str, baselines: Sequence[str] = (), dtype: str = "auto") -> dict[str, System]:
-    """Loads an llink model and the baselines it is compared with.
+    """Loads an llink model and the baselines that it is compared with.
 
     Args:
         model: Folder or repository of an llink model.
@@ -122,6 +157,17 @@ def load_systems(model: str, baselines: Sequence[str] = (), dtype: str = "auto")
         dtype: Of the bases.
 
     Returns:
-        By name: `base` and `llink`, then `finetune` and `langbridge` where their folders are given.
+        By name: `base`, `llink`, and `finetune` and `langbridge` where their folders are given.
+
+    Raises:
+        BaselineError: If a folder holds no baseline, or two hold the same kind; before anything is loaded.
+        LlinkCheckpointError, BaseModelError: If a model cannot be loaded.
     """
-    return llink_systems(LlinkForCausalLM.from_pretrained(model, dtype=dtype))
+    kinds = baseline_kinds(baselines)
+    systems = llink_systems(LlinkForCausalLM.from_pretrained(model, dtype=dtype))
+    for name, folder in kinds.items():
+        if name == "finetune":
+            systems[name] = RawTextSystem(name, *load_direct(folder, dtype))
+        else:
+            systems[name] = LangBridgeSystem(LangBridgeForCausalLM.from_pretrained(folder, dtype))
+    return systems

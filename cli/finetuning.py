@@ -1,0 +1,39 @@
+"""`llink finetune`: the direct fine-tune."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import set_seed
+
+from ..baselines.direct import new_direct
+from ..data.instructions import read_instructions
+from ..trainers.finetune_config import FinetuneConfig
+from ..trainers.finetune_trainer import FinetuneTrainer
+from .parsing import parse_arguments, preset_of
+from .training import train_and_save
+
+
+@dataclass
+class BaselineData:
+    """The llink model that the baseline is compared with, and the rows of its Stage B."""
+
+    model: str = field(
+        metadata={"help": "Folder or repository of an llink model: gives the bases, their revisions, LoRA's settings."}
+    )
+    instructions: str = field(metadata={"help": "JSONL file of instruction rows."})
+    eval_instructions: str | None = field(default=None, metadata={"help": "JSONL file of held-out rows."})
+    dtype: str = field(default="auto", metadata={"help": "dtype of the bases: auto, float32, bfloat16 or float16."})
+
+
+def finetune(argv: Sequence[str]) -> None:
+    """Trains LoRA on the foreign text tokenised as it is."""
+    rate = {name: value for name, value in preset_of(argv)["inject"].items() if name == "learning_rate"}
+    data, args = parse_arguments("finetune", argv, (BaselineData, FinetuneConfig), rate)
+    rows = read_instructions(data.instructions)
+    held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
+    set_seed(args.seed)
+    decoder, processor = new_direct(data.model, data.dtype)
+    trainer = FinetuneTrainer(decoder, args, processor, train_dataset=rows, eval_dataset=held_out)
+    train_and_save(trainer, "eval_loss")

@@ -1,0 +1,34 @@
+"""`llink langbridge`: the LangBridge-style bridge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import set_seed
+
+from ..baselines.langbridge import LangBridgeForCausalLM
+from ..data.instructions import read_instructions
+from ..trainers.langbridge_config import LangBridgeConfig
+from ..trainers.langbridge_trainer import LangBridgeTrainer
+from .finetuning import BaselineData
+from .parsing import parse_arguments
+from .training import train_and_save
+
+
+@dataclass
+class LangBridgeData(BaselineData):
+    """The llink model that the baseline is compared with, and the rows of its Stage B."""
+
+    lora: bool = field(default=False, metadata={"help": "Train LoRA too, as Stage B does; LangBridge itself does not."})
+
+
+def langbridge(argv: Sequence[str]) -> None:
+    """Trains a linear map from encoder tokens to soft tokens."""
+    data, args = parse_arguments("langbridge", argv, (LangBridgeData, LangBridgeConfig))
+    rows = read_instructions(data.instructions)
+    held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
+    set_seed(args.seed)
+    model = LangBridgeForCausalLM.from_llink(data.model, data.lora, data.dtype)
+    trainer = LangBridgeTrainer(model, args, model.processor, train_dataset=rows, eval_dataset=held_out)
+    train_and_save(trainer, "eval_loss")

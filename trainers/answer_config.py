@@ -1,0 +1,51 @@
+"""Arguments that the trainers of the baselines share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+class AnswerConfigError(ValueError):
+    """An argument that a baseline cannot be trained with."""
+
+
+@dataclass
+class AnswerConfig(TrainingArguments):
+    r"""
+    Arguments of [`AnswerTrainer`]: as Stage B's, so that a comparison is of equal data, steps and schedule.
+
+    All arguments of [`~transformers.TrainingArguments`] work; these have other defaults:
+
+    - `weight_decay`: 0.01, not 0.
+    - `warmup_steps`: 0.15 of the run, not 0.
+    - `per_device_train_batch_size`, `gradient_accumulation_steps`: 16 and 8, not 8 and 1.
+    - `remove_unused_columns`: False, not True: the trainer itself reads the columns of the rows.
+    - `ddp_find_unused_parameters`: False: every trained parameter is used in every step.
+    """
+
+    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay on matrices (as Stage B: 0.01)."})
+    warmup_steps: float = field(
+        default=0.15, metadata={"help": "Linear warm-up, in steps or, below 1, as a share of the run (as Stage B)."}
+    )
+    per_device_train_batch_size: int = field(
+        default=16, metadata={"help": "Examples a device and backward pass (as Stage B: 16)."}
+    )
+    gradient_accumulation_steps: int = field(
+        default=8, metadata={"help": "Backward passes a step; equal to one big batch (as Stage B: 8)."}
+    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay False: the trainer reads columns."})
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "Every trained parameter is used in every step."}
+    )
+    max_length: int = field(
+        default=768, metadata={"help": "Tokens of prompt and answer; longer answers are cut (as Stage B: 768)."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_length < 1:
+            raise AnswerConfigError(f"max_length={self.max_length} must be above 0.")
+        if self.remove_unused_columns:
+            raise AnswerConfigError("remove_unused_columns must stay False: the trainer reads the rows' columns.")
