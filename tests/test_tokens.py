@@ -1,0 +1,399 @@
+"""Tokens of texts by any tokenizer, and what prompts cost: the formulas against what torch counts and caches keep."""
+
+import base64
+import json
+from itertools import pairwise
+
+import pytest
+import tiny
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, XLMRobertaConfig
+
+from llink.cli import main
+from llink.evaluation.costs import (
+    CostError,
+    StackCost,
+    matrix_parameters,
+    prompt_costs,
+    reuses_to_pay_off,
+    shape_model,
+    stack_cost,
+)
+from llink.evaluation.tokens import (
+    TokenizationError,
+    example_strips,
+    load_tokenizer,
+    prompt_lengths,
+    prompt_tokens,
+    raw_message,
+    token_pieces,
+    tokenization,
+)
+
+ENGLISH = ["the cat sat", "a dog runs", "we eat rice at noon"]
+KHMER = ["ក្មេងទៅសាលា", "ឆ្កែ", "បាយ ២៧"]
+#: A few merges over bytes: th, the, Khmer's first byte pair, its first two letters' beginning.
+MERGES = [b"th", b"the", b"\xe1\x9e", b"\xe1\x9e\x80", b" c"]
+
+
+@pytest.fixture(scope="module")
+def tiktoken_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tiktoken") / "tokenizer.model"
+    entries = [bytes([value]) for value in range(256)] + MERGES
+    path.write_bytes(b"\n".join(base64.b64encode(token) + b" %d" % rank for rank, token in enumerate(entries)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiktoken_file):
+    return load_tokenizer(str(tiktoken_file))
+
+
+# ------------------------------------------------------------------ tokenizers
+
+
+def byte_pairs(piece: bytes) -> list[bytes]:
+    """What a tiktoken file means: merge the pair of lowest rank until none is left."""
+    ranks = {token: rank for rank, token in enumerate(MERGES)}
+    parts = [bytes([value]) for value in piece]
+    while True:
+        pairs = [(ranks[a + b], i) for i, (a, b) in enumerate(pairwise(parts)) if a + b in ranks]
+        if not pairs:
+            return parts
+        at = min(pairs)[1]
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+
+
+@given(st.text(alphabet="thec កខ្", min_size=1, max_size=20))
+@settings(deadline=None, max_examples=40)
+def test_a_tiktoken_file_is_read_as_it_is_meant(tokenizer, text):
+    (ids, _), *_ = token_pieces(tokenizer, [text])
+    assert tokenizer.decode(ids) == text
+    word = text.replace(" ", "")
+    if word.isascii() and word:  # one piece of the pattern
+        (ids, _), *_ = token_pieces(tokenizer, [word])
+        assert [tokenizer.decode([i]).encode() for i in ids] == byte_pairs(word.encode())
+
+
+def test_llama3s_pattern_splits_as_llama3_does(tokenizer):
+    backend = tokenizer.backend_tokenizer
+    cases = {
+        "I'LL go": ["I", "'LL", " go"],
+        "12345": ["123", "45"],
+        "a  b": ["a", " ", " b"],
+        "x!!\n\ny": ["x", "!!\n\n", "y"],
+    }
+    for text, wanted in cases.items():
+        pieces = [text[start:stop] for _, (start, stop) in backend.pre_tokenizer.pre_tokenize_str(text)]
+        assert pieces == wanted
+
+
+def test_tokenizers_load_from_folder_file_and_json(base_folder, tiktoken_file, tmp_path):
+    folder = base_folder("decoder", "llama")
+    wanted = token_pieces(load_tokenizer(folder), ENGLISH + KHMER)
+    assert token_pieces(load_tokenizer(f"{folder}/tokenizer.json"), ENGLISH + KHMER) == wanted
+    alone = load_tokenizer(str(tiktoken_file.parent))
+    assert token_pieces(alone, KHMER) == token_pieces(load_tokenizer(str(tiktoken_file)), KHMER)
+    encoder = base_folder("encoder", "xlm-roberta")
+    assert load_tokenizer(f"{encoder}/tokenizer.json").unk_token == load_tokenizer(encoder).unk_token == "<unk>"
+
+
+def test_what_is_no_tokenizer_is_named(base_folder, tmp_path):
+    (tmp_path / "words.model").write_bytes(b"not base64\nat all\n")
+    (tmp_path / "piece.model").write_bytes(b"\x0a\x0e\x0a\x05<unk>\x15\x00\x00")
+    (tmp_path / "broken.json").write_text('{"model": 1')
+    config = base_folder("decoder", "llama") + "/config.json"
+    files = [str(tmp_path / name) for name in ("words.model", "piece.model", "broken.json", "none")]
+    for name in [*files, str(tmp_path), config]:
+        with pytest.raises(TokenizationError, match=r"no tokenizer.*tiktoken"):
+            load_tokenizer(name)
+
+
+# ------------------------------------------------------------------ tokens of texts
+
+
+def test_fragments_are_further_pieces_of_a_character(tokenizer):
+    pieces = dict(zip(["the", "កខ", "é"], token_pieces(tokenizer, ["the", "កខ", "é"]), strict=True))
+    assert [flags for _, flags in pieces.values()] == [[False], [False, False, True], [False, True]]
+
+
+def test_the_mark_of_a_words_beginning_is_no_character():
+    vocab = [("<unk>", 0.0), ("▁", -1.0), ("ក", -1.0), ("ខ", -1.0)]
+    backend = Tokenizer(models.Unigram(vocab, unk_id=0, byte_fallback=False))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    fast = tiny.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    (ids, flags), *_ = token_pieces(fast, ["កខ"])
+    assert fast.convert_ids_to_tokens(ids) == ["▁", "ក", "ខ"], "vacuous unless the mark is a token of its own"
+    assert not any(flags)
+
+
+def test_a_tokenizer_of_characters_and_one_of_bytes():
+    texts = {"en": ENGLISH, "km": KHMER}
+    characters = tokenization(tiny.encoder_tokenizer("xlm-roberta"), texts, "en")
+    assert characters["en"]["tokens_per_char"] == characters["km"]["tokens_per_char"] == 1.0
+    assert characters["km"]["premium"] == sum(map(len, KHMER)) / sum(map(len, ENGLISH))
+    found = tokenization(tiny.decoder_tokenizer("llama"), texts, "en")
+    assert found["km"]["tokens_per_byte"] == 1.0, "vacuous unless Khmer was never merged"
+    letters, spaces = sum(map(len, KHMER)) - 1, 1
+    assert found["km"]["fragments"] == pytest.approx(2 * letters / (3 * letters + spaces))
+    assert found["en"]["premium"] == 1.0 < found["km"]["premium"]
+    assert found["en"]["fragments"] == 0.0
+
+
+def test_unknown_tokens_are_reported():
+    found = tokenization(tiny.encoder_tokenizer("bert"), {"en": ["abc"], "ja": ["日本語x"]}, "en")
+    assert (found["en"]["unknown"], found["ja"]["unknown"]) == (0.0, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("texts", "english", "words"),
+    [
+        ({"km": KHMER}, "en", "'en' are not among km"),
+        ({"en": ENGLISH, "km": KHMER[:2]}, "en", "'km': 2"),
+        ({"en": []}, "en", "'en': 0"),
+        ({"en": ["a", " "]}, "en", "Sentence 1 of 'en' is blank"),
+    ],
+)
+def test_texts_that_cannot_be_compared(texts, english, words):
+    with pytest.raises(TokenizationError, match=words):
+        tokenization(tiny.decoder_tokenizer("llama"), texts, english)
+
+
+def test_the_example_is_a_typical_sentence():
+    texts = {"en": ["a b", "the longest one of all", "a dog"], "km": ["ក", "ខខខ", "គគ"]}
+    found = example_strips({"bytes": tiny.decoder_tokenizer("llama")}, texts, "en")
+    assert found["texts"] == {"en": "a dog", "km": "គគ"}
+    assert found["strips"]["bytes"]["km"] == "011011"
+
+
+def test_prompts_are_counted_as_they_are_rendered(model):
+    processor = model.processor
+    raw, slotted = prompt_lengths(processor, KHMER, "Say it.")
+    batch = processor(["Say it."], KHMER, padding_side="right")
+    assert batch["attention_mask"].sum(dim=1).tolist() == slotted
+    assert raw[1] == len(processor.render([raw_message("Say it.", KHMER[1])])[0])
+    found = prompt_tokens(processor, KHMER, "Say it.")
+    assert found == {"raw": sum(raw) / 3, "slotted": slotted[0], "ratio": sum(raw) / 3 / slotted[0], "n": 3}
+    with pytest.raises(TokenizationError, match="no passages"):
+        prompt_tokens(processor, [])
+
+
+# ------------------------------------------------------------------ costs
+
+
+def counted(module, **inputs) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(**inputs)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("family", tiny.DECODERS)
+def test_a_decoders_work_and_cache_are_what_torch_counts(shared_model, family):
+    decoder = shared_model(decoder=family).decoder
+    cost = stack_cost(decoder, causal=True)
+    length = 40
+    ids = torch.randint(200, (1, length))
+    attention = decoder.config._attn_implementation
+    decoder.set_attn_implementation("eager")  # whose matrix products torch sees; it computes both triangles
+    try:
+        found = counted(decoder, input_ids=ids, logits_to_keep=1)
+        with torch.no_grad():
+            cache = decoder(input_ids=ids, use_cache=True).past_key_values
+    finally:
+        decoder.set_attn_implementation(attention)
+    unseen = cost.attention * (length * length - length * (length + 1) // 2)
+    assert cost.adapters > 0, "vacuous unless LoRA is there"
+    assert found == pytest.approx(cost.flops(length, adapted=True) + unseen, rel=0.01)
+    kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert kept == cost.cache_bytes * length
+
+
+@pytest.mark.parametrize("family", tiny.ENCODERS)
+def test_an_encoders_work_is_what_torch_counts(shared_model, family):
+    encoder = shared_model(encoder=family).encoder
+    encoder.set_attn_implementation("eager")
+    ids = torch.randint(5, 30, (1, 24))
+    cost = stack_cost(encoder, causal=False)
+    assert counted(encoder, input_ids=ids) == pytest.approx(cost.flops(24), rel=0.01)
+    assert cost.cache_bytes == cost.output == cost.adapters == 0
+
+
+@pytest.fixture(scope="module")
+def paper_shapes(tmp_path_factory):
+    """Folders with nothing but the configurations of XLM-R base and Llama-3.2-1B."""
+    folder = tmp_path_factory.mktemp("shapes")
+    XLMRobertaConfig(vocab_size=250_002, max_position_embeddings=514, pad_token_id=1).save_pretrained(folder / "xlmr")
+    LlamaConfig(
+        vocab_size=128_256,
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_hidden_layers=16,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=64,
+        tie_word_embeddings=True,
+        dtype="bfloat16",
+    ).save_pretrained(folder / "llama")
+    return folder
+
+
+def test_the_papers_bases_cost_what_is_published_of_them(paper_shapes):
+    model = shape_model(str(paper_shapes / "xlmr"), str(paper_shapes / "llama"))
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+    decoder, encoder = stack_cost(model.decoder, True), stack_cost(model.encoder, False)
+    assert decoder.flops_per_token == pytest.approx(1.95e9, rel=0.003)
+    assert decoder.cache_bytes == 32 * 1024
+    assert 48 * encoder.flops_per_token == pytest.approx(8.2e9, rel=0.01)  # 48 tokens of XLM-R: a Khmer sentence
+    assert 234 * decoder.flops_per_token == pytest.approx(456e9, rel=0.003)
+    assert 8 * decoder.flops_per_token + 48 * encoder.flops_per_token == pytest.approx(24e9, rel=0.02)
+    assert matrix_parameters(model.projector)[0] == 768 * 3072 + 3072 * 2048
+
+
+def test_only_the_chosen_experts_count():
+    shape = dict(vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+    with torch.device("meta"):
+        sizes = [
+            stack_cost(
+                AutoModelForCausalLM.from_config(
+                    AutoConfig.for_model("mixtral", **shape, num_local_experts=experts, num_experts_per_tok=2)
+                ),
+                True,
+            ).weights
+            for experts in (2, 8)
+        ]
+    router = 2 * 32 * (8 - 2)
+    assert sizes[1] - sizes[0] == router
+
+
+def test_packed_weights_count_as_what_they_stand_for():
+    linear = torch.nn.Linear(16, 8)
+    wanted = matrix_parameters(torch.nn.Sequential(linear))
+    linear.weight = torch.nn.Parameter(torch.zeros(64, 1, dtype=torch.uint8), requires_grad=False)
+    assert matrix_parameters(torch.nn.Sequential(linear)) == wanted == (128, 0)
+
+
+def test_a_model_without_attention_is_refused():
+    with torch.device("meta"):
+        mamba = AutoModelForCausalLM.from_config(AutoConfig.for_model("mamba", hidden_size=16, num_hidden_layers=1))
+    with pytest.raises(CostError, match="mamba"):
+        stack_cost(mamba, True)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**4), st.integers(0, 10**4))
+@settings(max_examples=200)
+def test_paying_off_is_the_first_question_that_is_no_dearer(encoding, raw, slotted):
+    found = reuses_to_pay_off(encoding, raw, slotted)
+    if found is None:
+        assert slotted >= raw
+        return
+    assert encoding + found * slotted <= found * raw
+    assert found == 1 or encoding + (found - 1) * slotted > (found - 1) * raw
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.booleans())
+@settings(max_examples=30)
+def test_longer_prompts_cost_more(one, more, causal):
+    assume(one < more)
+    cost = StackCost(weights=100, adapters=5, attention=8, output=10, cache_bytes=4, causal=causal)
+    assert cost.flops(one) < cost.flops(more)
+    assert cost.flops(one, adapted=True) - cost.flops(one) == 2 * 5 * one
+    whole = StackCost(**{**vars(cost), "causal": False})
+    assert cost.flops(one) <= whole.flops(one)
+
+
+def test_costs_of_prompts(model, base_folder):
+    texts = [*KHMER, "ក្មេង" * 60]
+    found = prompt_costs(model, texts)
+    tokens = prompt_tokens(model.processor, texts)
+    assert (found["raw"]["tokens"], found["slots"]["tokens"]) == (tokens["raw"], tokens["slotted"])
+    assert found["ratio"]["tokens"] == found["ratio"]["cache_bytes"] == pytest.approx(tokens["ratio"])
+    assert found["template_tokens"] == tokens["slotted"] - 4
+    assert (found["cut"], found["n"]) == (1, 4)
+    encoded = model.processor.encode_passages([[text] for text in texts])["foreign_attention_mask"].sum()
+    assert found["slots"]["encoder_tokens"] == encoded / 4
+    slots = found["slots"]
+    assert slots["flops"] == slots["decoder_flops"] + slots["encoder_flops"]
+    assert slots["encoder_flops"] > slots["encoder_tokens"] * found["encoder"]["flops_per_token"], "the bridge too"
+    saved = found["raw"]["decoder_flops"] - slots["decoder_flops"]
+    assert found["reuses"] * saved >= slots["encoder_flops"] > (found["reuses"] - 1) * saved
+    json.dumps(found)
+    shapes = shape_model(base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama"), num_slots=4)
+    shapes.processor = model.processor
+    assert prompt_costs(shapes, texts) == found, "no weight is needed"
+
+
+# ------------------------------------------------------------------ the command
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    (folder / "a.en").write_text("\n".join([ENGLISH[0], "", *ENGLISH[1:]]) + "\n", "utf-8")
+    (folder / "a.km").write_text("\n".join([KHMER[0], "ច", *KHMER[1:]]) + "\n", "utf-8")
+    (folder / "a.latin").write_text("kmeng tov sala\nch\n\nbay 27\n", "utf-8")
+    (folder / "short.km").write_text("ក\n", "utf-8")
+    return folder
+
+
+def run(files, tmp_path, *options) -> dict:
+    texts = [f"{name}={files}/a.{name}" for name in ("en", "km")]
+    assert main(["eval", "tokens", "--texts", *texts, *options, "--output-dir", str(tmp_path)]) == 0
+    assert (tmp_path / "tokens.png").read_bytes().startswith(b"\x89PNG")
+    return json.loads((tmp_path / "tokens.json").read_text())["results"]
+
+
+def test_the_command_counts_with_any_tokenizers(files, base_folder, tiktoken_file, tmp_path, capsys):
+    named = ["--tokenizer", f"bpe={tiktoken_file}", base_folder("decoder", "gpt2")]
+    found = run(files, tmp_path, f"latin={files}/a.latin", *named)
+    assert len(found["tokenizers"]) == 2
+    assert found["tokenizers"]["bpe"]["latin"]["n"] == 2, "lines that are blank in one file are left out of all"
+    assert "costs" not in found
+    assert "premium" in capsys.readouterr().out
+
+
+def test_the_command_costs_a_models_prompts(files, model, tmp_path, capsys):
+    model.save_pretrained(tmp_path / "model")
+    found = run(files, tmp_path / "out", "--model", str(tmp_path / "model"))
+    assert found["tokenizers"].keys() == {"decoder", "encoder"}
+    assert found["costs"].keys() == {"km"}
+    assert found["costs"]["km"] == json.loads(json.dumps(prompt_costs(model, KHMER)))
+    printed = capsys.readouterr().out
+    assert all(words in printed for words in ("pays off", "encoder GFLOP", "cache KiB"))
+
+
+def test_the_command_costs_shapes(files, paper_shapes, base_folder, tmp_path):
+    shapes = ["--encoder", f"{paper_shapes}/xlmr", "--decoder", f"{paper_shapes}/llama"]
+    shapes += ["--encoder-tokenizer", base_folder("encoder", "xlm-roberta")]
+    shapes += ["--decoder-tokenizer", base_folder("decoder", "llama")]
+    found = run(files, tmp_path, *shapes, "--limit", "2", "--num-slots", "16")["costs"]["km"]
+    assert found["decoder"]["cache_bytes_per_token"] == 32 * 1024
+    assert (found["n"], found["slots"]["tokens"]) == (2, 16 + found["template_tokens"])
+
+
+def test_bad_input_is_refused_before_a_model_loads(files, base_folder, capsys):
+    english, khmer = f"en={files}/a.en", f"km={files}/a.km"
+    nowhere = ["--model", "/nowhere/at/all"]
+    decoder = base_folder("decoder", "llama")
+    cases = {
+        "NAME=FILE": ["--texts", f"{files}/a.en", *nowhere],
+        "stands twice": ["--texts", english, english, *nowhere],
+        "'fr' is not among": ["--texts", english, "--english", "fr", *nowhere],
+        "none.km": ["--texts", english, f"km={files}/none.km", *nowhere],
+        "not line-aligned": ["--texts", english, f"km={files}/short.km", *nowhere],
+        "nothing to count with": ["--texts", english, khmer],
+        "--limit=0": ["--texts", english, "--limit", "0", *nowhere],
+        "together": ["--texts", english, "--encoder", decoder],
+        "or none of them": ["--texts", english, "--encoder", decoder, "--decoder", decoder, *nowhere],
+        "no tokenizer": ["--texts", english, "--tokenizer", str(files), *nowhere],
+        "write NAME=": ["--texts", english, "--tokenizer", decoder, decoder, *nowhere],
+        "is a decoder": ["--texts", english, "--encoder", decoder, "--decoder", decoder],
+    }
+    for words, options in cases.items():
+        assert main(["eval", "tokens", *options]) == 2, words
+        error = capsys.readouterr().err
+        assert words in error, (words, error)
+        assert "/nowhere" not in error
