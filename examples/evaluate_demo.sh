@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Every evaluation on the demo's checkpoint, against its baselines, then one page of it all.
+#
+#   make demo && bash examples/evaluate_demo.sh runs/demo
+#
+# Needs no network and no GPU. ROWS is the number of rows that are answered (default 64).
+set -euo pipefail
+run=$1 rows=${ROWS:-64}
+model=$run/model data=$run/evaluation/data out=$run/evaluation
+export HF_HUB_OFFLINE=1
+mkdir -p "$data"
+
+python - "$data" "$rows" <<'PYTHON'
+import json, sys
+from pathlib import Path
+from llink.data.demo_corpus import demo_splits, generate_instructions
+
+folder, rows = Path(sys.argv[1]), int(sys.argv[2])
+splits = demo_splits()
+for name, pairs in (("train", splits["train"][:4000]), ("test", splits["test"])):
+    (folder / f"{name}.en").write_text("".join(f"{pair.english}\n" for pair in pairs), "utf-8")
+    (folder / f"{name}.km").write_text("".join(f"{pair.foreign}\n" for pair in pairs), "utf-8")
+    instructions = generate_instructions(pairs)[: rows if name == "test" else None]
+    lines = [json.dumps(row, ensure_ascii=False) for row in instructions]
+    (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+PYTHON
+
+# Baselines on the same bases, rows and prompts.
+quick=(--model "$model" --instructions "$data/train.jsonl" --max_steps "${STEPS:-120}" --per_device_train_batch_size 16
+  --gradient_accumulation_steps 1 --learning_rate 1e-3 --save_strategy no --report_to none --use_cpu)
+llink finetune "${quick[@]}" --output-dir "$out/finetune"
+llink langbridge "${quick[@]}" --output-dir "$out/langbridge"
+baselines=("$out/finetune" "$out/langbridge")
+
+llink eval retrieval --model "$model" --baselines "$out/finetune" --pairs "$data/test.en" "$data/test.km" --output-dir "$out"
+llink eval usage --model "$model" --instructions "$data/test.jsonl" --per-slot --output-dir "$out"
+llink eval tokens --model "$model" --texts "English=$data/test.en" "Khmer=$data/test.km" --output-dir "$out"
+llink eval representations --model "$model" --pairs "$data/test.en" "$data/test.km" --limit 64 --output-dir "$out"
+llink eval outputs --model "$model" --baselines "${baselines[@]}" --instructions "$data/test.jsonl" --output-dir "$out"
+llink eval translation --model "$model" --pairs "$data/test.en" "$data/test.km" --limit "$rows" --output-dir "$out"
+llink eval numeric --outputs "$out"/outputs/*.jsonl --output-dir "$out"
+llink encoders --encoders "$model/encoder" --pairs "$data/test.en" "$data/test.km" --output-dir "$out"
+llink report "$out"
