@@ -1,0 +1,76 @@
+"""`llink eval representations` (paper appendix A, figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..evaluation.plot_representations import plot_representations
+from ..evaluation.record import write_record
+from ..evaluation.report import table
+from ..evaluation.representations import SLOTS, read_passages, representation_report
+from ..modeling_llink import LlinkForCausalLM
+from ..modeling_llink.processing_llink import DEFAULT_PROMPT
+from .eval_tokens import aligned_texts
+from .parsing import CommandError, check_two_files, output_field, pair_field, parse_arguments
+
+
+@dataclass
+class RepresentationArguments:
+    """What the decoder's layers make of foreign text, its translation and its slots (paper figure 3)."""
+
+    model: str = field(metadata={"help": "Folder or repository of an llink model."})
+    pairs: list[str] = pair_field(True, "Line-aligned UTF-8 files of held-out pairs.")
+    transliterated: str | None = field(
+        default=None, metadata={"help": "The foreign file in Latin letters, line by line; a further reading."}
+    )
+    limit: int = field(default=200, metadata={"help": "Pairs from the beginning that are read."})
+    prompt: str = field(default=DEFAULT_PROMPT, metadata={"help": "Instruction; the English is its answer."})
+    batch_size: int = field(default=4, metadata={"help": "Texts in one forward pass."})
+    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
+    output_dir: str | None = output_field()
+
+    def __post_init__(self) -> None:
+        check_two_files("pairs", self.pairs)
+        if self.limit < 2:
+            raise CommandError(f"--limit={self.limit}: at least 2 pairs are needed for a baseline of mismatched ones.")
+        if self.batch_size < 1:
+            raise CommandError(f"--batch_size={self.batch_size} must be positive.")
+
+
+def evaluate(argv: Sequence[str]) -> None:
+    """Cosines with the English, norms, residual changes and losses, for raw text and for slots."""
+    (args,) = parse_arguments("eval representations", argv, (RepresentationArguments,))
+    files = {"english": args.pairs[0], "foreign": args.pairs[1]}
+    if args.transliterated is not None:
+        files["transliterated"] = args.transliterated
+    texts = aligned_texts(files, "english", args.limit)
+    if len(texts["english"]) < 2:
+        raise CommandError("--pairs: at least 2 pairs are needed for a baseline of mismatched ones; got 1.")
+    model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
+    options = {"prompt": args.prompt, "batch_size": args.batch_size, "show_progress": True}
+    readings = {name: read_passages(model, lines, texts["english"], **options) for name, lines in texts.items()}
+    if model.config.stage == "inject":  # before Stage B nobody has learned to read slots
+        readings[SLOTS] = read_passages(model, texts["foreign"], texts["english"], as_slots=True, **options)
+    results = representation_report(readings, "english", texts)
+    print(_table(results))
+    write_record(args.output_dir, "representations", results, args)
+    if args.output_dir is not None:
+        plot_representations(results, Path(args.output_dir) / "representations.png")
+
+
+def _table(results: dict[str, Any]) -> str:
+    rows = []
+    for name, found in results["readings"].items():
+        gaps = results["cosines"].get(name, {}).get("gap", [])
+        best = max(range(len(gaps)), key=gaps.__getitem__) if gaps else None
+        losses = [found.get(key, "") for key in ("text_nll", "text_nll_per_char", "answer_nll")]
+        cosines = ["", "", ""] if best is None else [best, gaps[best], gaps[-1]]
+        rows.append([name, found["tokens"], found["embedding_norm"], *losses, *cosines])
+    return table(
+        ["reading", "tokens", "embedding norm", "nats a token", "nats a character", "answer, nats a token"]
+        + ["closest layer", "cosine gap there", "last layer's"],
+        rows,
+    )
