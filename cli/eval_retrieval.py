@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from ..data.pairs import read_pairs
+from ..baselines.direct import load_direct
+from ..data.pairs import check_pairs, dataset_groups, read_pairs, sentences
+from ..evaluation.consistency import impossibilities
+from ..evaluation.plot_retrieval import DIRECTION_TITLES, direction_table, plot_retrieval
 from ..evaluation.record import write_record
-from ..evaluation.report import retrieval_table
-from ..evaluation.retrieval import retrieval_metrics
+from ..evaluation.retrieval import KS, rank_report, retrieval_ranks
+from ..evaluation.retrieval_rows import retrieval_rows
+from ..evaluation.systems import baseline_kinds
 from ..modeling_llink import LlinkForCausalLM
 from .parsing import check_two_files, output_field, pair_field, parse_arguments
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
 class RetrievalArguments:
-    """Retrieval of English by foreign sentences (paper table 1)."""
+    """Does a foreign sentence find its English one, and the reverse (paper table 1)?"""
 
     model: str = field(metadata={"help": "Folder or repository of an llink model."})
     pairs: list[str] = pair_field(True, "Line-aligned UTF-8 files of held-out pairs.")
+    baselines: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Folders of baselines: one that `llink finetune` wrote gets a row, other kinds have none."},
+    )
     batch_size: int = field(default=32, metadata={"help": "Texts in one forward pass."})
     dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
     output_dir: str | None = output_field()
@@ -28,14 +40,32 @@ class RetrievalArguments:
 
 
 def evaluate(argv: Sequence[str]) -> None:
-    """Retrieval over held-out pairs."""
+    """Retrieval over held-out pairs, in both directions, for every system at hand."""
     (args,) = parse_arguments("eval retrieval", argv, (RetrievalArguments,))
     pairs = read_pairs(*args.pairs)
-    english, foreign = list(pairs["english"]), list(pairs["foreign"])
+    check_pairs(pairs, f"--pairs {args.pairs[0]}", max(KS))
+    kinds = baseline_kinds(args.baselines)
+    for kind in kinds.keys() - {"finetune"}:
+        logger.warning("%s is a %s, which has no sentence vectors: it gets no row.", kinds[kind], kind)
+    if repeated := len(pairs) - 1 - max(dataset_groups(pairs)):
+        logger.warning(
+            "%d of %d pairs repeat a sentence of another: they count as ties, against the model.", repeated, len(pairs)
+        )
     model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
-    teachers = model.get_teacher_features(english, args.batch_size)
-    results = {"stage_a": retrieval_metrics(model.get_foreign_features(foreign, args.batch_size), teachers)}
-    if model.config.stage == "inject":
-        results["full"] = retrieval_metrics(model.get_slot_features(foreign, args.batch_size), teachers)
-    print(retrieval_table(results))
+    finetuned = load_direct(kinds["finetune"], args.dtype)[0] if "finetune" in kinds else None
+    ranks = {direction: {} for direction in DIRECTION_TITLES}
+    english, foreign = sentences(pairs, "english"), sentences(pairs, "foreign")
+    for name, own, other in retrieval_rows(model, english, foreign, finetuned, args.batch_size, show_progress=True):
+        ranks["foreign_to_english"][name] = retrieval_ranks(own, other, show_progress=True)
+        ranks["english_to_foreign"][name] = retrieval_ranks(other, own, show_progress=True)
+    results = {
+        direction: {name: rank_report(found) for name, found in rows.items()} for direction, rows in ranks.items()
+    }
+    for direction, rows in results.items():
+        print(direction_table(DIRECTION_TITLES[direction], rows) + "\n")
+        for name, row in rows.items():
+            for sentence in impossibilities(row).values():
+                print(f"{name}: {sentence}")
     write_record(args.output_dir, "retrieval", results, args)
+    if args.output_dir is not None:
+        plot_retrieval(results, ranks, Path(args.output_dir) / "retrieval.png")

@@ -71,22 +71,20 @@ def retrieval_ranks(queries: Tensor, candidates: Tensor, chunk_size: int = 1024,
     """
     _check_vectors(queries, candidates, chunk_size)
     n = len(queries)
-    ranks = []
+    ranks = torch.ones(n, dtype=torch.int64)  # at once: small results between the blocks would scatter the heap
     for start in tqdm(range(0, n, chunk_size), desc="ranking", disable=not show_progress):
         chunk = _unit(queries[start : start + chunk_size])  # (Q, d)
         # From a matrix product too, so that it has the precision of the scores that it is compared with.
         gold = (chunk @ _unit(candidates[start : start + chunk_size]).T).diagonal().unsqueeze(1)  # (Q, 1)
         floor = gold - _TIE_UNITS * torch.finfo(chunk.dtype).eps
-        better = torch.zeros(len(chunk), dtype=torch.int64, device=chunk.device)
         for left in range(0, n, _CANDIDATE_CHUNK):
             block = _unit(candidates[left : left + _CANDIDATE_CHUNK])  # (C, d)
             hits = chunk @ block.T >= floor  # (Q, C)
             own = torch.arange(start, start + len(chunk), device=chunk.device) - left
             inside = (own >= 0) & (own < len(block))
             hits[inside.nonzero().flatten(), own[inside]] = False  # the right answer does not beat itself
-            better += hits.sum(dim=1)
-        ranks.append(1 + better)
-    return torch.cat(ranks).cpu()
+            ranks[start : start + chunk_size] += hits.sum(dim=1).cpu()
+    return ranks
 
 
 def rank_metrics(ranks: Tensor, ks: Sequence[int] = KS) -> dict[str, float]:

@@ -116,15 +116,15 @@ def test_bootstrap_covers_the_estimate_and_is_deterministic():
 
 
 def test_bootstrap_draws_ranks_with_replacement():
-    """Against intervals of plain resampling: another generator, so equal but for the noise of 4,000 draws."""
+    """Against intervals of plain resampling: another generator, so equal but for the noise of 1,500 draws."""
     ranks = torch.randint(1, 400, (151,), generator=torch.Generator().manual_seed(5)) ** 2 // 400 + 1
     generator = torch.Generator().manual_seed(6)
-    samples = ranks[torch.randint(len(ranks), (4000, len(ranks)), generator=generator)]
+    samples = ranks[torch.randint(len(ranks), (1500, len(ranks)), generator=generator)]
     plain = [rank_metrics(sample) for sample in samples]
-    for name, ends in bootstrap_interval(ranks, resamples=4000).items():
+    for name, ends in bootstrap_interval(ranks, resamples=1500).items():
         values = torch.tensor([metrics[name] for metrics in plain], dtype=torch.float64)
         low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        assert ends == pytest.approx((low, high), abs=0.15 * (high - low)), name
+        assert ends == pytest.approx((low, high), abs=0.2 * (high - low)), name
 
 
 def test_bootstrap_in_chunks(monkeypatch):

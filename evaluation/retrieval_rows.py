@@ -1,0 +1,147 @@
+"""The rows of table 1 for one model: the vectors on both sides of retrieval, system by system (paper 5.2 and 6.1).
+
+On the English side stands the teacher, for every row but `encoder`. On the foreign side:
+
+- `encoder`: the frozen encoder's pooled vectors, without any training; its English side is its own too;
+- `base`: the untouched decoder's state for the foreign text, read where the teacher's is;
+- `finetune`: the same with a direct fine-tune's LoRA;
+- `stage_a`: p_F, or `untrained` where nothing was trained;
+- `full`: the mean of the slots, after Stage B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from ..data.features import condition
+from ..modeling_llink import LlinkForCausalLM
+from ..modeling_llink.checkpoint import device_of, lora_disabled
+from ..modeling_llink.foreign_text import cut_text
+from ..modeling_llink.injection import embed_with_zeros
+from ..modeling_llink.teacher import read_teacher_state
+from .retrieval import RetrievalError
+
+_SLOT_CHUNK = 1024  # passages whose slots are held at once
+
+
+def retrieval_rows(
+    model: LlinkForCausalLM,
+    english: Sequence[str],
+    foreign: Sequence[str],
+    finetuned: PreTrainedModel | None = None,
+    batch_size: int = 32,
+    show_progress: bool = False,
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Computes the vectors of each row that the model can have; each base reads each text once a row at most.
+
+    Args:
+        model: Its LoRA and weights stay as they are.
+        english: N sentences.
+        foreign: Their N translations.
+        finetuned: The decoder of a direct fine-tune, its LoRA on, for the row `finetune`.
+        batch_size: Texts in one forward pass.
+        show_progress: Whether to show bars.
+
+    Yields:
+        The row's name, its foreign and its English vectors, both (N, width) on the CPU. Nothing is kept of a row that
+        was used, but z_F and the teacher's vectors.
+
+    Raises:
+        RetrievalError: If the fine-tuned decoder is not the model's.
+        TeacherSpaceError: If the teacher's space was never fitted.
+        ForeignTextError: If a text is empty or not usable.
+    """
+    _check_decoder(model, finetuned)
+    model.teacher_space.check_fitted()
+    options = {"batch_size": batch_size, "show_progress": show_progress}
+    pooled = model.get_pooled_features(foreign, **options)  # z_F (N, d_e)
+    yield "encoder", pooled, model.get_pooled_features(english, **options)
+    teachers = condition(model.teacher_space, model.get_teacher_states(english, **options))  # h_E (N, d)
+    with lora_disabled(model.decoder):
+        states = raw_text_states(model, model.decoder, foreign, **options)
+    yield "base", condition(model.teacher_space, states), teachers
+    if finetuned is not None:
+        states = raw_text_states(model, finetuned, foreign, **options)
+        yield "finetune", condition(model.teacher_space, states), teachers
+    projected = model.project(pooled)  # p_F (N, d)
+    yield ("untrained" if model.config.stage == "untrained" else "stage_a"), projected, teachers
+    if model.config.stage == "inject":
+        yield "full", slot_means(model, projected), teachers
+
+
+def _check_decoder(model: LlinkForCausalLM, finetuned: PreTrainedModel | None) -> None:
+    if finetuned is None:
+        return
+    own, other = model.decoder.config.get_text_config(), finetuned.config.get_text_config()
+    for name in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size"):
+        if getattr(own, name) != getattr(other, name):
+            raise RetrievalError(
+                f"The fine-tuned decoder has {name}={getattr(other, name)}, the model's own {getattr(own, name)}: "
+                "compare with a fine-tune of the same decoder."
+            )
+
+
+@torch.no_grad()
+def slot_means(model: LlinkForCausalLM, projected: Tensor) -> Tensor:
+    """p_F (N, d) → the means of the passages' slots (N, d), as `get_slot_features`, without holding all slots."""
+    device = device_of(model.slot_embedder)
+    chunks = projected.split(_SLOT_CHUNK)
+    return torch.cat([model.slot_embedder(chunk.to(device)).mean(dim=1).float().cpu() for chunk in chunks])
+
+
+@torch.no_grad()
+def raw_text_states(
+    model: LlinkForCausalLM,
+    decoder: PreTrainedModel,
+    texts: Sequence[str],
+    batch_size: int = 32,
+    show_progress: bool = False,
+) -> Tensor:
+    """A decoder's states for raw foreign text where the teacher's are read for English (paper 5.2), not conditioned.
+
+    The text is cut at the characters at which llink cuts its passages, not at the teacher's `teacher_max_tokens`, which
+    would leave half a Khmer sentence.
+
+    Args:
+        model: Gives the template, the state, the layer and the tokenizer.
+        decoder: The model's own, or one of the same architecture; LoRA is used as it is set.
+        texts: N texts.
+        batch_size: Texts in one forward pass.
+        show_progress: Whether to show a bar.
+
+    Returns:
+        (N, d) float32 on the CPU.
+    """
+    config, device = model.config, device_of(decoder)
+    texts = [cut_text(text.strip(), config.max_foreign_chars).rstrip() for text in texts]
+    frame = model.processor.teacher_inputs(["a"], config.teacher_template, 1)["input_ids"].shape[1]
+    room = getattr(decoder.config.get_text_config(), "max_position_embeddings", 1_000_000) - frame
+
+    def compute(chosen: list[int]) -> Tensor:
+        inputs = model.processor.teacher_inputs([texts[i] for i in chosen], config.teacher_template, room)
+        inputs = {key: value.to(device) for key, value in inputs.items()}
+        embeds = embed_with_zeros(decoder.get_input_embeddings(), inputs["input_ids"], config.reserved_token_start)
+        output = decoder.base_model(
+            inputs_embeds=embeds,  # (B, S, d)
+            attention_mask=inputs["attention_mask"],
+            output_hidden_states=config.teacher_layer != -1,
+            use_cache=False,
+        )
+        last = config.teacher_layer == -1
+        hidden = output.last_hidden_state if last else output.hidden_states[config.teacher_layer]  # (B, S, d)
+        return read_teacher_state(hidden, inputs["text_mask"].bool(), inputs["attention_mask"], config.teacher_state)
+
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]), reverse=True)
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    was_training = decoder.training
+    decoder.eval()
+    try:
+        rows = torch.cat([compute(batch).cpu() for batch in tqdm(batches, desc="raw text", disable=not show_progress)])
+    finally:
+        decoder.train(was_training)
+    return torch.empty_like(rows).index_copy_(0, torch.tensor(order), rows)
