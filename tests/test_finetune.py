@@ -212,6 +212,7 @@ def test_the_adapter_of_a_self_contained_model_names_the_decoder_inside(make_mod
 def test_lora_stays_in_float32_on_a_bfloat16_base(llink_folder, trained_folder):
     decoder, _ = load_direct(trained_folder, "bfloat16")
     assert decoder.dtype == torch.bfloat16
+    assert {p.dtype for p in lora_parameters(decoder)} == {torch.float32}
     exact, _ = load_direct(trained_folder)
     assert all(torch.equal(a, b) for a, b in zip(lora_of(decoder), lora_of(exact), strict=True))
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from baseline_runs import QUICK, rows
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -16,7 +16,7 @@ from llink.evaluation.outputs import aligned_outputs, read_outputs
 from llink.evaluation.samples import side_by_side, translation_scores
 from llink.evaluation.systems import BaselineError, baseline_kinds, llink_systems, load_systems
 from llink.modeling_llink import LlinkForCausalLM
-from llink.modeling_llink.foreign_text import ForeignTextError
+from llink.modeling_llink.foreign_text import ForeignTextError, cut_text
 from llink.modeling_llink.rendering import PromptError
 
 
@@ -57,16 +57,18 @@ def test_the_base_reads_the_text_where_the_slots_stand(model):
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.text("abក្មេ <|>fe0/\n", min_size=1, max_size=400).filter(str.strip))
+@given(text=st.text("abក្មេ <|>fe0/\n", min_size=1, max_size=24).filter(str.strip))
+@example("a" * 13)
 def test_raw_text_is_cut_as_llinks_and_stays_text(model, text):
-    raw = like(RawTextProcessor, model.processor)
+    raw = like(RawTextProcessor, model.processor, max_foreign_chars=12)
     ids, passages = raw.render([raw.user_message("P", [text])])
     assert passages == []
     assert max(ids) < model.config.reserved_token_start
     written = raw.decode(ids).removeprefix("<|user|>\nP\n").removesuffix("<|end|>\n<|assistant|>\n")
     assert len(written) <= raw.max_foreign_chars
+    assert written == cut_text(text.strip(), 12).rstrip()
     assert text.strip().startswith(written)
-    assert len(text.strip()) > raw.max_foreign_chars or written == text.strip()
+    assert like(RawTextProcessor, model.processor).max_foreign_chars == model.processor.max_foreign_chars == 256
 
 
 def test_control_tokens_in_raw_text_stay_text(model):
