@@ -1,6 +1,7 @@
 """`llink demo` as a new user runs it, whole, and the README's first snippet on what it wrote."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -50,6 +51,20 @@ def test_outputs(demo):
     for words in ("Stage A", "full model", "zeroed slots", "prompt tokens", "reference", "Reloaded without llink"):
         assert words in printed
     assert not list(folder.glob("runs/demo/.*")), "temporary files are gone"
+
+
+def test_every_evaluation_runs_on_the_demo(demo):
+    environment = {**os.environ, "ROWS": "12", "STEPS": "3", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["bash", str(ROOT / "examples/evaluate_demo.sh"), "runs/demo"]
+    done = subprocess.run(command, cwd=demo[0], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((demo[0] / "runs/demo/evaluation/report/report.json").read_text())
+    found = report["runs"]["evaluation"]
+    kinds = {"retrieval", "usage", "tokens", "representations", "outputs", "translation", "numeric", "encoders"}
+    assert set(found) == kinds
+    rows = found["retrieval"]["results"]["foreign_to_english"]
+    assert rows["stage_a"]["r@1"] > 10 * rows["base"]["r@1"]
+    assert found["usage"]["results"]["zeroed_gap"] > 0.5
 
 
 def test_readme_snippet_runs_where_llink_cannot_be_imported(demo):

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from judge_server import serving
 
 from llink.cli import main
 from llink.data.demo_corpus import generate_instructions, generate_pairs
@@ -46,12 +47,18 @@ def test_readme_commands_run(workshop, monkeypatch, capsys):
     monkeypatch.chdir(workshop)
     replaced = {"FacebookAI/xlm-roberta-base": "encoder", "meta-llama/Llama-3.2-1B-Instruct": "decoder"}
     commands = readme_commands()
-    assert {"align", "inject", "generate", "eval"} <= {command[0] for command in commands}
-    for command in commands:
-        command = [replaced.get(word, word) for word in command]
-        if command[0] in ("align", "inject"):
-            command += shlex.split(QUICK) + ["--max_steps", "2", "--per_device_train_batch_size", "8"]
-        assert main(command) == 0, (command, capsys.readouterr().err)
+    assert {"align", "inject", "finetune", "generate", "eval", "report"} <= {command[0] for command in commands}
+    with serving() as judge:
+        replaced |= {"http://localhost:8000/v1": judge.url, "NAME": judge.model}
+        for command in commands:
+            command = [replaced.get(word, word) for word in command]
+            if command[0] in ("align", "inject", "finetune"):
+                command += shlex.split(QUICK) + ["--max_steps", "2", "--per_device_train_batch_size", "8"]
+            elif command[:2] == ["eval", "numeric"]:
+                command += ["--limit", "4"]
+            assert main(command) == 0, (command, capsys.readouterr().err)
+    kinds = set(json.loads(Path("out/eval/report/report.json").read_text())["runs"]["eval"])
+    assert kinds == {c[1] for c in commands if c[0] == "eval" and "out/eval" in c}
 
 
 @pytest.mark.timeout(600)
