@@ -1,0 +1,137 @@
+"""`llink encoders`: which frozen encoder, layer and pooling to build on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from ..configuration_llink import POOLINGS, LlinkConfig
+from ..data.pairs import check_pairs, dataset_groups, read_pairs, sentences
+from ..evaluation.plot_retrieval import plot_encoders
+from ..evaluation.probes import layer_features, layer_numbers, probe_folds, probe_ranks
+from ..evaluation.record import write_record
+from ..evaluation.report import table
+from ..evaluation.retrieval import KS, rank_report, retrieval_ranks
+from ..modeling_llink import LlinkForCausalLM
+from ..modeling_llink.bases import base_config, load_base
+from .parsing import CommandError, check_two_files, output_field, pair_field, parse_arguments
+
+_SHOWN = 20
+
+
+@dataclass
+class EncodersArguments:
+    """Ranks frozen encoders, layers and poolings before any training: zero-shot, and by a linear probe."""
+
+    encoders: list[str] = field(metadata={"help": "Folders or repositories of encoders."})
+    pairs: list[str] = pair_field(True, "Line-aligned UTF-8 files of pairs; held out from whatever is tested later.")
+    poolings: list[str] = field(default_factory=lambda: list(POOLINGS), metadata={"help": "Of mean, cls and max."})
+    layers: list[str] = field(
+        default_factory=lambda: ["all"], metadata={"help": "`all`, or numbers: 0 the embeddings, -1 the last layer."}
+    )
+    decoder: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or repository of a decoder: the probe then predicts its conditioned states of the English "
+            "side, the targets of Stage A. Without it, the same layer's vectors of the English side."
+        },
+    )
+    limit: int = field(default=2048, metadata={"help": "Pairs at most, the first ones."})
+    folds: int = field(
+        default=4, metadata={"help": "Folds of the probe; pairs that share a sentence stay in one. Each is held out."}
+    )
+    batch_size: int = field(default=32, metadata={"help": "Texts in one forward pass."})
+    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
+    seed: int = field(default=0, metadata={"help": "Decides which pairs form a fold."})
+    output_dir: str | None = output_field()
+
+    def __post_init__(self) -> None:
+        check_two_files("pairs", self.pairs)
+        if wrong := [pooling for pooling in self.poolings if pooling not in POOLINGS]:
+            raise CommandError(f"--poolings {wrong} are not of {', '.join(POOLINGS)}.")
+        if self.folds < 2:
+            raise CommandError(f"--folds {self.folds} must be at least 2.")
+
+
+def rank(argv: Sequence[str]) -> None:
+    """Ranks encoders, layers and poolings by the probe's MRR."""
+    (args,) = parse_arguments("encoders", argv, (EncodersArguments,))
+    pairs = read_pairs(*args.pairs)
+    pairs = pairs.select(range(min(args.limit, len(pairs))))
+    check_pairs(pairs, f"--pairs {args.pairs[0]} (up to --limit {args.limit})", args.folds * max(KS))
+    english, foreign, groups = sentences(pairs, "english"), sentences(pairs, "foreign"), dataset_groups(pairs)
+    configs = {name: base_config("encoder", name, None) for name in dict.fromkeys(args.encoders)}
+    layers = {
+        name: layer_numbers(config.get_text_config().num_hidden_layers, args.layers, name)
+        for name, config in configs.items()
+    }
+    if args.decoder is not None:
+        base_config("decoder", args.decoder, None)
+    teachers = _teacher_states(args, english) if args.decoder is not None else None
+    given = {"folds": args.folds, "seed": args.seed}
+    folds = probe_folds(teachers, groups, **given) if teachers is not None else None
+    rows = []
+    for name, config in configs.items():
+        limits = LlinkConfig(encoder_config=config)
+        encoder, _ = load_base("encoder", name, dtype=args.dtype)
+        encoder.eval()
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        options = (layers[name], args.poolings, limits.max_foreign_chars, limits.max_foreign_tokens)
+        own, other = (
+            layer_features(encoder, tokenizer, texts, *options, args.batch_size, show_progress=True)
+            for texts in (foreign, english)
+        )
+        for (layer, pooling), features in own.items():
+            targets = other[layer, pooling]
+            rows.append(
+                {
+                    "encoder": name,
+                    "layer": layer,
+                    "depth": config.get_text_config().num_hidden_layers if layer == -1 else layer,
+                    "pooling": pooling,
+                    "probe": rank_report(probe_ranks(features, folds or probe_folds(targets, groups, **given))),
+                    "zero_shot": rank_report(retrieval_ranks(features, targets)),
+                }
+            )
+    rows.sort(key=lambda row: row["probe"]["mrr"], reverse=True)
+    _show(rows, args, len(pairs))
+    results = {"probe_target": args.decoder or "the encoder's own English vectors", "pairs": len(pairs), "rows": rows}
+    write_record(args.output_dir, "encoders", results, args)
+    if args.output_dir is not None:
+        plot_encoders(rows, Path(args.output_dir) / "encoders.png")
+
+
+def _teacher_states(args: EncodersArguments, english: list[str]) -> Tensor:
+    """Raw h_E (N, d), as a model with llink's default teacher reads them."""
+    small = {"num_slots": 1, "slot_expander": "low_rank"}  # a bridge that is not used
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(args.encoders[0], args.decoder, dtype=args.dtype, **small)
+    return model.get_teacher_states(english, args.batch_size, show_progress=True)
+
+
+def _show(rows: list[dict[str, Any]], args: EncodersArguments, n: int) -> None:
+    cells = []
+    for row in rows[:_SHOWN]:
+        low, high = row["probe"]["intervals"]["r@1"]
+        probe = f"{row['probe']['r@1']:.3f} [{low:.3f}, {high:.3f}]", row["probe"]["r@10"], row["probe"]["mrr"]
+        place = row["encoder"], row["layer"], row["pooling"]
+        cells.append([*place, *probe, row["zero_shot"]["r@1"], row["zero_shot"]["mrr"]])
+    header = ["encoder", "layer", "pooling", "probe r@1", "r@10", "mrr", "zero-shot r@1", "mrr"]
+    print(table(header, cells))
+    if len(rows) > _SHOWN:
+        print(f"… and {len(rows) - _SHOWN} more, in the record of --output_dir.")
+    target = f"{args.decoder}'s states" if args.decoder else "the encoder's own English vectors of the same layer"
+    print(
+        f"\nProbe: ridge regression to {target}, {args.folds} folds, each held out, about {n // args.folds} candidates."
+    )
+    print(f"Zero-shot: {n} candidates. Best by the probe's mrr:")
+    best, *others = rows
+    floor = best["probe"]["intervals"]["mrr"][0]
+    print(f"--encoder {best['encoder']} --encoder_layer {best['layer']} --pooling {best['pooling']}")
+    if close := [row for row in others if row["probe"]["mrr"] >= floor]:
+        named = ", ".join(f"{row['encoder']} {row['layer']} {row['pooling']}" for row in close)
+        print(f"Within its 95 % interval, so not told apart: {named}.")

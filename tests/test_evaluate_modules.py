@@ -1,0 +1,49 @@
+"""Metrics as `evaluate` modules: loaded from their folder, equal to the functions."""
+
+import evaluate
+import pytest
+import torch
+
+from llink.evaluation import module_path
+from llink.evaluation.retrieval import RetrievalError, bootstrap_interval, retrieval_metrics, retrieval_ranks
+
+
+@pytest.fixture(scope="module")
+def retrieval(tmp_path_factory):
+    return evaluate.load(module_path("retrieval"), cache_dir=str(tmp_path_factory.mktemp("evaluate")))
+
+
+def test_retrieval_is_the_function(retrieval):
+    generator = torch.Generator().manual_seed(0)
+    candidates = torch.randn(40, 6, generator=generator)
+    queries = candidates + torch.randn(40, 6, generator=generator)
+    expected = retrieval_metrics(queries, candidates)
+    assert 0 < expected["r@1"] < 1, "vacuous unless some are found"
+    assert retrieval.compute(predictions=queries, references=candidates) == expected
+    found = retrieval.compute(predictions=queries.tolist(), references=candidates.numpy(), ks=[1, 3], resamples=50)
+    assert found["r@3"] == retrieval_metrics(queries, candidates, ks=(3,))["r@3"]
+    assert found["intervals"] == bootstrap_interval(retrieval_ranks(queries, candidates), (1, 3), 50)
+
+
+def test_retrieval_in_batches(retrieval):
+    vectors = torch.eye(12)
+    for start in range(0, 12, 4):
+        retrieval.add_batch(predictions=vectors[start : start + 4], references=vectors[start : start + 4])
+    assert retrieval.compute()["r@1"] == 1.0
+
+
+def test_retrieval_refuses_what_the_function_refuses(retrieval):
+    with pytest.raises(RetrievalError, match="Recall at 10 over 3 pairs"):
+        retrieval.compute(predictions=torch.eye(3), references=torch.eye(3))
+    with pytest.raises(RetrievalError, match="NaN"):
+        retrieval.compute(predictions=[[float("nan")]], references=[[1.0]], ks=[1])
+
+
+def test_the_example_of_its_documentation(retrieval):
+    answer = retrieval.compute(predictions=[[1.0, 0.0], [1.0, 1.0]], references=[[2.0, 0.1], [0.0, 3.0]], ks=[1])
+    assert answer["r@1"] == 0.5
+
+
+def test_a_module_that_is_not_there():
+    with pytest.raises(ValueError, match="retrieval"):
+        module_path("perplexity")
