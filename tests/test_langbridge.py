@@ -1,7 +1,14 @@
-"""The LangBridge-style bridge: one soft token an encoder token, in the right place, trained alone, kept whole."""
+"""The LangBridge-style bridge: one soft token an encoder token, in the right place, trained alone, kept whole.
+
+Run as a script (by `test_two_processes_equal_one`) this file trains in each of several processes.
+"""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import tiny
@@ -40,8 +47,9 @@ def llink_folder(make_model, tmp_path_factory):
 @pytest.fixture
 def new_bridge(llink_folder):
     def new(encoder="xlm-roberta", decoder="llama", lora=False, **config):
+        folder = llink_folder(encoder, decoder, **config)
         set_seed(0)
-        return LangBridgeForCausalLM.from_llink(llink_folder(encoder, decoder, **config), lora)
+        return LangBridgeForCausalLM.from_llink(folder, lora)
 
     return new
 
@@ -213,6 +221,29 @@ def test_accumulation_equals_the_big_batch(train):
         assert torch.allclose(value, trained_state(small.model)[name], atol=1e-4)
 
 
+@pytest.mark.slow
+def test_two_processes_equal_one(llink_folder, train, tmp_path):
+    """The trainers of both baselines share what is at stake here."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*command, __file__, str(llink_folder()), str(tmp_path / "two")],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "two" / "result.json").read_text())
+    assert found["world_size"] == 2, "vacuous unless two processes ran"
+    single = train("one")
+    assert found["losses"] == pytest.approx(losses_of(single), rel=1e-3)
+    for name, value in trained_state(single.model).items():
+        assert found["norms"][name] == pytest.approx(value.norm().item(), rel=2e-3, abs=1e-4), name
+    metrics = single.evaluate(instruction_dataset(rows(9)))
+    assert found["eval_loss"] == pytest.approx(metrics["eval_loss"], rel=1e-3)
+
+
 def test_evaluation_is_the_mean_over_tokens_of_the_whole_set(train):
     held_out = instruction_dataset(rows(7))
     trainer = train(eval_dataset=held_out, per_device_eval_batch_size=4)
@@ -303,3 +334,23 @@ def test_the_command_trains_and_resumes(llink_folder, tmp_path):
     shutil.rmtree(output)
     assert main([*command, "--max-steps", "2", "--lora"]) == 0
     assert (output / "lora" / "adapter_model.safetensors").is_file()
+
+
+def in_one_of_several_processes(llink: str, folder: str) -> None:
+    """Trains; the first process writes what the test compares."""
+    torch.set_num_threads(1)
+    set_seed(0)
+    model = LangBridgeForCausalLM.from_llink(llink)
+    sizes = dict(per_device_train_batch_size=2, gradient_accumulation_steps=2, per_device_eval_batch_size=2)
+    args = quick(LangBridgeConfig, folder, **sizes)
+    trainer = fit(LangBridgeTrainer, model, args, model.processor, eval_dataset=instruction_dataset(rows(9)))
+    loss = trainer.evaluate()["eval_loss"]
+    if trainer.is_world_process_zero():
+        norms = {name: value.norm().item() for name, value in trained_state(model).items()}
+        result = dict(losses=losses_of(trainer), norms=norms, eval_loss=loss, world_size=args.world_size)
+        Path(folder).mkdir(exist_ok=True)
+        (Path(folder) / "result.json").write_text(json.dumps(result), "utf-8")
+
+
+if __name__ == "__main__":
+    in_one_of_several_processes(*sys.argv[1:])
