@@ -84,7 +84,7 @@ def plot_encoders(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike) ->
         rows: With `encoder`, `layer`, `depth` (the layer counted from the embeddings), `pooling`, `probe`, `zero_shot`.
         path: PNG file.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained", sharey=True)
     for axis, measure, title in zip(
         axes, ("probe", "zero_shot"), ("linear probe, held-out folds", "zero-shot, all pairs"), strict=True
     ):
@@ -95,5 +95,7 @@ def plot_encoders(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike) ->
             axis.plot(*zip(*line, strict=True), marker="o", label=f"{os.path.basename(name[0])}, {name[1]}")
         axis.set_title(f"R@1, {title}")
         axis.set_xlabel("layer (0: embeddings)")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_ylim(bottom=0)
         axis.legend(fontsize="small")
     save_figure(figure, path)
