@@ -77,7 +77,7 @@ def numeric_metrics(
 
     Returns:
         `n` examples, `n_with_entities` whose reference holds any, `exact`, the share of these with nothing lost and
-        nothing added, `exact_interval`, and `kinds`: for `all` and each kind that occurs `precision`, `recall`, `f1`
+        nothing added, `intervals` of it, and `kinds`: for `all` and each kind that occurs `precision`, `recall`, `f1`
         (None where there is nothing to divide by), `n` (in the references), `n_output` and `intervals`.
 
     Raises:
@@ -109,7 +109,7 @@ def numeric_metrics(
         "n": len(outputs),
         "n_with_entities": int(exact.sum()),
         "exact": of_exact["recall"],
-        "exact_interval": of_exact["intervals"]["recall"],
+        "intervals": {"exact": of_exact["intervals"]["recall"]} if of_exact["intervals"] else {},
         "kinds": kinds,
     }
 
@@ -145,8 +145,8 @@ def source_metrics(
         total = counts[:, index].sum(axis=0)
         if total.any() or kind == ALL:
             rates = _rates(total, draws[:, index])
-            interval = {"recall": rates["intervals"]["recall"]}
-            kinds[kind] = {"recall": rates["recall"], "n": int(total.sum()), "intervals": interval}
+            intervals = {name: ends for name, ends in rates["intervals"].items() if name == "recall"}
+            kinds[kind] = {"recall": rates["recall"], "n": int(total.sum()), "intervals": intervals}
     return {"n": len(outputs), "n_with_entities": int(counts[:, 0].any(axis=1).sum()), "kinds": kinds}
 
 
@@ -187,10 +187,11 @@ def _rates(total: np.ndarray, draws: np.ndarray) -> dict[str, Any]:
     """Precision, recall and F1 with their 95 % intervals, from (3,) and (R, 3) counts of kept, lost and added."""
     rates, drawn = _ratios(total[None])[0], _ratios(draws)
     names = ("precision", "recall", "f1")
-    intervals: dict[str, list[float] | None] = {}
+    intervals: dict[str, list[float]] = {}
     for column, name in enumerate(names):
         defined = drawn[~np.isnan(drawn[:, column]), column]
-        intervals[name] = np.quantile(defined, [0.025, 0.975]).tolist() if len(defined) else None
+        if len(defined):
+            intervals[name] = np.quantile(defined, [0.025, 0.975]).tolist()
     values = {name: None if np.isnan(rate) else float(rate) for name, rate in zip(names, rates, strict=True)}
     return {**values, "intervals": intervals}
 

@@ -1,10 +1,20 @@
-"""Translation quality by surface overlap: chrF++ and BLEU, as sacrebleu defines them."""
+"""Translation quality: chrF++ and BLEU, as sacrebleu defines them, and COMET, where it is installed."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from sacrebleu.metrics import BLEU, CHRF
+
+from . import comet_runner
+
+#: A COMET model that scores translations against source and reference.
+COMET_MODEL = "Unbabel/wmt22-comet-da"
 
 
 class TranslationError(ValueError):
@@ -49,14 +59,71 @@ def translation_metrics(hypotheses: Sequence[str], references: Sequence[str]) ->
     return {"chrf": chrf(hypotheses, references), "bleu": bleu(hypotheses, references), "n": len(hypotheses)}
 
 
-def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
-    for name, texts in (("hypotheses", hypotheses), ("references", references)):
+class CometError(RuntimeError):
+    """COMET that is not there, or that cannot score."""
+
+
+def comet(
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    model: str = COMET_MODEL,
+    python: str | None = None,
+    batch_size: int = 16,
+) -> float:
+    """The system score of COMET, in an interpreter of its own: unbabel-comet needs transformers 4, llink 5.
+
+    Args:
+        sources: N foreign texts.
+        hypotheses: N translations of them.
+        references: N references.
+        model: A checkpoint file, a folder that holds `checkpoints/model.ckpt`, or the name of a repository, which must
+            be in the cache or will be downloaded.
+        python: The interpreter of an environment with unbabel-comet; this one when not given.
+        batch_size: Segments in one forward pass.
+
+    Raises:
+        TranslationError: As [`chrf`], of the sources too.
+        CometError: If the interpreter does not start or has no COMET, or if COMET fails; says what it said.
+    """
+    _check(hypotheses, references)
+    _check(hypotheses, sources, "sources")
+    samples = [{"src": s, "mt": h, "ref": r} for s, h, r in zip(sources, hypotheses, references, strict=True)]
+    own = Path(model).expanduser()
+    request = {"model": str(own.resolve()) if own.exists() else model, "samples": samples, "batch_size": batch_size}
+    with tempfile.TemporaryDirectory() as scratch:
+        source, target = Path(scratch) / "request.json", Path(scratch) / "answer.json"
+        source.write_text(json.dumps(request), "utf-8")
+        script = Path(comet_runner.__file__).read_text("utf-8")
+        command = [python or sys.executable, "-c", script, str(source), str(target)]
+        try:
+            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise CometError(f"The interpreter {command[0]} does not start: {error.strerror or error}.") from error
+        if done.returncode == comet_runner.NOT_INSTALLED:
+            raise CometError(
+                f"{command[0]} has no COMET. It needs an environment of its own: "
+                "`python -m venv comet && comet/bin/pip install unbabel-comet`; then name comet/bin/python."
+            )
+        if done.returncode != 0 or not target.is_file():
+            said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+            raise CometError(
+                f"COMET failed with {model}: {said} Give a checkpoint file, or a model that {command[0]} can download "
+                "or has in its cache."
+            )
+        return json.loads(target.read_text("utf-8"))["system_score"]
+
+
+def _check(hypotheses: Sequence[str], references: Sequence[str], name_of_references: str = "references") -> None:
+    for name, texts in (("hypotheses", hypotheses), (name_of_references, references)):
         if isinstance(texts, str):
             raise TranslationError(f"{name} is one string; give a list of strings.")
         wrong = [index for index, text in enumerate(texts) if not isinstance(text, str)]
         if wrong:
             raise TranslationError(f"{name}[{wrong[0]}] is a {type(texts[wrong[0]]).__name__}; give strings.")
     if len(hypotheses) != len(references):
-        raise TranslationError(f"{len(hypotheses)} hypotheses for {len(references)} references: give one for each.")
+        raise TranslationError(
+            f"{len(hypotheses)} hypotheses for {len(references)} {name_of_references}: give one for each."
+        )
     if not hypotheses:
         raise TranslationError("There are no translations to score.")

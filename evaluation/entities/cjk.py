@@ -41,7 +41,7 @@ def read_cjk(run: str, before: str = "", after: str = "") -> Fraction | None:
     digits = [character for character in run if character.isascii() and character.isdigit()]
     composed = any(c in _DIGITS for c in run) and any(c in _PLACES or c in _GROUPS for c in run)
     spelled = len(run) > 2 and all(c in _DIGITS for c in run)
-    if not (digits or composed or spelled or before.endswith("第") or (after and after[0] in _COUNTERS)):
+    if not (digits or composed or spelled or before.endswith(("第", "分之")) or (after and after[0] in _COUNTERS)):
         return None
     if re.fullmatch(f"[{''.join(_DIGITS)}]+(?:[点點][{''.join(_DIGITS)}]+)?", run):
         return Fraction("".join("." if c in "点點" else str(_DIGITS[c]) for c in run))

@@ -72,7 +72,7 @@ _YEAR_WORDS = (
     rf"(?:{one_of([*_TEENS, 'twenty'])}) (?:{one_of(_TENS)}(?:[- ]{one_of(_UNITS)})?|{one_of(_TEENS)}"
     rf"|oh[- ]{one_of(_UNITS)})(?![a-z])"
 )
-_AND_PART = r"(?: and (?:a half|a quarter|three quarters)(?![a-z]))"
+_AND_PART = rf"(?: and (?:a half|a quarter|three quarters)(?: {_SCALE})?(?![a-z]))"
 #: A fraction in words: `one third`, `two-thirds`, `a quarter of`.
 PART_WORDS = (
     rf"(?:one[- ]{one_of(_PARTS)}|{one_of(list(_UNITS)[1:])}[- ](?:halves|{one_of(_PARTS)}s)|"
@@ -81,7 +81,7 @@ PART_WORDS = (
 #: One numeral, without groups; what stands around it is the caller's business.
 NUMERAL = (
     r"(?:(?:(?<![\w)%°.,-])-|(?i:\b(?:minus|negative) ))?(?:"
-    rf"\d{{1,3}} [1-9]\d?/[1-9]\d?(?![\d/])|[1-9]\d{{0,5}}/[1-9]\d{{0,5}}(?![\d/])|(?:\d{{1,3}} ?)?{_VULGAR}"
+    rf"\d{{1,3}} [1-9]\d?/[1-9]\d?(?![\d/])|(?<![\d/])[1-9]\d{{0,5}}/[1-9]\d{{0,5}}(?![\d/])|(?:\d{{1,3}} ?)?{_VULGAR}"
     rf"|{_DIGITS}(?:[ -](?i:{_SCALE})(?![A-Za-z])|{_AND_PART})?"
     rf"|(?i:\bhalf an? {_SCALE}(?![a-z])|\b{_YEAR_WORDS}|\b{PART_WORDS}"
     rf"|\b{_BELOW_100} point(?: {one_of(['zero', *_UNITS])})+(?![a-z])|\b{_CARDINAL}{_AND_PART}?)))"
@@ -99,8 +99,8 @@ def read_numeral(text: str) -> Fraction:
     for sign in ("minus ", "negative ", "-"):
         if text.startswith(sign):
             return -read_numeral(text.removeprefix(sign))
-    if part := re.search(r" and (?:a|three) (half|quarters?)$", text):
-        return read_numeral(text[: part.start()]) + _REST[part[1]]
+    if part := re.search(rf" and (?:a|three) (half|quarters?)(?: ({_SCALE}))?$", text):
+        return (read_numeral(text[: part.start()]) + _REST[part[1]]) * SCALES.get(part[2], 1)
     if mixed := re.fullmatch(r"(?:(\d+) )?(\d+)/(\d+)", text):
         return Fraction(mixed[1] or 0) + Fraction(int(mixed[2]), int(mixed[3]))
     if vulgar := re.fullmatch(rf"(\d*) ?({_VULGAR})", text):

@@ -1,0 +1,173 @@
+"""`llink eval numeric`: what must be exact, against references and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..data.instructions import translation_instructions
+from ..data.pairs import read_pairs, sentences
+from ..evaluation.numeric import ALL, entity_rows, kind_counts, numeric_metrics, source_metrics
+from ..evaluation.numeric_suite import read_suite
+from ..evaluation.outputs import OutputRow, aligned_outputs, output_rows
+from ..evaluation.plot_numeric import plot_numeric
+from ..evaluation.record import write_record
+from ..evaluation.report import table
+from ..evaluation.systems import baseline_kinds, load_systems
+from .parsing import CommandError, check_two_files, output_field, pair_field, parse_arguments
+
+COLUMNS = ("exact", "precision", "recall", "f1", "n")
+#: Tasks whose answers must hold everything that their source holds.
+FAITHFUL_TASKS = ("translate_to_english", "")
+
+
+@dataclass
+class NumericArguments:
+    """Are numbers, units, dates, names and addresses kept exactly? On the suite, on pairs, or on finished outputs."""
+
+    model: str | None = field(default=None, metadata={"help": "Folder or repository of an llink model."})
+    baselines: list[str] = field(
+        default_factory=list, metadata={"help": "Folders that llink finetune and llink langbridge wrote."}
+    )
+    language: str | None = field(
+        default=None, metadata={"help": "Only the suite's cases in this language, such as km; all when not given."}
+    )
+    pairs: list[str] | None = pair_field(
+        False, "In place of the suite: line-aligned files, of which the pairs with entities are translated."
+    )
+    outputs: list[str] = field(
+        default_factory=list, metadata={"help": "In place of a model: files that llink eval outputs wrote."}
+    )
+    limit: int | None = field(default=None, metadata={"help": "Cases or pairs at most; all when not given."})
+    batch_size: int = field(default=16, metadata={"help": "Passages in one generation."})
+    max_new_tokens: int = field(default=64, metadata={"help": "Length of an answer at most."})
+    resamples: int = field(default=1000, metadata={"help": "Draws of the 95 % bootstrap intervals."})
+    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
+    output_dir: str | None = output_field()
+
+    def __post_init__(self) -> None:
+        check_two_files("pairs", self.pairs)
+        if self.outputs and (self.model or self.pairs or self.baselines or self.language):
+            raise CommandError("--outputs are finished: leave out --model, --baselines, --pairs and --language.")
+        if self.pairs and self.language:
+            raise CommandError("--language chooses cases of the suite: leave it out with --pairs.")
+        if self.baselines and not self.model:
+            raise CommandError("--baselines are compared with an llink model: give --model too.")
+        if not (self.model or self.outputs or self.pairs):
+            raise CommandError("Give --model for the suite, --outputs, or --pairs, which --model may translate.")
+        for name, least in (("limit", 1), ("batch_size", 1), ("max_new_tokens", 1), ("resamples", 0)):
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise CommandError(f"--{name.replace('_', '-')} {getattr(self, name)} must be {least} or more.")
+
+
+def evaluate(argv: Sequence[str]) -> None:
+    """Scores systems by kind; without a model, tells what pairs hold and how far their two sides agree."""
+    (args,) = parse_arguments("eval numeric", argv, (NumericArguments,))
+    baseline_kinds(args.baselines)
+    answered = _finished(args) if args.outputs else _generated(args, _instructions(args))
+    rows = next(iter(answered.values()))
+    references = [row.reference for row in rows]
+    print(f"{len(rows)} rows; entities in the references: {_counted(kind_counts(references))}")
+    scores = {
+        name: numeric_metrics([row.output for row in answers], references, args.resamples)
+        for name, answers in answered.items()
+        if name != "reference"
+    }
+    sources = _source_scores(answered, args.resamples)
+    if scores:
+        print(table(["system", *COLUMNS], [[name, *_cells(_summary(found))] for name, found in scores.items()]))
+        print(table(["F1 of", "n", *scores], _kind_rows(scores)))
+    print(table(["digits of the source kept", "recall", "n"], [[n, *_source_cells(s)] for n, s in sources.items()]))
+    samples = [
+        {"foreign": "\n".join(row.foreign), "reference": row.reference}
+        | {name: answers[index].output for name, answers in answered.items() if name != "reference"}
+        for index, row in enumerate(rows)
+    ]
+    results = {
+        "rows": len(rows),
+        "systems": {name: _summary(found) for name, found in scores.items()},
+        "by_kind": {name: found["kinds"] for name, found in scores.items()},
+        "source": {name: found["kinds"] for name, found in sources.items()},
+        "samples": samples if scores else [],
+    }
+    if args.output_dir is not None and scores:
+        plot_numeric(scores, Path(args.output_dir) / "numeric.png")
+    write_record(args.output_dir, "numeric", results, args)
+
+
+def _instructions(args: NumericArguments) -> list[Mapping[str, Any]]:
+    """Translation rows of the suite, evenly over its kinds, or of the pairs that hold entities."""
+    if args.pairs:
+        pairs = read_pairs(*args.pairs)
+        chosen = entity_rows(sentences(pairs, "english"), sentences(pairs, "foreign"))
+        print(f"{len(chosen)} of {len(pairs)} pairs hold numbers, dates, identifiers or addresses.")
+        if not chosen:
+            raise CommandError(f"None of the pairs of {' and '.join(args.pairs)} holds anything to check.")
+        return list(translation_instructions(pairs.select(chosen[: args.limit])))
+    cases = read_suite(args.language)
+    count = min(args.limit or len(cases), len(cases))
+    spread = [cases[index * len(cases) // count] for index in range(count)]
+    return list(translation_instructions({"id": c.id, "english": c.english, "foreign": c.foreign} for c in spread))
+
+
+def _generated(args: NumericArguments, rows: list[Mapping[str, Any]]) -> dict[str, list[OutputRow]]:
+    """Answers by system, and the references themselves as `reference`."""
+    systems = load_systems(args.model, args.baselines, args.dtype) if args.model else {}
+    answered = {"reference": output_rows(rows, [row["completion"] for row in rows])}
+    for name, system in systems.items():
+        answers = system.answer(rows, args.batch_size, args.max_new_tokens, show_progress=True)
+        answered[name] = output_rows(rows, answers)
+    return answered
+
+
+def _finished(args: NumericArguments) -> dict[str, list[OutputRow]]:
+    names = [Path(path).stem for path in args.outputs]
+    if len(set(names)) < len(names) or "reference" in names:
+        raise CommandError(f"--outputs are told apart by their file names, which are {', '.join(names)}: rename one.")
+    systems = [rows[: args.limit] for rows in aligned_outputs(*args.outputs)]
+    return dict(zip(names, systems, strict=True))
+
+
+def _source_scores(answered: Mapping[str, Sequence[OutputRow]], resamples: int) -> dict[str, dict[str, Any]]:
+    """Of the rows whose task must keep everything; nothing where there are none."""
+    scores = {}
+    for name, answers in answered.items():
+        faithful = [row for row in answers if row.task in FAITHFUL_TASKS]
+        if faithful:
+            texts = [row.foreign for row in faithful]
+            scores[name] = source_metrics([row.output for row in faithful], texts, resamples)
+    return scores
+
+
+def _summary(found: Mapping[str, Any]) -> dict[str, Any]:
+    every = found["kinds"][ALL]
+    values = {"exact": found["exact"], **{name: every[name] for name in COLUMNS[1:]}}
+    return {**values, "intervals": {**found["intervals"], **every["intervals"]}}
+
+
+def _kind_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+    kinds = dict.fromkeys(kind for found in scores.values() for kind in found["kinds"])
+    rows = []
+    for kind in kinds:
+        of_kind = [found["kinds"].get(kind, {}) for found in scores.values()]
+        rows.append([kind, max(rates.get("n", 0) for rates in of_kind), *(_cell(rates.get("f1")) for rates in of_kind)])
+    return rows
+
+
+def _source_cells(found: Mapping[str, Any]) -> list[Any]:
+    every = found["kinds"][ALL]
+    return [_cell(every["recall"]), every["n"]]
+
+
+def _cells(summary: Mapping[str, Any]) -> list[Any]:
+    return [_cell(summary[column]) for column in COLUMNS]
+
+
+def _cell(value: Any) -> Any:
+    return "–" if value is None else value
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in counts.items()) or "none"
