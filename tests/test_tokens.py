@@ -201,6 +201,7 @@ def test_a_decoders_work_and_cache_are_what_torch_counts(shared_model, family):
     decoder.set_attn_implementation("eager")  # whose matrix products torch sees; it computes both triangles
     try:
         found = counted(decoder, input_ids=ids, logits_to_keep=1)
+        assert found - counted(decoder.base_model, input_ids=ids) == 2 * cost.output == cost.flops(0)
         with torch.no_grad():
             cache = decoder(input_ids=ids, use_cache=True).past_key_values
     finally:
@@ -313,11 +314,17 @@ def test_costs_of_prompts(model, base_folder):
     assert found["ratio"]["tokens"] == found["ratio"]["cache_bytes"] == pytest.approx(tokens["ratio"])
     assert found["template_tokens"] == tokens["slotted"] - 4
     assert (found["cut"], found["n"]) == (1, 4)
-    encoded = model.processor.encode_passages([[text] for text in texts])["foreign_attention_mask"].sum()
-    assert found["slots"]["encoder_tokens"] == encoded / 4
+    lengths = model.processor.encode_passages([[text] for text in texts])["foreign_attention_mask"].sum(dim=(1, 2))
+    assert found["slots"]["encoder_tokens"] == lengths.sum() / 4
     slots = found["slots"]
     assert slots["flops"] == slots["decoder_flops"] + slots["encoder_flops"]
-    assert slots["encoder_flops"] > slots["encoder_tokens"] * found["encoder"]["flops_per_token"], "the bridge too"
+    decoder, encoder = stack_cost(model.decoder, True), stack_cost(model.encoder, False)
+    raw, slotted = prompt_lengths(model.processor, texts)
+    assert found["raw"]["flops"] == sum(decoder.flops(n) for n in raw) / 4, "LoRA is off"
+    assert slots["decoder_flops"] == sum(decoder.flops(n, adapted=True) for n in slotted) / 4
+    bridge = sum(p.numel() for part in (model.projector, model.slot_embedder) for p in part.parameters() if p.dim() > 1)
+    passes = sum(encoder.flops(int(n)) for n in lengths) / 4
+    assert slots["encoder_flops"] == pytest.approx(passes + 2 * bridge)
     saved = found["raw"]["decoder_flops"] - slots["decoder_flops"]
     assert found["reuses"] * saved >= slots["encoder_flops"] > (found["reuses"] - 1) * saved
     json.dumps(found)
