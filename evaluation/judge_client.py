@@ -27,9 +27,10 @@ from .judge_store import (
     missing_messages,
 )
 
-REMINDER = (
-    '\n\nYour last answer could not be read. Answer with exactly {"verdict": "A"}, {"verdict": "B"} or '
-    '{"verdict": "tie"}, and nothing else.'
+#: Added to the message of repeated attempts, in turn: some servers ignore seed and temperature.
+REMINDERS = (
+    '\n\nWrite only JSON: {"verdict": "A"}, {"verdict": "B"} or {"verdict": "tie"}.',
+    "\n\nWrite one word and nothing else: A, B or tie.",
 )
 _LONGEST_WAIT = 60.0
 #: Client errors that go away by waiting: timeout, too early, too many requests.
@@ -80,9 +81,8 @@ async def ask_judge_async(
     with JudgementFile(path) as kept:
         if missing:
             caller = _Caller(settings, read_api_key(settings))
-            bar = tqdm(
-                total=len(messages), initial=len(messages) - len(missing), desc="judge", disable=not show_progress
-            )
+            total = len(set(messages))
+            bar = tqdm(total=total, initial=total - len(missing), desc="judge", disable=not show_progress)
             with bar:
                 await _ask_all(missing, kept, caller, bar)
         return [kept.judgements[judgement_key(message, prompt, settings)] for message in messages]
@@ -132,7 +132,9 @@ class _Caller:
         tokens = [before.prompt_tokens, before.completion_tokens] if before else [0, 0]
         verdict = UNPARSED
         while verdict == UNPARSED and len(answers) < self.settings.attempts:
-            reply = await self._call(message + (REMINDER if answers else ""), attempt=len(answers))
+            attempt = len(answers)
+            reminder = REMINDERS[(attempt - 1) % len(REMINDERS)] if attempt else ""
+            reply = await self._call(message + reminder, attempt)
             answers.append(reply.choices[0].message.content or "")
             usage = reply.usage
             tokens[0] += getattr(usage, "prompt_tokens", None) or 0
@@ -185,7 +187,6 @@ class _Caller:
         return min(max(grown, float(asked) if asked.isdecimal() else 0), _LONGEST_WAIT)
 
     def _failure(self, error: Exception, refused: bool, tries: int) -> JudgeServerError:
-        self.failed = True
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:400]
         if self._key:
             reason = reason.replace(self._key, "***")  # servers may repeat the key that they refuse
@@ -202,16 +203,16 @@ async def _ask_all(missing: dict[str, str], kept: JudgementFile, caller: _Caller
         for key, message in remaining:
             if caller.failed:
                 return
-            kept.add(await caller.judge(key, message, kept.judgements.get(key)))
+            try:
+                kept.add(await caller.judge(key, message, kept.judgements.get(key)))
+            except BaseException:
+                caller.failed = True
+                raise
             bar.update()
 
     async with caller.client:
-        workers = [asyncio.create_task(work()) for _ in range(caller.settings.concurrency)]
-        try:
-            results = await asyncio.gather(*workers, return_exceptions=True)
-        finally:
-            for worker in workers:
-                worker.cancel()
+        workers = (work() for _ in range(caller.settings.concurrency))
+        results = await asyncio.gather(*workers, return_exceptions=True)
     errors = [result for result in results if isinstance(result, BaseException)]
     if not errors:
         return

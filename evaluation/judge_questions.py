@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..configuration_llink import FOREIGN_TOKEN
-from .judge import BUCKETS, IDENTICAL, MIRRORED, OTHER_BUCKET, JudgeError, bucket_of, tally
+from .judge import BUCKETS, IDENTICAL, MIRRORED, OTHER_BUCKET, VERDICTS, JudgeError, bucket_of, tally
 from .outputs import OutputRow, aligned_outputs
 
 DEFAULT_PROMPT_FILE = Path(__file__).parent / "judge_prompt.jinja"
@@ -62,7 +63,7 @@ class JudgePrompt:
 
     Raises:
         JudgeError: If it is no template, leaves out what the judge must see, names an unknown variable, or does not
-            ask for a verdict.
+            name the verdicts.
     """
 
     def __init__(self, source: str) -> None:
@@ -82,8 +83,12 @@ class JudgePrompt:
             )
         if not any(probes[name] in shown for name in PROMPT_NEEDS_ONE):
             raise JudgeError(f"The judge's prompt must show {' or '.join(PROMPT_NEEDS_ONE)}, for verification.")
-        if '"verdict"' not in shown:
-            raise JudgeError('The judge\'s prompt must ask for a JSON object with "verdict": "A", "B" or "tie".')
+        unnamed = [verdict for verdict in VERDICTS if not re.search(rf"\b{verdict}\b", shown)]
+        if unnamed:
+            raise JudgeError(
+                f"The judge's prompt never says {', '.join(unnamed)}: it must ask for a JSON object whose verdict is "
+                f"{', '.join(VERDICTS)}, or for one of these words alone."
+            )
 
     def message(self, pair: Pair, swapped: bool = False) -> str:
         """The message about a pair; with `swapped` the second system's answer is A.

@@ -100,7 +100,7 @@ class Judgement:
         message: What was asked.
         verdict: `A`, `B`, `tie`, or `unparsed` after the last attempt.
         answers: Every attempt's raw text.
-        response_format: Key of `RESPONSE_FORMATS` that the server accepted.
+        response_format: Key of `RESPONSE_FORMATS` that the server did not refuse; it may have ignored it.
         prompt_tokens: Over all attempts, as the server counted them; 0 where it does not say.
         completion_tokens: Likewise.
     """

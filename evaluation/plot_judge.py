@@ -25,7 +25,7 @@ _COLUMNS = (
     "unparsed",
     "n",
 )
-_BARS = {"wins": "tab:blue", "ties": "tab:gray", "losses": "tab:orange"}
+_BARS = {"wins": "tab:blue", "ties": "tab:gray", "inconsistent": "lightgray", "losses": "tab:orange"}
 
 
 def judge_table(comparisons: Comparisons) -> str:
@@ -64,30 +64,32 @@ def _interval(counts: Mapping[str, Any]) -> str:
 def plot_judge(comparisons: Comparisons, path: str | os.PathLike) -> None:
     """Draws wins, ties and losses in percent as stacked bars, one a comparison and group, with the preference.
 
+    Ties on which the two orders do not agree are drawn apart.
+
     Args:
         comparisons: [`judge_groups`] by the comparison's name.
         path: PNG file.
     """
-    bars = [
-        (f"{comparison}\n{group}, n = {counts['n']}", counts)
-        for comparison, groups in comparisons.items()
-        for group, counts in groups.items()
-    ]
+    bars = [(f"{name}\n{group}", counts) for name, groups in comparisons.items() for group, counts in groups.items()]
     figure, axis = plt.subplots(figsize=(9, 1.2 + 0.55 * len(bars)), layout="constrained")
-    places = range(len(bars))
     left = [0.0] * len(bars)
-    for name, color in _BARS.items():
-        widths = [100 * counts[name] / counts["n"] if counts["n"] else 0.0 for _, counts in bars]
-        axis.barh(places, widths, left=left, color=color, label=name)
+    for kind, color in _BARS.items():
+        widths = [_percent(counts, kind) for _, counts in bars]
+        axis.barh(range(len(bars)), widths, left=left, color=color, label=kind)
         left = [start + width for start, width in zip(left, widths, strict=True)]
     for place, (_, counts) in enumerate(bars):
-        text = "no preference" if counts["preference"] is None else f"{100 * counts['preference']:.1f} %"
-        unread = f" ({counts['unparsed']} unparsed)" if counts["unparsed"] else ""
-        axis.text(101, place, text + unread, va="center")
-    axis.set_yticks(places, [label for label, _ in bars])
+        preference = "no preference" if counts["preference"] is None else f"{100 * counts['preference']:.1f} %"
+        unparsed = f", {counts['unparsed']} unparsed" if counts["unparsed"] else ""
+        axis.text(101, place, f"{preference} (n = {counts['n']}{unparsed})", va="center")
+    axis.set_yticks(range(len(bars)), [label for label, _ in bars])
     axis.invert_yaxis()
-    axis.set_xlim(0, 130)
-    axis.set_xticks(range(0, 101, 20))
+    axis.set_xlim(0, 100)
+    axis.spines[["top", "right"]].set_visible(False)
     axis.set_xlabel("% of the judged examples; beside the bars: wins / (wins + losses)")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=len(_BARS))
     save_figure(figure, path)
+
+
+def _percent(counts: Mapping[str, Any], kind: str) -> float:
+    number = counts["ties"] - counts["inconsistent"] if kind == "ties" else counts[kind]
+    return 100 * number / counts["n"] if counts["n"] else 0.0

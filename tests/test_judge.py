@@ -37,7 +37,7 @@ from llink.evaluation.outputs import OutputError, OutputRow
 
 ASKED = st.tuples(*[st.sampled_from([*VERDICTS, UNPARSED])] * 2)
 PAIRS = st.lists(st.one_of(ASKED, st.just((IDENTICAL, IDENTICAL))), min_size=1, max_size=30)
-GOOD = '{{ prompt }} {{ reference }} {{ answer_a }} {{ answer_b }} {"verdict": "A"}'
+GOOD = "{{ prompt }} {{ reference }} {{ answer_a }} {{ answer_b }}: A, B or tie?"
 
 
 def outputs(texts, task="translate_to_english", **changed):
@@ -218,7 +218,7 @@ def test_a_reference_that_is_the_english_stands_once():
         (GOOD + "{{ prompt + 1 }}", "cannot be filled in"),
         (GOOD + "{% if %}", "no Jinja template"),
         (GOOD + "{{ ''.__class__.__mro__ }}", "cannot be filled in"),
-        (GOOD.replace("verdict", "winner"), "verdict"),
+        (GOOD.replace("tie", "neither"), "never says tie"),
     ],
 )
 def test_a_prompt_that_hides_something_is_refused(source, words):

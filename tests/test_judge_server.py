@@ -89,7 +89,8 @@ def test_garbage_is_asked_again_with_a_reminder_and_never_taken_for_a_tie(tmp_pa
         garbled = [judgement for judgement in judgements if judgement.verdict == UNPARSED]
         assert [len(judgement.answers) for judgement in garbled] == [3, 3]
         assert all(len(j.answers) == 1 for j in judgements if j.verdict != UNPARSED)
-        again = [body for body in server.bodies if "could not be read" in body["messages"][0]["content"]]
+        again = [body for body in server.bodies if body["messages"][0]["content"] not in MESSAGES]
+        assert len({body["messages"][0]["content"] for body in again}) == 4, "told again in other words"
         assert sorted(body["temperature"] for body in again) == pytest.approx([0.3, 0.3, 0.6, 0.6])
         assert sorted(body["seed"] for body in again) == [1, 1, 2, 2]
         before = len(server.bodies)
@@ -101,7 +102,7 @@ def test_garbage_is_asked_again_with_a_reminder_and_never_taken_for_a_tie(tmp_pa
 
 def test_a_reminder_helps(tmp_path):
     def forgetful(body):
-        return prefers_longer(body) if "could not be read" in body["messages"][0]["content"] else "Well..."
+        return prefers_longer(body) if body["messages"][0]["content"] not in MESSAGES else "Well..."
 
     with serving(forgetful) as server:
         judgements = ask(server, tmp_path)
@@ -252,10 +253,11 @@ def test_a_bad_request_after_the_format_is_settled_is_reported(tmp_path):
     def refuses_one(body):
         return Refusal(400, "too long") if "english 5" in body["messages"][0]["content"] else prefers_longer(body)
 
-    with serving(refuses_one) as server, pytest.raises(JudgeServerError, match="too long"):
-        ask(server, tmp_path, concurrency=1)
-    kept = JudgementFile(tmp_path / "judgements.jsonl").judgements.values()
-    assert {judgement.response_format for judgement in kept} == {"json_schema"}
+    with serving(refuses_one) as server:
+        with pytest.raises(JudgeServerError, match="too long"):
+            ask(server, tmp_path, concurrency=1)
+        assert "english 5" in server.messages()[-1]
+        assert "english 5" not in server.messages()[-2], "asked once: the format is not the reason"
 
 
 def test_only_the_named_key_is_sent_and_it_is_written_nowhere(tmp_path, monkeypatch, capsys):
