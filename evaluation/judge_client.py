@@ -78,12 +78,11 @@ async def ask_judge_async(
         JudgeServerError: If the server refuses or stops answering; says how many judgements are kept.
     """
     missing = missing_messages(messages, prompt, settings, path)
+    caller = _Caller(settings, read_api_key(settings)) if missing else None
     with JudgementFile(path) as kept:
-        if missing:
-            caller = _Caller(settings, read_api_key(settings))
+        if caller:
             total = len(set(messages))
-            bar = tqdm(total=total, initial=total - len(missing), desc="judge", disable=not show_progress)
-            with bar:
+            with tqdm(total=total, initial=total - len(missing), desc="judge", disable=not show_progress) as bar:
                 await _ask_all(missing, kept, caller, bar)
         return [kept.judgements[judgement_key(message, prompt, settings)] for message in messages]
 

@@ -291,6 +291,7 @@ def test_a_missing_key_or_offline_mode_stop_before_any_call(tmp_path, monkeypatc
         with pytest.raises(JudgeError, match="HF_HUB_OFFLINE=0"):
             ask(server, tmp_path)
         assert not server.bodies
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
