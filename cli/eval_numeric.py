@@ -9,6 +9,7 @@ from typing import Any
 
 from ..data.instructions import translation_instructions
 from ..data.pairs import read_pairs, sentences
+from ..evaluation.entities.entity import KINDS
 from ..evaluation.numeric import ALL, entity_rows, kind_counts, numeric_metrics, source_metrics
 from ..evaluation.numeric_suite import read_suite
 from ..evaluation.outputs import OutputRow, aligned_outputs, output_rows
@@ -79,7 +80,8 @@ def evaluate(argv: Sequence[str]) -> None:
     if scores:
         print(table(["system", *COLUMNS], [[name, *_cells(_summary(found))] for name, found in scores.items()]))
         print(table(["F1 of", "n", *scores], _kind_rows(scores)))
-    print(table(["digits of the source kept", "recall", "n"], [[n, *_source_cells(s)] for n, s in sources.items()]))
+    if sources:
+        print(table(["digits of the source kept", "recall", "n"], [[n, *_source_cells(s)] for n, s in sources.items()]))
     samples = [
         {"foreign": "\n".join(row.foreign), "reference": row.reference}
         | {name: answers[index].output for name, answers in answered.items() if name != "reference"}
@@ -148,9 +150,8 @@ def _summary(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kind_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
-    kinds = dict.fromkeys(kind for found in scores.values() for kind in found["kinds"])
     rows = []
-    for kind in kinds:
+    for kind in (kind for kind in (ALL, *KINDS) if any(kind in found["kinds"] for found in scores.values())):
         of_kind = [found["kinds"].get(kind, {}) for found in scores.values()]
         rows.append([kind, max(rates.get("n", 0) for rates in of_kind), *(_cell(rates.get("f1")) for rates in of_kind)])
     return rows
