@@ -149,4 +149,4 @@ def wilson_interval(successes: int, n: int, z: float = 1.959964) -> tuple[float,
     share, spread = successes / n, z * z / n
     centre = (share + spread / 2) / (1 + spread)
     half = math.sqrt(share * (1 - share) * spread + spread * spread / 4) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))  # rounding must not leave it out
