@@ -32,8 +32,9 @@ _MAGNITUDES = {
     **dict.fromkeys(["ကုဋေ", "करोड\u093c", "करो\u095c", "কোটি"], 10**7),
     **dict.fromkeys(["ប៊ីលាន", "ဘီလီယံ", "ຕື້", "अरब", "ቢሊዮን", "مليار"], 10**9),
 }
-#: What makes another word of a magnitude: Burmese ရာခိုင်နှုန်း is per cent, ရာစု a century, Thai พันธุ์ a species.
-_OTHER_WORDS = "(?!ခိုင်|စု|ธ)"
+#: What makes another word of a magnitude: vowel signs (Khmer រយៈ is a duration), Burmese ရာခိုင်နှုန်း (per cent) and
+#: ရာစု (century), Thai พันธุ์ (species).
+_OTHER_WORDS = "(?![\u0900-\u0903\u093a-\u094f\u0e31-\u0e3a\u102b-\u103e\u17b4-\u17d3]|ခိုင်|စု|ธ)"
 #: Burmese letters that are often written with the digits 4 and 0.
 _LETTERS = re.compile("၄(?=င်း)|(?<![၀-၉.,])၀(?![၀-၉.,])")
 _ERAS = {"明治": 1867, "大正": 1911, "昭和": 1925, "平成": 1988, "令和": 2018}
