@@ -11,6 +11,7 @@ from ..evaluation.record import write_record
 from ..evaluation.report import table
 from ..evaluation.samples import side_by_side, translation_scores
 from ..evaluation.systems import load_systems
+from ..evaluation.translation import comet
 from .parsing import check_two_files, output_field, pair_field, parse_arguments
 
 
@@ -27,6 +28,10 @@ class TranslationArguments:
     show: int = field(default=10, metadata={"help": "Samples printed, the first ones as they come."})
     batch_size: int = field(default=16, metadata={"help": "Passages in one generation."})
     max_new_tokens: int = field(default=64, metadata={"help": "Length of an answer at most."})
+    comet: str | None = field(default=None, metadata={"help": "COMET model that scores too: a name or a checkpoint."})
+    comet_python: str | None = field(
+        default=None, metadata={"help": "Python of the environment that has unbabel-comet, which needs its own."}
+    )
     dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
     output_dir: str | None = output_field()
 
@@ -48,7 +53,14 @@ def evaluate(argv: Sequence[str]) -> None:
         show_progress=True,
     )
     scores = translation_scores(samples)
+    write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)  # COMET may fail
+    if args.comet is not None:
+        foreign, references = ([sample[name] for sample in samples] for name in ("foreign", "reference"))
+        for name, score in scores.items():
+            hypotheses = [sample[name] for sample in samples]
+            score["comet"] = comet(foreign, hypotheses, references, args.comet, args.comet_python)
+        write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)
     for sample in samples[: args.show]:
         print("\n".join(f"{name:>10}: {text!r}" for name, text in sample.items()) + "\n")
-    print(table(["system", "chrF++", "BLEU", "n"], [(n, s["chrf"], s["bleu"], s["n"]) for n, s in scores.items()]))
-    write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)
+    columns = list(next(iter(scores.values())))
+    print(table(["system", *columns], [(name, *score.values()) for name, score in scores.items()]))

@@ -104,6 +104,10 @@ def test_eval_translation_shows_both_systems(files, stage_b, tmp_path, capsys):
     found = json.loads((tmp_path / "translation.json").read_text())["results"]
     assert [len(found["samples"]), found["llink"]["n"]] == [3, 3]
     assert capsys.readouterr().out.count("reference:") == 2
+    quick = ["--limit", "1", "--max-new-tokens", "2", "--comet", "Unbabel/wmt22-comet-da"]
+    assert main([*command, *quick, "--output-dir", str(tmp_path / "kept")]) == 2
+    assert "needs an environment of its own" in capsys.readouterr().err
+    assert (tmp_path / "kept" / "translation.json").is_file(), "COMET that fails costs no finished work"
 
 
 def test_yaml_stands_between_preset_and_flags(files, bases, tmp_path):
