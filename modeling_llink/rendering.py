@@ -64,17 +64,20 @@ class Marks:
 
     def tokenize(self, rendered: str, slot_ids: list[int]) -> tuple[list[int], int]:
         """The rendered template's ids, marks resolved, and the number of passages that the template kept."""
-        ids: list[int] = []
-        used = 0
-        for piece in regex.split(rf"(\[{self._mark}:(?:s|\d+)\])", rendered):
-            if piece == f"[{self._mark}:s]":
+        first, *marked = rendered.split(f"[{self._mark}:")
+        ids, used = self._encode(first), 0
+        for piece in marked:
+            kind, _, text = piece.partition("]")
+            if kind == "s":
                 ids += slot_ids
                 used += 1
-            elif piece.startswith(f"[{self._mark}:"):
-                ids += encode_literal(self._tokenizer, self._literals[int(piece[len(self._mark) + 2 : -1])])
-            elif piece:
-                ids += self._tokenizer.encode(piece, add_special_tokens=False)
+            else:
+                ids += encode_literal(self._tokenizer, self._literals[int(kind)])
+            ids += self._encode(text)
         return ids, used
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
 
     def _without_control(self, text: str) -> str:
         """Replaces what the tokenizer would read as a control token."""
