@@ -94,6 +94,7 @@ class LlinkConfig(PretrainedConfig):
         lora_rank (`int`), lora_alpha (`float`), lora_dropout (`float`): LoRA in the decoder (paper 4.2: 16, 16).
         lora_target_modules (`list[str]`, *optional*): Names of the adapted projections; found from the decoder when
             not given.
+        lora_merged (`bool`): Whether LoRA is merged into the decoder's weights for good, by `merge_and_unload`.
         max_foreign_chars (`int`): Characters at which a foreign passage is cut (paper 5.1: 256).
         max_foreign_tokens (`int`): Encoder tokens at which a foreign passage is cut.
         reserved_token_start (`int`, *optional*): The id of `<f0>`; the decoder's vocabulary size when not given, so
@@ -134,6 +135,7 @@ class LlinkConfig(PretrainedConfig):
     lora_alpha: float | int = 16
     lora_dropout: float | int = 0.05
     lora_target_modules: list[str] | None = None
+    lora_merged: bool = False
     max_foreign_chars: int = 256
     max_foreign_tokens: int = 256
     reserved_token_start: int | None = None

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -54,12 +63,9 @@ def base_config(
     try:
         config = AutoConfig.from_pretrained(name_or_path, revision=revision, subfolder=subfolder, **hub)
     except (OSError, ValueError, KeyError, HFValidationError) as error:
-        raise BaseModelError(
-            f"The {kind} {name_or_path!r} (revision {revision or 'main'}) cannot be read: {_first_line(error)} "
-            f"Give a folder that holds a config.json or a repository you have access to; a light checkpoint's base can "
-            f"be replaced with {kind}_name_or_path=…."
-        ) from error
+        raise _unreadable(kind, name_or_path, revision, error) from error
     check_kind(kind, config, name_or_path)
+    _check_sizes(kind, config, name_or_path)
     return config
 
 
@@ -103,21 +109,25 @@ def load_base(
         BaseModelError: If it cannot be read or is of the wrong kind.
     """
     hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
-    config = base_config(kind, name_or_path, revision, subfolder, **hub)
+    commit = _commit(kind, name_or_path, revision, subfolder, hub)
+    config = base_config(kind, name_or_path, commit, subfolder, **hub)
     auto = _auto_class(kind, config)
     extra = _no_pooling_layer(auto, config)
     try:
         model, info = auto.from_pretrained(
             name_or_path,
-            revision=revision,
+            revision=commit,
             subfolder=subfolder,
             config=config,
             output_loading_info=True,
+            use_safetensors=True,  # a pickle can hold code
             **extra,
             **kwargs,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise BaseModelError(f"The {kind} {name_or_path!r} cannot be loaded: {_first_line(error)}") from error
+        raise BaseModelError(
+            f"The {kind} {name_or_path!r} cannot be loaded: {_remedy(name_or_path, revision, error)}"
+        ) from error
     unused = ("decoder.", "shared.") if kind == "encoder" else ()  # of an encoder-decoder only the encoder is kept
     missing = sorted(key for key in info["missing_keys"] if not key.startswith(unused))
     if missing:
@@ -125,7 +135,6 @@ def load_base(
             f"The {kind} {name_or_path!r} lacks weights for {len(missing)} parameters, such as {missing[0]!r}; they "
             "would be random. Choose a complete checkpoint of this architecture."
         )
-    commit = _commit(name_or_path, revision, subfolder, hub)
     return (_encoder_part(model) if kind == "encoder" else model), commit
 
 
@@ -203,18 +212,74 @@ def _no_pooling_layer(auto: Any, config: PretrainedConfig) -> dict[str, bool]:
     return {"add_pooling_layer": False} if takes else {}
 
 
-def _commit(name_or_path: str, revision: str | None, subfolder: str, hub: dict[str, Any]) -> str | None:
-    """The commit that a repository's files came from; the revision as given for a local folder."""
+def _commit(kind: str, name_or_path: str, revision: str | None, subfolder: str, hub: dict[str, Any]) -> str | None:
+    """The commit that a repository's revision stands at; the revision as given for a local folder."""
     if Path(name_or_path).is_dir():
         return revision
-    resolved = cached_file(
-        name_or_path,
-        "config.json",
-        revision=revision,
-        subfolder=subfolder,
-        **{key: value for key, value in hub.items() if key not in ("trust_remote_code", "force_download")},
-    )
+    hub = {key: value for key, value in hub.items() if key != "trust_remote_code"}
+    try:
+        resolved = cached_file(name_or_path, "config.json", revision=revision, subfolder=subfolder, **hub)
+    except (OSError, ValueError, HFValidationError) as error:
+        raise _unreadable(kind, name_or_path, revision, error) from error
     return extract_commit_hash(resolved, None) or revision
+
+
+def _unreadable(kind: str, name: str, revision: str | None, error: Exception) -> BaseModelError:
+    return BaseModelError(
+        f"The {kind} {name!r} (revision {revision or 'main'}) cannot be read: {_remedy(name, revision, error)} A light "
+        f"checkpoint's base can be replaced with {kind}_name_or_path=…."
+    )
+
+
+def check_pin(kind: str, name_or_path: str, pinned: str | None, commit: str | None) -> None:
+    """Raises [`BaseModelError`] if a base came from another commit than the one a checkpoint was trained on."""
+    if pinned is not None and commit is not None and pinned != commit:
+        raise BaseModelError(
+            f"The {kind} {name_or_path!r} was loaded at {commit}, but this checkpoint was trained on {pinned}. Leave "
+            f"out {kind}_revision to get that one, or pass allow_other_bases=True."
+        )
+
+
+#: Upper ends of what a base's configuration may ask for, before anything is allocated.
+_LARGEST = {"hidden_size": 65_536, "num_hidden_layers": 1_024, "vocab_size": 8_388_608, "intermediate_size": 1_048_576}
+
+
+def _check_sizes(kind: str, config: PretrainedConfig, name: str) -> None:
+    """Raises [`BaseModelError`] if no model of these sizes can exist."""
+    config = config.get_text_config()
+    for field, largest in _LARGEST.items():
+        value = getattr(config, field, None)
+        if value is not None and not (isinstance(value, int) and 1 <= value <= largest):
+            raise BaseModelError(f"The {kind} {name!r} has {field}={value!r}; models have 1 to {largest}.")
+
+
+def _remedy(name: str, revision: str | None, error: Exception) -> str:
+    """What went wrong with a base, and what helps."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+
+    def caused_by(*types: type[BaseException]) -> bool:
+        return any(isinstance(cause, types) for cause in causes)
+
+    log_in = "log in with `hf auth login`, or pass token=…"
+    status = {getattr(cause.response, "status_code", None) for cause in causes if isinstance(cause, HfHubHTTPError)}
+    if caused_by(GatedRepoError):
+        return f"it is gated. Ask for access at {constants.ENDPOINT}/{name}, then {log_in}."
+    if caused_by(RevisionNotFoundError):
+        return f"the repository has no revision {revision!r} (any more). Give another {name!r} revision."
+    if caused_by(RepositoryNotFoundError):
+        return f"there is no such repository, or it is private. Check the spelling; for a private one {log_in}."
+    if status & {401, 403}:
+        return f"the Hub refused access ({_first_line(error)}). Check that your token is valid: {log_in}."
+    if caused_by(LocalEntryNotFoundError, OfflineModeIsEnabled):
+        return (
+            "it is not in the cache and the Hub was not asked (offline mode) or not reached. Load it once with a "
+            "connection, or give a local folder or cache_dir=…."
+        )
+    if "safetensors" in str(error):
+        return f"{_first_line(error)} Only safetensors weights are read: convert others with save_pretrained."
+    return f"{_first_line(error)} Give a folder that holds a config.json or a repository you have access to."
 
 
 def _first_line(error: Exception) -> str:

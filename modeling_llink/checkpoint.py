@@ -22,6 +22,7 @@ from transformers.utils.hub import cached_file
 BRIDGE = ("projector", "teacher_space", "slot_embedder")
 #: The folders in which a self-contained checkpoint holds its bases, each an ordinary checkpoint of its own.
 BASES = ("encoder", "decoder")
+CANARY_FOLDER = "canary"
 
 
 class LlinkCheckpointError(OSError):
@@ -130,7 +131,7 @@ def save_base(base: PreTrainedModel, directory: Path, max_shard_size: int | str,
 def staged(directory: str | os.PathLike) -> Iterator[Path]:
     """A temporary folder beside `directory` whose files are moved into it only when the block ends well.
 
-    Weights of an earlier save that the new one does not replace are removed, so that old shards never mix with new.
+    Weights and canary of an earlier save that the new one does not replace are removed: old never mixes with new.
     """
     target = Path(directory)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -143,17 +144,16 @@ def staged(directory: str | os.PathLike) -> Iterator[Path]:
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
             os.replace(stage / relative, target / relative)
         for folder in (target, *(target / kind for kind in BASES)):
-            for stale in [*folder.glob("model*.safetensors"), folder / SAFE_WEIGHTS_INDEX_NAME]:
+            weights = [*folder.glob("model*.safetensors"), folder / SAFE_WEIGHTS_INDEX_NAME]
+            for stale in [*weights, *folder.glob(f"{CANARY_FOLDER}/*")]:
                 if stale.relative_to(target) not in written:
                     stale.unlink(missing_ok=True)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def update_json(path: Path, **fields: Any) -> None:
-    """Sets fields of a JSON file."""
-    content = json.loads(path.read_text("utf-8"))
-    content.update(fields)
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON object, its fields sorted."""
     path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
 
 
@@ -171,6 +171,23 @@ def lora_disabled(decoder: nn.Module) -> Iterator[None]:
     finally:
         for module, before in modules:
             module._disable_adapters = before
+
+
+def merge_lora(decoder: PreTrainedModel) -> None:
+    """Adds LoRA to the weights that it adapts and takes its layers out; a tied embedding stays tied.
+
+    Raises:
+        LlinkCheckpointError: If the decoder is quantised: its weights could not hold the sum.
+    """
+    if getattr(decoder, "is_quantized", False):
+        raise LlinkCheckpointError(
+            "LoRA cannot be merged into a quantised decoder: load the model without quantisation."
+        )
+    for name, module in list(lora_modules(decoder)):
+        module.merge(safe_merge=True)
+        decoder.set_submodule(name, module.get_base_layer())
+    decoder._hf_peft_config_loaded = False
+    del decoder.peft_config
 
 
 def projection_names(decoder: nn.Module) -> list[str]:

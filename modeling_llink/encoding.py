@@ -15,6 +15,7 @@ from .checkpoint import LlinkCheckpointError, device_of, lora_disabled
 from .foreign_text import ForeignTextError, check_passages
 from .injection import embed_with_zeros
 from .processing_llink import LlinkProcessor
+from .sources import processor_source
 from .teacher import read_teacher_state
 
 
@@ -23,6 +24,7 @@ class LlinkEncodingMixin:
 
     _processor: LlinkProcessor | None
     _source: dict[str, Any] | None
+    _hub: dict[str, Any] | None
 
     @property
     def processor(self) -> LlinkProcessor:
@@ -49,15 +51,18 @@ class LlinkEncodingMixin:
 
     def _load_processor(self) -> LlinkProcessor:
         if self._source is not None:
-            return LlinkProcessor.from_pretrained(**self._source)  # the setter of `processor` checks that it fits
+            return LlinkProcessor.from_pretrained(
+                **processor_source(self._source)
+            )  # the setter of `processor` checks that it fits
         names = self.config.encoder_name_or_path, self.config.decoder_name_or_path
         if None in names:
             raise LlinkCheckpointError(
                 "This model was built from modules without names, so its tokenizers are unknown. "
                 "Set model.processor = LlinkProcessor(tokenizer, encoder_tokenizer, …)."
             )
-        encoder_tokenizer = AutoTokenizer.from_pretrained(names[0], revision=self.config.encoder_revision)
-        tokenizer = AutoTokenizer.from_pretrained(names[1], revision=self.config.decoder_revision)
+        hub = self._hub or {}
+        encoder_tokenizer = AutoTokenizer.from_pretrained(names[0], revision=self.config.encoder_revision, **hub)
+        tokenizer = AutoTokenizer.from_pretrained(names[1], revision=self.config.decoder_revision, **hub)
         return self.build_processor(tokenizer, encoder_tokenizer)
 
     def build_processor(self, tokenizer: Any, encoder_tokenizer: Any) -> LlinkProcessor:

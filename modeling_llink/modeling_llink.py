@@ -83,8 +83,10 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         self._processor: LlinkProcessor | None = None
         self._source: dict[str, Any] | None = None  # where this model was loaded from, for its processor
         self.post_init()
-        self._add_lora()  # after post_init, which would overwrite LoRA's own initialisation
         freeze(self.encoder)
+        freeze(self.decoder)
+        if not config.lora_merged:
+            self._add_lora()  # after post_init, which would overwrite LoRA's own initialisation
         if self.decoder.generation_config is not None:
             self.generation_config = GenerationConfig.from_dict(self.decoder.generation_config.to_dict())
         if given:
@@ -109,7 +111,6 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             lora_dropout=config.lora_dropout,
             target_modules=config.lora_target_modules,
         )
-        freeze(self.decoder)
         try:
             self.decoder.add_adapter(lora)
         except ValueError as error:

@@ -15,27 +15,38 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from ..configuration_llink import LlinkConfig, LlinkConfigError
-from .bases import HUB_ARGUMENTS, base_config, load_base, local_or_id, state_prefix
+from .bases import HUB_ARGUMENTS, BaseModelError, base_config, check_pin, load_base, local_or_id, state_prefix
+from .canary import Finding, compare, differing_weights, read_canary, take_canary, write_canary
 from .checkpoint import (
     BASES,
     LlinkCheckpointError,
     bridge_keys,
     device_of,
     load_bridge_state,
+    merge_lora,
     read_bridge,
     resolve_weights,
     save_base,
     staged,
-    update_json,
+    write_json,
 )
+from .publishing import LlinkPublishingMixin
 from .remote_code import write_code
+from .sources import merged_config, read_json, stored_config, unknown_fields, where_base_lies
 
 #: What loading a checkpoint passes on to both bases, and never to the bridge or LoRA.
 BASE_ARGUMENTS = ("dtype", "torch_dtype", "device_map", "max_memory", "attn_implementation", "quantization_config")
+#: How the model came to be, as its trainers wrote it.
+RECORD_FILE = "llink_run.json"
 
 
-class LlinkPersistenceMixin(PreTrainedModel):
+class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
     """How a [`LlinkForCausalLM`] comes from its bases, goes to disk and comes back."""
+
+    #: What the tokenizers of the bases need to be loaded with: `token`, `cache_dir`, … .
+    _hub: dict[str, Any] | None = None
+    #: The run that trained this model: plain JSON, saved beside the weights.
+    run_record: dict[str, Any] | None = None
 
     @classmethod
     def config_from_bases(
@@ -118,6 +129,7 @@ class LlinkPersistenceMixin(PreTrainedModel):
             setattr(planned, f"{kind}_revision", commit)
             setattr(planned, f"{kind}_config", bases[kind].config)
         model = cls(planned, bases["encoder"], bases["decoder"])
+        model._hub = {key: value for key, value in hub.items() if value}
         model._bridge_to_decoder()
         return model.eval()
 
@@ -129,29 +141,39 @@ class LlinkPersistenceMixin(PreTrainedModel):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike, *model_args: Any, **kwargs: Any
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *model_args: Any,
+        allow_other_bases: bool = False,
+        **kwargs: Any,
     ) -> LlinkPersistenceMixin:
         """Loads a light or a self-contained checkpoint from a folder or the Hub.
 
+        Everything comes from one commit, and the bases from the commits that the checkpoint was trained on: what is in
+        the cache is read without asking the Hub.
+
         Args:
             pretrained_model_name_or_path: A folder or repository written by `save_pretrained` or `push_to_hub`.
-            kwargs: As in the library. `dtype`, `device_map`, `max_memory`, `attn_implementation` and
-                `quantization_config` go to both bases and never to the bridge or LoRA, which stay in float32. Fields of
-                [`LlinkConfig`] override the checkpoint's: `decoder_name_or_path` replaces a light one's decoder.
+            allow_other_bases: Also take a base that is not the one the checkpoint was trained on: another commit, or
+                other weights. Otherwise such a base raises.
+            kwargs: As in the library: `revision`, `subfolder`, `token`, `cache_dir`, `local_files_only`, … . `dtype`,
+                `device_map`, `max_memory`, `attn_implementation` and `quantization_config` go to both bases and never
+                to the bridge or LoRA, which stay in float32. Fields of [`LlinkConfig`] override the checkpoint's:
+                `decoder_name_or_path` replaces a light one's decoder.
 
         Raises:
             LlinkCheckpointError: If there is no llink model, or it is damaged or does not fit its bases.
-            BaseModelError: If a base of a light checkpoint cannot be loaded.
+            BaseModelError: If a base cannot be loaded, or is not the one that the checkpoint was trained on.
         """
         name = str(pretrained_model_name_or_path)
         hub = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
         place = {key: kwargs[key] for key in ("revision", "subfolder") if kwargs.get(key) is not None}
         loading = {key: kwargs.pop(key) for key in BASE_ARGUMENTS if kwargs.get(key) is not None}
         config = kwargs.pop("config", None)
+        stored, place = stored_config(name, place, hub)
         if config is None:
-            config = _read_config(name, kwargs)
-        _check_type(name, getattr(config, "model_type", None))
-        model = cls._load(name, config, place, hub, loading)
+            config = merged_config(name, stored, kwargs | place)
+        model = cls._load(name, config, stored, place, hub, loading, allow_other_bases)
         model._source = {"pretrained_model_name_or_path": name, **hub, **place}
         if cls.is_remote_code():  # its code is already running: do not ask a second time
             model._source["trust_remote_code"] = True
@@ -160,21 +182,66 @@ class LlinkPersistenceMixin(PreTrainedModel):
 
     @classmethod
     def _load(
-        cls, name: str, config: LlinkConfig, place: dict[str, Any], hub: dict[str, Any], loading: dict[str, Any]
+        cls,
+        name: str,
+        config: LlinkConfig,
+        stored: dict[str, Any],
+        place: dict[str, Any],
+        hub: dict[str, Any],
+        loading: dict[str, Any],
+        allow_other_bases: bool,
     ) -> LlinkPersistenceMixin:
-        """Loads both bases from wherever they lie, builds the model around them, and fills the bridge."""
+        """Loads both bases from wherever they lie, builds the model around them, fills the bridge, checks the bases."""
         located = {**{k: v for k, v in hub.items() if k != "trust_remote_code"}, **place}
         subfolder = located.pop("subfolder", "")
         state = read_bridge(resolve_weights(name, subfolder, located))  # damaged weights show before the bases load
+        located["subfolder"] = subfolder
         bases = {}
         for kind in BASES:
-            where = _where_base_lies(kind, name, config, place)
-            bases[kind], _ = load_base(kind, **where, **loading, **hub)
+            where = where_base_lies(kind, name, config, stored, place)
+            bases[kind], commit = load_base(kind, **where, **loading, **hub)
+            if not config.self_contained:
+                setattr(config, f"{kind}_revision", commit)
+                if not allow_other_bases:
+                    check_pin(kind, where["name_or_path"], stored.get(f"{kind}_revision"), commit)
         model = cls(config, bases["encoder"], bases["decoder"])
         load_bridge_state(model, state, name)
+        if not allow_other_bases:
+            _check_weights(model, name, located)
         model._bridge_to_decoder()
-        model.generation_config = _generation_config(name, {**located, "subfolder": subfolder}, model)
+        model.generation_config = _generation_config(name, located, model)
+        record = cached_file(name, RECORD_FILE, _raise_exceptions_for_missing_entries=False, **located)
+        model.run_record = None if record is None else read_json(record, name)
         return model.eval()
+
+    def check_canary(self) -> list[Finding]:
+        """Compares this model with the canary of the checkpoint it was loaded from: equal and different, one by one.
+
+        Raises:
+            LlinkCheckpointError: If it was not loaded from a checkpoint, or from one without a canary.
+        """
+        if self._source is None:
+            raise LlinkCheckpointError("This model was not loaded from a checkpoint: there is no canary to compare.")
+        source = {key: value for key, value in self._source.items() if key != "trust_remote_code"}
+        name = source.pop("pretrained_model_name_or_path")
+        stored = read_canary(name, **source)
+        if stored is None:
+            raise LlinkCheckpointError(f"{name} was saved without a canary: load it, check it, and save it again.")
+        return compare(stored, take_canary(self))
+
+    def merge_and_unload(self) -> LlinkPersistenceMixin:
+        """Merges LoRA into the decoder for good, in place: faster, but text-only prompts lose the base decoder.
+
+        What is saved afterwards is self-contained, because the decoder is no longer the one that others can load.
+
+        Raises:
+            LlinkCheckpointError: If LoRA is merged already, or the decoder is quantised.
+        """
+        if self.config.lora_merged:
+            raise LlinkCheckpointError("LoRA is merged already.")
+        merge_lora(self.decoder)
+        self.config.lora_merged = self.config.self_contained = True
+        return self
 
     def load_bridge(self, directory: str | os.PathLike) -> None:
         """Loads projector, teacher statistics, slots and LoRA of a light checkpoint into this model, in place.
@@ -213,6 +280,8 @@ class LlinkPersistenceMixin(PreTrainedModel):
         if Path(save_directory).is_file():
             raise LlinkCheckpointError(f"{save_directory} is a file: give a folder.")
         self_contained = self.config.self_contained if self_contained is None else self_contained
+        if self.config.lora_merged and not self_contained:
+            raise LlinkCheckpointError("LoRA is merged into the decoder: save with self_contained=True.")
         if not self_contained and None in (self.config.encoder_name_or_path, self.config.decoder_name_or_path):
             raise LlinkCheckpointError(
                 "A light checkpoint needs the names of its bases, and this model was built from modules without names. "
@@ -225,61 +294,52 @@ class LlinkPersistenceMixin(PreTrainedModel):
         state = {key: value for key, value in state.items() if key in wanted}
         with staged(save_directory) as stage:
             super().save_pretrained(stage, state_dict=state, max_shard_size="1000GB")  # the bridge is one file
-            update_json(stage / "config.json", self_contained=self_contained)
+            fields = read_json(stage / "config.json", str(stage))
+            strangers = unknown_fields(fields)
+            fields = {name: value for name, value in fields.items() if name not in strangers}
+            write_json(stage / "config.json", fields | {"self_contained": self_contained})
             for kind in BASES if self_contained else ():
                 base = getattr(self, kind)
                 save_base(base, stage / kind, max_shard_size, state_prefix(kind, base.config))
-            self._save_processor(stage)
+            if self._save_processor(stage) and state_dict is None:  # given weights may lie on other processes
+                self._save_canary(stage)
+            if self.run_record is not None:
+                write_json(stage / RECORD_FILE, self.run_record)
             write_code(stage)
         if push_to_hub:
-            self.push_to_hub(repo_id or Path(save_directory).name, max_shard_size=max_shard_size, **hub)
+            name = repo_id or Path(save_directory).name
+            self.push_to_hub(name, self_contained=self_contained, max_shard_size=max_shard_size, **hub)
 
-    def _save_processor(self, directory: Path) -> None:
+    def _save_processor(self, directory: Path) -> bool:
         try:
             processor = self.processor
         except LlinkCheckpointError as error:
             warnings.warn(f"The checkpoint is saved without a processor. {error}", stacklevel=3)
-            return
+            return False
         processor.save_pretrained(directory)
         # Offline, without a config.json of its own, this tokenizer would silently be taken from the folder above.
         self.config.encoder_config.save_pretrained(directory / "encoder_tokenizer")
+        return True
+
+    def _save_canary(self, directory: Path) -> None:
+        try:
+            write_canary(take_canary(self), directory)
+        except RuntimeError as error:  # such as no memory left for a forward pass: the weights must still be saved
+            warnings.warn(f"The checkpoint is saved without a canary: {error}", stacklevel=3)
 
 
-def _check_type(name: str, model_type: str | None) -> None:
-    """Raises [`LlinkCheckpointError`] unless it is llink's."""
-    if model_type != LlinkConfig.model_type:
-        other = f", but a {model_type!r} one" if model_type else ""
-        raise LlinkCheckpointError(
-            f"{name} holds no llink model{other}. Build one on its base with "
-            "LlinkForCausalLM.from_encoder_decoder_pretrained, or `llink align`."
+def _check_weights(model: LlinkPersistenceMixin, name: str, located: dict[str, Any]) -> None:
+    """Raises if the loaded tensors are not those that were saved, as far as the checkpoint's canary tells."""
+    stored = read_canary(name, **located)
+    for finding in differing_weights(model, stored) if stored is not None else ():
+        kind = finding.what.split()[0]
+        if kind not in BASES:
+            raise LlinkCheckpointError(f"{name} was not loaded as it was saved: {finding.what}: {finding.detail}.")
+        base = getattr(model.config, f"{kind}_name_or_path")
+        raise BaseModelError(
+            f"The {kind} {base!r} is not the one that {name} was trained on: {finding.detail}. Give that one with "
+            f"{kind}_name_or_path=… and {kind}_revision=…, or pass allow_other_bases=True."
         )
-
-
-def _read_config(name: str, kwargs: dict[str, Any]) -> LlinkConfig:
-    """The checkpoint's configuration, with those of the arguments that are its fields."""
-    try:
-        fields, kwargs = LlinkConfig.get_config_dict(name, **kwargs)
-    except (OSError, ValueError) as error:
-        raise LlinkCheckpointError(f"{name} holds no llink model: {str(error).splitlines()[0]}") from error
-    _check_type(name, fields.get("model_type"))
-    try:
-        config, _ = LlinkConfig.from_dict(fields, return_unused_kwargs=True, **kwargs)
-    except (LlinkConfigError, StrictDataclassError) as error:
-        raise LlinkCheckpointError(f"{name} has a configuration that no model can be built from: {error}") from error
-    return config
-
-
-def _where_base_lies(kind: str, name: str, config: LlinkConfig, place: dict[str, Any]) -> dict[str, Any]:
-    """`name_or_path`, `revision` and `subfolder` of a base: inside a self-contained checkpoint, else by its name."""
-    if config.self_contained:
-        inside = "/".join(part for part in (place.get("subfolder", ""), kind) if part)
-        return {"name_or_path": name, "revision": place.get("revision"), "subfolder": inside}
-    base_name = getattr(config, f"{kind}_name_or_path")
-    if base_name is None:
-        raise LlinkCheckpointError(
-            f"{name} is a light checkpoint that does not name its {kind}: pass {kind}_name_or_path=…."
-        )
-    return {"name_or_path": base_name, "revision": getattr(config, f"{kind}_revision")}
 
 
 def _generation_config(name: str, located: dict[str, Any], model: LlinkPersistenceMixin) -> GenerationConfig:

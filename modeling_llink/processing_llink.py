@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase
-from transformers.processing_utils import ProcessorMixin
 
 from ..configuration_llink import FOREIGN_TOKEN, slot_tokens
 from .foreign_text import Passages, check_passages, encode_literal, fit_passage
+from .processor_files import CompleteProcessorMixin
 from .rendering import FOREIGN_PART, Marks, PromptError
 
 DEFAULT_PROMPT = "Translate to English."
@@ -28,7 +28,7 @@ PLAIN_CHAT_TEMPLATE = (
 )
 
 
-class LlinkProcessor(ProcessorMixin):
+class LlinkProcessor(CompleteProcessorMixin):
     """Turns prompts and foreign passages into a model's inputs.
 
     Reserved tokens are ids at and above the decoder's vocabulary. Neither tokenizer knows them, so no text can ever be

@@ -16,6 +16,7 @@ PROCESSOR_AUTO_MAP = {"AutoProcessor": "processing_llink.LlinkProcessor"}
 CODE_FILES = (
     "configuration_llink.py",
     "bases.py",
+    "canary.py",
     "checkpoint.py",
     "encoding.py",
     "foreign_text.py",
@@ -25,11 +26,15 @@ CODE_FILES = (
     "persistence.py",
     "pooling.py",
     "processing_llink.py",
+    "processor_files.py",
     "projector.py",
+    "publishing.py",
     "remote_code.py",
     "rendering.py",
     "slots.py",
+    "sources.py",
     "teacher.py",
+    "upload.py",
 )
 
 
@@ -39,7 +44,7 @@ def write_code(directory: Path) -> None:
     transformers copies and follows only imports from the same folder: `from ..x import y` becomes `from .x import y`.
 
     Args:
-        directory: A checkpoint folder that already holds `config.json`; `processor_config.json` is optional.
+        directory: A folder that holds `config.json`, `processor_config.json`, or both.
     """
     here = Path(__file__).parent
     for name in CODE_FILES:
@@ -49,11 +54,12 @@ def write_code(directory: Path) -> None:
         text = re.sub(r"^from \.\.(\w+) import", r"from .\1 import", source.read_text("utf-8"), flags=re.MULTILINE)
         (directory / name).write_text(text, "utf-8")
     _declare(directory / "config.json", CONFIG_AUTO_MAP)
-    if (directory / "processor_config.json").is_file():
-        _declare(directory / "processor_config.json", PROCESSOR_AUTO_MAP)
+    _declare(directory / "processor_config.json", PROCESSOR_AUTO_MAP)
 
 
 def _declare(path: Path, auto_map: dict[str, str]) -> None:
+    if not path.is_file():
+        return
     content = json.loads(path.read_text("utf-8"))
     content["auto_map"] = auto_map
     path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")

@@ -1,5 +1,6 @@
 """Checkpoints in fresh processes where llink does not exist: the Auto classes, generating, saving again."""
 
+import json
 import os
 import re
 import shutil
@@ -117,13 +118,27 @@ def saved(make_model, tmp_path_factory):
     return root
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def in_cache(folder, root: Path, name: str) -> Path:
+    """A folder as the Hub's cache holds it, as `someone/<name>`."""
+    repo = root / "hf" / "hub" / f"models--someone--{name}"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text(COMMIT)
+    return Path(shutil.copytree(folder, repo / "snapshots" / COMMIT))
+
+
 @pytest.mark.parametrize("kind", ["light", "self-contained"])
 def test_the_auto_classes_without_llink(saved, tmp_path, kind):
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    repo = tmp_path / "hf" / "hub" / "models--someone--tiny-llink"
-    (repo / "refs").mkdir(parents=True)
-    (repo / "refs" / "main").write_text(commit)
-    shutil.copytree(saved / kind, repo / "snapshots" / commit)
+    snapshot = in_cache(saved / kind, tmp_path, "tiny-llink")
+    if kind == "light":
+        path = snapshot / "config.json"
+        config = json.loads(path.read_text("utf-8"))
+        for base in ("encoder", "decoder"):
+            in_cache(config[f"{base}_name_or_path"], tmp_path, f"tiny-{base}")
+            config |= {f"{base}_name_or_path": f"someone/tiny-{base}", f"{base}_revision": COMMIT}
+        path.write_text(json.dumps(config), "utf-8")
     assert "done" in run(SCENE, tmp_path, saved / kind, saved / "scores.pt")
     resaved = {p.name for p in (tmp_path / "moved").glob("*.py")}
     assert resaved == set(CODE_FILES)

@@ -1,0 +1,138 @@
+"""Where a checkpoint's configuration and its bases come from, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, StrictDataclassError
+from huggingface_hub.utils import validate_repo_id
+from transformers.utils.hub import cached_file, extract_commit_hash
+
+from ..configuration_llink import LlinkConfig, LlinkConfigError
+from .checkpoint import LlinkCheckpointError
+
+#: Fields of a config.json that the library writes and reads itself.
+_LIBRARY_FIELDS = {"architectures", "auto_map", "dtype", "model_type", "torch_dtype", "transformers_version"}
+
+
+def unknown_fields(fields: dict[str, Any]) -> list[str]:
+    """Those that neither [`LlinkConfig`] nor the library has, such as `use_cache`, which the library's trainer sets."""
+    return sorted(set(fields) - {field.name for field in dataclasses.fields(LlinkConfig)} - _LIBRARY_FIELDS)
+
+
+def stored_config(name: str, place: dict[str, Any], hub: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a checkpoint's config.json, and `place` with the commit that they came from.
+
+    Raises:
+        LlinkCheckpointError: If it cannot be read, is no llink model's, or has fields that this version does not know.
+    """
+    located = {key: value for key, value in hub.items() if key != "trust_remote_code"}
+    try:
+        path = cached_file(name, "config.json", **located, **place)
+    except (OSError, ValueError) as error:
+        raise LlinkCheckpointError(f"{name} holds no llink model: {str(error).splitlines()[0]}") from error
+    fields = read_json(path, name) if path else {}
+    _check_type(name, fields.get("model_type"))
+    unknown = unknown_fields(fields)
+    if unknown:
+        raise LlinkCheckpointError(
+            f"{name} has a config.json with unknown fields: {', '.join(unknown)}. It was made by a newer llink, whose "
+            "model this one would build wrongly: upgrade llink."
+        )
+    commit = None if Path(name).is_dir() else extract_commit_hash(path, None)
+    return fields, place | ({"revision": commit} if commit else {})
+
+
+#: What a processor reads of a repository.
+_PROCESSOR_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "encoder_tokenizer/*")
+
+
+def processor_source(source: dict[str, Any]) -> dict[str, Any]:
+    """Where a model's processor is read from: the cached files of its commit, for which nothing is asked of the Hub."""
+    name, revision = source["pretrained_model_name_or_path"], source.get("revision")
+    if Path(name).is_dir() or revision is None:
+        return source
+    inside = f"{subfolder}/" if (subfolder := source.get("subfolder")) else ""
+    hub = {key: source[key] for key in ("token", "cache_dir", "local_files_only") if key in source}
+    patterns = [inside + pattern for pattern in _PROCESSOR_FILES]
+    try:
+        folder = snapshot_download(name, revision=revision, allow_patterns=patterns, **hub)
+    except LocalEntryNotFoundError:  # offline, with a cache that was filled file by file
+        return source
+    return {key: value for key, value in source.items() if key in ("subfolder", "trust_remote_code")} | {
+        "pretrained_model_name_or_path": folder
+    }
+
+
+def read_json(path: str | Path, name: str) -> dict[str, Any]:
+    """A JSON object out of a checkpoint's file.
+
+    Raises:
+        LlinkCheckpointError: If it is none.
+    """
+    try:
+        content = json.loads(Path(path).read_text("utf-8"))
+    except ValueError as error:
+        raise LlinkCheckpointError(f"{name} holds no llink model: {Path(path).name} is not JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise LlinkCheckpointError(f"{name} holds no llink model: {Path(path).name} is no JSON object.")
+    return content
+
+
+def merged_config(name: str, stored: dict[str, Any], kwargs: dict[str, Any]) -> LlinkConfig:
+    """The checkpoint's configuration, with those of the arguments that are its fields."""
+    try:
+        config, _ = LlinkConfig.from_dict(dict(stored), return_unused_kwargs=True, **kwargs)
+    except (LlinkConfigError, StrictDataclassError) as error:
+        raise LlinkCheckpointError(f"{name} has a configuration that no model can be built from: {error}") from error
+    return config
+
+
+def where_base_lies(
+    kind: str, name: str, config: LlinkConfig, stored: dict[str, Any], place: dict[str, Any]
+) -> dict[str, Any]:
+    """`name_or_path`, `revision` and `subfolder` of a base: inside a self-contained checkpoint, else by its name."""
+    if config.self_contained:
+        inside = "/".join(part for part in (place.get("subfolder", ""), kind) if part)
+        return {"name_or_path": name, "revision": place.get("revision"), "subfolder": inside}
+    base_name, revision = getattr(config, f"{kind}_name_or_path"), getattr(config, f"{kind}_revision")
+    if base_name is None:
+        raise LlinkCheckpointError(
+            f"{name} is a light checkpoint that does not name its {kind}: pass {kind}_name_or_path=…."
+        )
+    own_name, own_revision = stored.get(f"{kind}_name_or_path"), stored.get(f"{kind}_revision")
+    if base_name != own_name and revision == own_revision:
+        revision = None  # the pinned commit belongs to the repository that was replaced
+    elif base_name == own_name and not Path(name).is_dir():
+        _check_base_name(kind, name, base_name)
+    return {"name_or_path": base_name, "revision": revision}
+
+
+def _check_base_name(kind: str, name: str, base_name: str) -> None:
+    """Raises unless a repository's configuration names another repository: no folder of this machine, no address."""
+    try:
+        validate_repo_id(base_name)
+    except HFValidationError as error:
+        raise LlinkCheckpointError(
+            f"{name} names {base_name!r} as its {kind}, which is no repository of the Hub. Do not trust it, or pass "
+            f"{kind}_name_or_path=…."
+        ) from error
+    if Path(base_name).exists():
+        raise LlinkCheckpointError(
+            f"{name} names {base_name!r} as its {kind}, and the working directory holds a folder of that name, which "
+            f"would be taken for it. Work in another directory, or pass {kind}_name_or_path=…."
+        )
+
+
+def _check_type(name: str, model_type: str | None) -> None:
+    """Raises [`LlinkCheckpointError`] unless it is llink's."""
+    if model_type != LlinkConfig.model_type:
+        other = f", but a {model_type!r} one" if model_type else ""
+        raise LlinkCheckpointError(
+            f"{name} holds no llink model{other}. Build one on its base with "
+            "LlinkForCausalLM.from_encoder_decoder_pretrained, or `llink align`."
+        )
