@@ -15,6 +15,8 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset
 
 logger = logging.getLogger(__name__)
@@ -35,23 +37,25 @@ class PairDataError(ValueError):
 
 
 def read_pairs(english_path: str | Path, foreign_path: str | Path, language: str = "und") -> Dataset:
-    r"""Reads two line-aligned UTF-8 files into pairs.
+    r"""Reads two line-aligned UTF-8 files into pairs, or a split of a folder that `llink prepare` made.
 
     Lines end with `\n` or `\r\n`; nothing else is stripped (a leading byte order mark is not text and goes). Rows with
     a blank line on either side are dropped; one warning counts them and names the first ones.
 
     Args:
-        english_path: File with one English sentence a line.
-        foreign_path: File with its translations, line by line.
-        language: BCP-47 tag of the foreign side, copied into every row; `und` when not known.
+        english_path: File with one English sentence a line; or the folder.
+        foreign_path: File with its translations, line by line; or the name of the split.
+        language: BCP-47 tag of the foreign side, copied into every row; `und` when not known. A folder knows it.
 
     Returns:
         Dataset with the columns `id` (`<foreign file>:<line>`), `english`, `foreign`, `language`.
 
     Raises:
         PairFileError: If a file is missing, empty, holds NUL or undecodable bytes (file, line and byte are named), if
-            the line counts differ (both are named), or if every row has a blank side.
+            the line counts differ (both are named), or if every row has a blank side; if a folder has no such split.
     """
+    if Path(english_path).is_dir():
+        return _read_split(Path(english_path), str(foreign_path))
     english_path, foreign_path = Path(english_path), Path(foreign_path)
     english, foreign = _read_lines(english_path), _read_lines(foreign_path)
     if len(english) != len(foreign):
@@ -77,6 +81,20 @@ def read_pairs(english_path: str | Path, foreign_path: str | Path, language: str
             "language": [language] * len(kept),
         }
     )
+
+
+def _read_split(folder: Path, split: str) -> Dataset:
+    files = sorted((folder / "data").glob(f"{split}-*.parquet")) if "/" not in split else []
+    if not files:
+        there = sorted({path.name.rsplit("-", 3)[0] for path in (folder / "data").glob("*-*-of-*.parquet")})
+        raise PairFileError(
+            f"Cannot read the split {split!r} of the folder {folder}; its splits are {', '.join(there) or 'none'}. "
+            "Give two line-aligned files, or a folder of `llink prepare` and the name of a split."
+        )
+    try:
+        return Dataset(pa.concat_tables(map(pq.read_table, files)))
+    except (OSError, pa.ArrowException) as error:
+        raise PairFileError(f"Cannot read the split {split!r} of {folder}: {error}") from error
 
 
 def sentences(dataset: Dataset, side: str) -> list[str]:

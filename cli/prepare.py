@@ -1,0 +1,94 @@
+"""`llink prepare`: from a public parallel corpus to clean pairs in honest splits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..data.data_card import check_repository, push_folder
+from ..data.prepare import CLEANING, prepare
+from ..data.prepare_config import PrepareConfig
+from ..data.sources import SOURCES
+from ..evaluation.report import table
+from .parsing import parse_arguments
+
+_INTERRUPTED = 130
+
+
+@dataclass
+class OutputArguments:
+    """What is shown, and where the data goes when it is ready."""
+
+    push_to_hub: str | None = field(default=None, metadata={"help": "Dataset repository to push to, NAMESPACE/NAME."})
+    private: bool = field(default=False, metadata={"help": "Make a new repository private."})
+    examples: bool = field(default=False, metadata={"help": "Print examples of what each step changed or dropped."})
+    list_sources: bool = field(default=False, metadata={"help": "Only print the declared corpora and how to get them."})
+
+
+def run(argv: Sequence[str]) -> int:
+    """Prepares a corpus; returns the exit code."""
+    if {"--list_sources", "--list-sources"} & set(argv):  # nothing else is needed then
+        print(_sources())
+        return 0
+    config, args = parse_arguments("prepare", argv, (PrepareConfig, OutputArguments))
+    if args.push_to_hub is not None:
+        check_repository(args.push_to_hub)
+    try:
+        manifest, seconds = prepare(config, show_progress=True)
+    except KeyboardInterrupt:
+        print("\nllink prepare: stopped; the same command goes on.", file=sys.stderr)
+        return _INTERRUPTED
+    _show(manifest, seconds, config, args.examples)
+    if args.push_to_hub is not None:
+        print(f"Pushed: {push_folder(Path(config.output_dir), args.push_to_hub, args.private)}")
+    return 0
+
+
+def _show(manifest: dict[str, Any], seconds: dict[str, float], config: PrepareConfig, examples: bool) -> None:
+    print(_steps_table(manifest))
+    if examples:
+        for step in manifest["steps"]:
+            for example in step["examples"]:
+                print(f"{step['name']}: {example}")
+    print()
+    header = ["split", "pairs", "at most", "share"]
+    rows = [
+        [split["name"], split["pairs"], "all" if split["most"] == -1 else split["most"], split["share"]]
+        for split in manifest["splits"]
+    ]
+    print(table(header, rows))
+    for split in manifest["splits"]:
+        if split["pairs"] < split["most"]:
+            print(f"{split['name']} has {split['pairs']} of {split['most']} pairs: no more fall to it.")
+    print(_time_table(manifest, seconds) if seconds else f"\n{config.output_dir} held this data already.")
+    print(f"\nWritten: {config.output_dir}. Read it with load_dataset({config.output_dir!r}).")
+    if config.line_files:
+        name, language = manifest["splits"][0]["name"], manifest["language"]
+        files = [Path(config.output_dir) / f"{name}.{suffix}" for suffix in ("en", language)]
+        print(f"Train on it: llink align --pairs {files[0]} {files[1]} --language {language} …")
+
+
+def _steps_table(manifest: dict[str, Any]) -> str:
+    header = ["step", "pairs in", "changed", "dropped", "pairs out", "what"]
+    rows = [
+        [*(row.get(name, "") for name in ("name", "rows_in", "changed", "dropped", "rows_out")), row["what"]]
+        for row in manifest["steps"]
+    ]
+    return table(header, rows)
+
+
+def _time_table(manifest: dict[str, Any], seconds: dict[str, float]) -> str:
+    pairs = manifest["steps"][0]["rows_in"]
+    whole = sum(value for name, value in seconds.items() if not name.startswith(CLEANING))
+    rows = [[name, value, round(pairs / max(value, 1e-6))] for name, value in {**seconds, "all": whole}.items()]
+    note = f"The lines `{CLEANING}…` are processor time of the cleaning processes, summed."
+    return "\n" + table(["where the time went", "seconds", "pairs a second"], rows) + f"\n{note}"
+
+
+def _sources() -> str:
+    rows = [[name, row.title, row.license, row.language or "many"] for name, row in SOURCES.items()]
+    details = [f"\n{name}: {row.obtain}. {row.license_note}" for name, row in SOURCES.items()]
+    return table(["source", "corpus", "licence", "language"], rows) + "\n" + "\n".join(details)

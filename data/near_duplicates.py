@@ -1,0 +1,80 @@
+"""What makes two sentences the same, and two pairs nearly the same.
+
+Both are decided on *folded* text ([`Codes.folded`]): without case, width, spaces, punctuation and invisible characters.
+
+- A sentence's **key** is 64 bits of BLAKE2b of its folded text. Sentences with equal keys are one sentence: for
+  duplicates, and for the split (`splitting.py`).
+- A pair's **signature** is a one-permutation MinHash (Li, Owen and Zhang, 2012) of the shingles of four characters of
+  both sides: 32 bins a side, one byte a bin. The share of equal bytes of two signatures estimates the mean of both
+  sides' Jaccard similarities. Eight bytes, four of either side, are one *band*: only pairs with a band in common are
+  ever compared (locality-sensitive hashing). Pairs of similarity 0.9 share one with a probability of 0.99, of 0.8 with
+  0.77, of 0.5 with 0.03.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from .characters import Codes
+
+BANDS = 8
+_BINS = 32
+_SHINGLE = 4
+_BAND_BYTES = 4  # of each side
+_HASH_BITS = 27  # what the five bits that name a bin leave of 32
+_EMPTY = np.uint32(0xFFFFFFFF)
+_MULTIPLIERS = np.array([0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F], dtype=np.uint32)
+_FINAL = np.uint32(0x2C1B3C6D)
+
+
+def sentence_keys(folded: Codes) -> np.ndarray:
+    """(N,) uint64 keys of N folded texts."""
+    content = memoryview(folded.values.astype("<u4", copy=False).tobytes())
+    ends = (4 * folded.ends).tolist()
+    starts = (4 * folded.starts).tolist()
+    digests = [
+        hashlib.blake2b(content[start:end], digest_size=8).digest() for start, end in zip(starts, ends, strict=True)
+    ]
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def pair_signatures(english: Codes, foreign: Codes) -> np.ndarray:
+    """The signatures of N pairs of folded texts, none of them empty.
+
+    Returns:
+        (N, BANDS) uint64: each number is a band; as bytes, the signature.
+    """
+    sides = [_minima(folded).reshape(-1, BANDS, _BAND_BYTES) for folded in (english, foreign)]
+    return np.ascontiguousarray(np.concatenate(sides, axis=2)).view("<u8")[:, :, 0].astype(np.uint64)
+
+
+def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(N,) estimated similarities, 0 to 1, of two arrays (N, BANDS) of signatures."""
+    return (_as_bytes(first) == _as_bytes(second)).mean(axis=1)
+
+
+def _as_bytes(signatures: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(signatures).view(np.uint8).reshape(len(signatures), BANDS * 2 * _BAND_BYTES)
+
+
+def _minima(folded: Codes) -> np.ndarray:
+    """(N, _BINS) uint8: for each bin the lowest byte of the smallest shingle hash that falls into it."""
+    number, total = len(folded.lengths), len(folded.values)
+    rows = folded.rows()
+    places = np.arange(total) + (_SHINGLE - 1) * rows  # zeros between the texts: no shingle runs from one into the next
+    padded = np.zeros(total + (_SHINGLE - 1) * (number + 1), np.uint32)
+    padded[places] = folded.values
+    hashes = np.zeros(total, np.uint32)
+    for offset, multiplier in enumerate(_MULTIPLIERS):
+        hashes += padded[places + offset] * multiplier
+    hashes ^= hashes >> np.uint32(15)
+    hashes *= _FINAL
+    hashes ^= hashes >> np.uint32(16)
+    minima = np.full(number * _BINS, _EMPTY)
+    np.minimum.at(minima, rows * _BINS + (hashes >> np.uint32(_HASH_BITS)), hashes & np.uint32((1 << _HASH_BITS) - 1))
+    minima = minima.reshape(number, _BINS)
+    while (empty := minima == _EMPTY).any():  # an empty bin takes its right neighbour's value, in a circle
+        minima = np.where(empty, np.roll(minima, -1, axis=1), minima)
+    return (minima & np.uint32(0xFF)).astype(np.uint8)

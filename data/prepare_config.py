@@ -1,0 +1,226 @@
+"""Arguments of `llink prepare`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .cleaning import CLEANING_STEPS, CleaningRules
+from .language_identification import check_language
+from .readers import FORMATS, Input, plan_inputs
+from .scripts import SCRIPTS, primary_language, script_code
+from .sources import Source, find_source
+from .splitting import DUPLICATE_SCOPES, SKIPPABLE, SPLIT_RULES, Split, parse_splits
+
+#: What decides the bytes of the output; the rest decides where they go and how fast.
+_CONTENT = (
+    *("source", "language", "script", "columns", "skip", "zero_width_space", "english_length", "foreign_length"),
+    *("ratio", "min_script_share", "identify_languages", "duplicates", "near_duplicate_similarity", "splits", "shares"),
+    *("split_by", "line_files"),
+)
+
+
+class PrepareConfigError(ValueError):
+    """An argument of [`PrepareConfig`] that no data can be prepared with."""
+
+
+@dataclass
+class PrepareConfig:
+    """Turns a public parallel corpus into clean pairs in honest splits (paper 5.1: ParaCrawl, 100k and 40k pairs)."""
+
+    output_dir: str = field(metadata={"help": "Folder to make: Parquet, a dataset card, a manifest, checksums."})
+    input: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Files: TMX, TSV, CSV, JSONL, Parquet (told by their endings), or line-aligned ones in pairs, "
+            "English first. gzip, xz, zstd and bzip2 are read as they are."
+        },
+    )
+    dataset: str | None = field(
+        default=None, metadata={"help": "Dataset of the Hub, or folder, with a translation feature or two columns."}
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Its configuration, such as en-km."})
+    dataset_split: str = field(default="train", metadata={"help": "Its split."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Its branch, tag or commit."})
+    source: str | None = field(
+        default=None,
+        metadata={"help": "Declared corpus that --input holds (see --list_sources): licence, citation, columns."},
+    )
+    language: str | None = field(default=None, metadata={"help": "BCP-47 tag of the foreign side, such as km."})
+    script: str | None = field(default=None, metadata={"help": "Its script (ISO 15924), if not the usual one."})
+    format: str | None = field(default=None, metadata={"help": f"What all --input files are: {', '.join(FORMATS)}."})
+    columns: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "English and foreign column of a table: names (translation.km is a field of translation), or "
+            "numbers from 1 for a TSV without names. Found by themselves when they are called english and foreign, "
+            "en and the language, or translation; 1 and 2 in a TSV."
+        },
+    )
+    skip: list[str] = field(
+        default_factory=list,
+        metadata={"help": f"Steps to leave out, of {', '.join([*CLEANING_STEPS, *SKIPPABLE])}."},
+    )
+    zero_width_space: Literal["keep", "remove", "space"] = field(
+        default="keep",
+        metadata={"help": "What becomes of U+200B where it separates words (Khmer, Thai, Lao, Burmese, Tai Tham)."},
+    )
+    english_length: list[int] | None = field(
+        default=None, metadata={"help": "Fewest and most characters of the English side (3 and 1000)."}
+    )
+    foreign_length: list[int] | None = field(
+        default=None, metadata={"help": "The same for the foreign side; its script's when not given."}
+    )
+    ratio: list[float] | None = field(
+        default=None,
+        metadata={"help": "Fewest and most foreign characters per English one; its script's when not given."},
+    )
+    min_script_share: float = field(
+        default=0.5, metadata={"help": "Least share of a side's letters that are of its script."}
+    )
+    identify_languages: bool = field(
+        default=False, metadata={"help": "Also drop pairs with a side in another language (extra `langid`)."}
+    )
+    duplicates: Literal["either", "pair"] = field(
+        default="either",
+        metadata={"help": "Drop a pair when either side has been seen before, or only when both have, together."},
+    )
+    near_duplicate_similarity: float = field(
+        default=0.8, metadata={"help": "Mean Jaccard similarity of both sides from which two pairs count as one."}
+    )
+    splits: list[str] = field(
+        default_factory=lambda: ["train=100000", "held_out=40000"],
+        metadata={"help": "Splits and the most pairs of each; -1 takes all that fall to it (paper 5.1: 100k, 40k)."},
+    )
+    shares: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Share of all sentences that falls to each split. Keep them from run to run: they decide where a "
+            "sentence goes. In proportion to the sizes when not given; where a size is -1, the others get 0.05 each."
+        },
+    )
+    split_by: Literal["english", "both"] = field(
+        default="english",
+        metadata={
+            "help": "Whose hash decides. english: a foreign sentence whose translations fall to different splits is "
+            "dropped; holds for every later run with more data. both: also pairs whose two sides disagree are dropped; "
+            "holds between any two runs, and costs half the pairs at 100k/40k."
+        },
+    )
+    line_files: bool = field(
+        default=True, metadata={"help": "Also write SPLIT.en and SPLIT.LANGUAGE, one sentence a line, for --pairs."}
+    )
+    workers: int | None = field(default=None, metadata={"help": "Cleaning processes; one a core when not given."})
+    overwrite: bool = field(
+        default=False, metadata={"help": "Replace what an earlier run of this command left at --output_dir."}
+    )
+
+    def __post_init__(self) -> None:
+        self._check_choices()
+        self._check_limits()
+
+    def _check_choices(self) -> None:
+        for name, choices in (
+            ("zero_width_space", ("keep", "remove", "space")),
+            ("duplicates", DUPLICATE_SCOPES),
+            ("split_by", SPLIT_RULES),
+            ("format", (None, *FORMATS)),
+        ):
+            if getattr(self, name) not in choices:
+                known = ", ".join(str(choice) for choice in choices if choice)
+                raise PrepareConfigError(f"--{name} {getattr(self, name)!r} is none of {known}.")
+        if unknown := sorted(set(self.skip) - {*CLEANING_STEPS, *SKIPPABLE}):
+            raise PrepareConfigError(f"--skip {unknown}: the steps are {', '.join([*CLEANING_STEPS, *SKIPPABLE])}.")
+        if bool(self.input) == bool(self.dataset):
+            raise PrepareConfigError("Give either --input FILE… or --dataset NAME.")
+        if self.columns is not None and len(self.columns) != 2:
+            raise PrepareConfigError(f"--columns takes two names, English then foreign; got {self.columns}.")
+
+    def _check_limits(self) -> None:
+        for name in ("english_length", "foreign_length", "ratio"):
+            value = getattr(self, name)
+            if value is not None and (len(value) != 2 or not 0 <= value[0] <= value[1]):
+                raise PrepareConfigError(f"--{name} {value}: give two numbers, the fewest and the most.")
+        for name in ("min_script_share", "near_duplicate_similarity"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise PrepareConfigError(f"--{name} {getattr(self, name)} must be between 0 and 1.")
+        if self.workers is not None and self.workers < 0:
+            raise PrepareConfigError(f"--workers {self.workers} must be 0 (this process) or more.")
+        self.split_plan()
+        self.rules()
+        if self.identify_languages:
+            for language in ("en", primary_language(self.foreign_language())):
+                check_language(language)
+
+    def declared(self) -> Source | None:
+        """The row of `--source`."""
+        return None if self.source is None else find_source(self.source, self.language)
+
+    def foreign_language(self) -> str:
+        """Tag of the foreign side.
+
+        Raises:
+            PrepareConfigError: If neither `--language` nor the source says it, or if it is English.
+        """
+        source = self.declared()
+        language = self.language or (source.language if source else None)
+        if language is None:
+            raise PrepareConfigError("Give --language, the BCP-47 tag of the foreign side, such as km.")
+        if primary_language(language) == "en":
+            raise PrepareConfigError(f"--language {language!r}: the foreign side cannot be English.")
+        return language
+
+    def inputs(self) -> list[Input]:
+        """What to read.
+
+        Raises:
+            InputError: As [`plan_inputs`].
+        """
+        if self.dataset is None:
+            return plan_inputs(self.input, self.format)
+        place = (self.dataset, self.dataset_config, self.dataset_split, self.dataset_revision)
+        return [Input(Path(self.dataset).name, "hub", dataset=place)]
+
+    def table_columns(self, item: Input) -> Sequence[str] | None:
+        """The columns of an input that is a table: those given, or the source's for a TSV."""
+        source = self.declared()
+        return self.columns or (source.columns if source and item.format == "tsv" else None)
+
+    def split_plan(self) -> list[Split]:
+        """The splits, with sizes and shares.
+
+        Raises:
+            SplitError: If they are not to be understood.
+        """
+        return parse_splits(self.splits, self.shares)
+
+    def rules(self) -> CleaningRules:
+        """What the cleaning steps go by, with the script's limits where none are given.
+
+        Raises:
+            ScriptError: If the script of the language is not known.
+        """
+        language = self.foreign_language()
+        code = script_code(language, self.script)
+        script, latin = SCRIPTS[code], SCRIPTS["Latn"]
+        return CleaningRules(
+            language=language,
+            script=code,
+            zero_width_space=self.zero_width_space,
+            english_length=tuple(self.english_length or latin.length),
+            foreign_length=tuple(self.foreign_length or script.length),
+            ratio=tuple(self.ratio or script.ratio),
+            min_script_share=self.min_script_share,
+            identify_languages=self.identify_languages,
+            skip=tuple(self.skip),
+        )
+
+    def content(self) -> dict[str, Any]:
+        """Every option that decides the bytes of the output, resolved, as JSON holds it."""
+        rules = asdict(self.rules())
+        options = {name: rules.get(name, getattr(self, name)) for name in _CONTENT}
+        del options["shares"]  # the splits hold them
+        return json.loads(json.dumps({**options, "splits": [asdict(split) for split in self.split_plan()]}))

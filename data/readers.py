@@ -1,0 +1,264 @@
+"""Parallel text in the formats that it is published in, as streams of pairs.
+
+TMX and line-aligned files are read here; tables (TSV, CSV, JSONL, Parquet) and Hub datasets through `datasets`, as
+streams too. Every input is read twice: [`check_input`] goes over its bytes, quickly, so that a file which is truncated,
+not UTF-8 or of unequal length is refused before any work is done on it; [`read_input`] then yields the pairs.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Features, IterableDataset, Value, load_dataset
+from datasets.exceptions import DatasetsError
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+from .scripts import primary_language
+from .streams import InputError, check_text, open_stream, read_lines
+from .tmx import check_tmx, read_tmx
+
+Watch = Callable[[bytes], object]
+
+#: File name endings of the formats; two files with other endings are line-aligned (Moses).
+SUFFIXES = {
+    ".tmx": "tmx",
+    ".tsv": "tsv",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+}
+FORMATS = ("tmx", "moses", "tsv", "csv", "jsonl", "parquet")
+_COMPRESSED = {".gz", ".xz", ".zst", ".bz2"}
+_ROWS = 1000
+#: The columns of a TSV without names.
+_NUMBERED = ("1", "2")
+_FAILURES = (ValueError, OSError, DatasetsError, pa.ArrowException, HfHubHTTPError, OfflineModeIsEnabled)
+
+
+@dataclass(frozen=True)
+class Input:
+    """One thing to read pairs from.
+
+    Args:
+        name: How ids and messages call it.
+        format: One of `FORMATS`, or `hub`.
+        paths: Its file; two for `moses`, English first; none for a dataset of the Hub.
+        dataset: Name or local folder, configuration, split and revision for `load_dataset`.
+    """
+
+    name: str
+    format: str
+    paths: tuple[Path, ...] = ()
+    dataset: tuple[str, str | None, str, str | None] | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Size of its files."""
+        return sum(path.stat().st_size for path in self.paths)
+
+
+def plan_inputs(files: Sequence[str], file_format: str | None = None) -> list[Input]:
+    """Decides what each file is, by its name.
+
+    Args:
+        files: Paths; line-aligned files come in pairs, English first.
+        file_format: One of `FORMATS` for all files, whatever they are called.
+
+    Raises:
+        InputError: If a file does not exist, a line-aligned file lacks its partner, or two inputs have one name.
+    """
+    if missing := [file for file in files if not Path(file).is_file()]:
+        raise InputError(f"No such file: {', '.join(missing)}.")
+    inputs, aligned = [], []
+    for path in map(Path, files):
+        suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _COMPRESSED]
+        kind = file_format or SUFFIXES.get(suffixes[-1] if suffixes else "", "moses")
+        if kind != "moses":
+            inputs.append(Input(path.name, kind, (path,)))
+            continue
+        aligned.append(path)
+        if len(aligned) == 2:
+            inputs.append(Input(path.name, kind, tuple(aligned)))
+            aligned = []
+    if aligned:
+        raise InputError(
+            f"{aligned[0]} is taken as one side of line-aligned text and has no partner: give English, then foreign "
+            f"files, or say --format ({', '.join(FORMATS)})."
+        )
+    names = [item.name for item in inputs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"Several inputs are called {', '.join(repeated)}, so their rows' ids would repeat: rename.")
+    return inputs
+
+
+def check_input(source: Input, language: str, columns: Sequence[str] | None, watch: Watch) -> dict[str, Any]:
+    """Finds what is wrong with an input before any work is done on it.
+
+    Args:
+        source: What to read.
+        language: Tag of the foreign side.
+        columns: Names of the English and the foreign column of a table; see [`find_columns`].
+        watch: Called with every piece of a file.
+
+    Returns:
+        What tells the input from any other: names, sizes and SHA-256 of its files, or the dataset's commit.
+
+    Raises:
+        InputError: If it is missing, damaged, not UTF-8, empty, has no such columns, or sides of unequal length.
+    """
+    if source.format == "hub":
+        next(_table_rows(source, language, columns), None)
+        return {"name": source.name, "format": "hub", **_hub_facts(source)}
+    files, lines = [], []
+    for path in source.paths:
+        digest = hashlib.sha256()
+
+        def both(data: bytes, digest: Any = digest) -> None:
+            digest.update(data)
+            watch(data)
+
+        if source.format == "tmx":
+            check_tmx(path, both)
+        elif source.format == "parquet":
+            _read_raw(path, both)
+        else:
+            lines.append(check_text(path, both))
+        files.append({"name": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()})
+    if source.format == "moses" and lines[0] != lines[1]:
+        raise InputError(
+            f"The files are not line-aligned: {source.paths[0]} has {lines[0]} lines, {source.paths[1]} has "
+            f"{lines[1]}. Give two files whose n-th lines translate each other."
+        )
+    if source.format in ("tsv", "csv", "jsonl", "parquet"):
+        next(_table_rows(source, language, columns), None)
+    return {"name": source.name, "format": source.format, "files": files}
+
+
+def read_input(source: Input, language: str, columns: Sequence[str] | None, watch: Watch) -> Iterator[tuple[str, str]]:
+    """The pairs of an input that [`check_input`] has let through, in its order; a missing side is "".
+
+    Raises:
+        InputError: If it changed since, or is wrong in a way that only a full reading shows.
+    """
+    if source.format == "tmx":
+        return read_tmx(source.paths[0], "en", language, watch)
+    if source.format == "moses":
+        return zip(*(read_lines(path, watch) for path in source.paths), strict=True)
+    return _table_rows(source, language, columns)
+
+
+def find_columns(schema: pa.Schema, columns: Sequence[str] | None, language: str, name: str) -> tuple[str, str]:
+    """The English and the foreign column of a table; `translation.km` is the field `km` of the column `translation`.
+
+    Args:
+        schema: The table's.
+        columns: The two names, or None to look for `english` and `foreign`, for a translation column with both
+            languages, or for columns that are called as the languages.
+        language: Tag of the foreign side.
+        name: How messages call the table.
+
+    Raises:
+        InputError: If they are not there, or hold no text.
+    """
+    types = {field.name: field.type for field in schema}
+    for column, kind in list(types.items()):
+        if pa.types.is_struct(kind):
+            types.update({f"{column}.{field.name}": field.type for field in kind})
+    choices = [tuple(columns)] if columns else _usual_columns(language)
+    found = next((pair for pair in choices if all(column in types for column in pair)), None)
+    if found is None:
+        wanted = " or ".join(" and ".join(map(repr, pair)) for pair in choices)
+        raise InputError(f"{name} has no columns {wanted}; it has {', '.join(types)}. Name two of them with --columns.")
+    for column in found:
+        kind = types[column]
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+            raise InputError(f"{name}: the column {column!r} holds {kind}, not text. Name two others with --columns.")
+    return found
+
+
+def _usual_columns(language: str) -> list[tuple[str, str]]:
+    foreign = primary_language(language)
+    return [("english", "foreign"), ("translation.en", f"translation.{foreign}"), ("en", foreign), _NUMBERED]
+
+
+def _table_rows(source: Input, language: str, columns: Sequence[str] | None) -> Iterator[tuple[str, str]]:
+    try:
+        tables = iter(_open_table(source, language, columns).with_format("arrow").iter(_ROWS))
+        first = next(tables, None)
+        if first is None:
+            raise InputError(f"{source.name} has no rows.")
+        pair = find_columns(first.schema, columns, language, source.name)
+        for table in chain([first], tables):
+            sides = ([text or "" for text in _column(table, column)] for column in pair)
+            yield from zip(*sides, strict=True)
+    except InputError:
+        raise
+    except _FAILURES as error:
+        raise InputError(f"{source.name} cannot be read as {source.format}: {error}".rstrip()) from error
+
+
+def _column(table: pa.Table, path: str) -> list[str | None]:
+    if path in table.column_names:
+        return table.column(path).to_pylist()
+    column, _, key = path.partition(".")
+    return pc.struct_field(table.column(column), key).to_pylist()
+
+
+def _open_table(source: Input, language: str, columns: Sequence[str] | None) -> IterableDataset:
+    if source.dataset is not None:
+        name, config, split, revision = source.dataset
+        return load_dataset(name, config, split=split, revision=revision, streaming=True)
+    path = source.paths[0]
+    options: dict[str, Any] = {}
+    builder = {"tsv": "csv", "jsonl": "json"}.get(source.format, source.format)
+    if builder == "csv":
+        options = _csv_options(path, source.format, [tuple(columns)] if columns else _usual_columns(language))
+    return load_dataset(builder, data_files=str(path), split="train", streaming=True, **options)
+
+
+def _csv_options(path: Path, file_format: str, choices: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+    """Every column is text; no text means "missing"; in a TSV no character quotes, and names are optional."""
+    with open_stream(path) as stream:
+        line = stream.readline().removeprefix(b"\xef\xbb\xbf").decode("utf-8").rstrip("\r\n")
+    options: dict[str, Any] = {"keep_default_na": False, "na_filter": False}
+    if file_format == "tsv":
+        options |= {"sep": "\t", "quoting": csv.QUOTE_NONE, "lineterminator": "\n"}
+        names = line.split("\t")
+        if not any(set(pair) <= set(names) for pair in choices if pair != _NUMBERED):
+            names = [str(number) for number in range(1, len(names) + 1)]
+            options["names"] = names
+    else:
+        names = next(csv.reader([line]), [])
+    return {**options, "features": Features({name: Value("string") for name in names})}
+
+
+def _read_raw(path: Path, watch: Watch) -> None:
+    with path.open("rb") as file:
+        while data := file.read(1 << 20):
+            watch(data)
+
+
+def _hub_facts(source: Input) -> dict[str, Any]:
+    name, config, split, revision = source.dataset
+    facts: dict[str, Any] = {"config": config, "split": split}
+    if Path(name).is_dir():
+        digest = hashlib.sha256()
+        for path in sorted(path for path in Path(name).rglob("*") if path.is_file()):
+            digest.update(f"{path.relative_to(name)}\0".encode())
+            _read_raw(path, digest.update)
+        return {**facts, "sha256": digest.hexdigest()}
+    try:
+        return {**facts, "revision": HfApi().dataset_info(name, revision=revision).sha}
+    except _FAILURES as error:
+        raise InputError(f"The Hub does not tell the commit of {name}: {error}") from error

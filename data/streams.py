@@ -1,0 +1,150 @@
+"""Files of text as streams of bytes: decompressed by what they hold, checked, and never wholly in memory."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+#: Bytes read at a time.
+CHUNK = 1 << 18
+#: The longest line or segment, in characters: longer ones are no sentences, and would not fit into memory.
+LONGEST = 1 << 20
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"PK\x03\x04": "zip",
+    b"Rar!": "rar",
+    b"7z\xbc\xaf": "7z",
+}
+_BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException)
+
+
+class InputError(ValueError):
+    """An input file that cannot be read: missing, damaged, of another kind, or not UTF-8."""
+
+
+class _Watched(io.RawIOBase):
+    """A file that shows each piece read from it to a function: for checksums and progress."""
+
+    def __init__(self, raw: BinaryIO, watch: Callable[[bytes], object]) -> None:
+        self._raw, self._watch = raw, watch
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:
+        data = self._raw.read(len(buffer))
+        self._watch(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+
+@contextmanager
+def open_stream(path: Path, watch: Callable[[bytes], object] | None = None) -> Iterator[BinaryIO]:
+    """Opens a plain, gzip, xz, zstd or bzip2 file, told apart by its first bytes, for reading what is in it.
+
+    Args:
+        path: The file.
+        watch: Called with every piece of the file itself, compressed as it is.
+
+    Raises:
+        InputError: If the file is missing, unreadable, an archive of several files, or damaged; errors of the block
+            are translated too.
+    """
+    try:
+        with path.open("rb", buffering=0) as raw:
+            start = raw.read(8)
+            raw.seek(0)
+            kind = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "plain")
+            if kind in ("zip", "rar", "7z"):
+                raise InputError(f"{path} is a {kind} archive: unpack it and give the files in it.")
+            watched = _Watched(raw, watch) if watch else raw
+            with _decompressed(io.BufferedReader(watched, CHUNK), kind) as stream:
+                yield stream
+    except _BROKEN as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise InputError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
+        raise InputError(
+            f"{path} is truncated or damaged ({error}). Download or copy it again; it has {path.stat().st_size} bytes."
+        ) from error
+
+
+def _decompressed(raw: io.BufferedReader, kind: str) -> BinaryIO:
+    if kind == "gzip":
+        return gzip.GzipFile(fileobj=raw)
+    if kind == "xz":
+        return lzma.LZMAFile(raw)
+    if kind == "bzip2":
+        return bz2.BZ2File(raw)
+    if kind == "zstd":
+        return io.BufferedReader(pa.CompressedInputStream(raw, "zstd"), CHUNK)
+    return raw
+
+
+def chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """The stream in pieces of `CHUNK` bytes."""
+    while data := stream.read(CHUNK):
+        yield data
+
+
+def check_text(path: Path, watch: Callable[[bytes], object]) -> int:
+    """Reads a file of lines once, quickly, to find what is wrong with it before any work is done on it.
+
+    Returns:
+        How many lines it has.
+
+    Raises:
+        InputError: As [`open_stream`], or if it is empty, not UTF-8, or holds NUL; the line is named.
+    """
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    lines, last = 0, b"\n"
+    with open_stream(path, watch) as stream:
+        for data in chunks(stream):
+            if (place := data.find(b"\0")) >= 0:
+                line = lines + data.count(b"\n", 0, place) + 1
+                raise InputError(f"{path}, line {line}: NUL. The file is binary or UTF-16; convert it to UTF-8.")
+            try:
+                decode(data)
+            except UnicodeDecodeError as error:
+                # What the decoder kept of the piece before is in front of `data`, and holds no line end.
+                behind = error.object[error.start :]
+                line = lines + data.count(b"\n") - behind.count(b"\n") + 1
+                raise InputError(
+                    f"{path}, line {line}: byte 0x{behind[0]:02x} is not UTF-8 ({error.reason}). "
+                    "Convert the file to UTF-8."
+                ) from error
+            lines, last = lines + data.count(b"\n"), data[-1:]
+    if last == b"\n" and lines == 0:
+        raise InputError(f"{path} is empty.")
+    return lines + (last != b"\n")
+
+
+def read_lines(path: Path, watch: Callable[[bytes], object]) -> Iterator[str]:
+    r"""The lines of a file that [`check_text`] has let through, without `\n` or `\r\n`.
+
+    Raises:
+        InputError: If a line is longer than `LONGEST`.
+    """
+    with open_stream(path, watch) as stream:
+        number = 0
+        while line := stream.readline(4 * LONGEST):
+            number += 1
+            if len(line) == 4 * LONGEST:
+                raise InputError(f"{path}, line {number} has more than {LONGEST} characters: it is no sentence.")
+            if number == 1:
+                line = line.removeprefix(_BYTE_ORDER_MARK)
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
