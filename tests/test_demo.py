@@ -54,7 +54,8 @@ def test_outputs(demo):
 
 
 def test_every_evaluation_runs_on_the_demo(demo):
-    environment = {**os.environ, "ROWS": "12", "STEPS": "3", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "ROWS": "12", "STEPS": "3", "PATH": path}
     command = ["bash", str(ROOT / "examples/evaluate_demo.sh"), "runs/demo"]
     done = subprocess.run(command, cwd=demo[0], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
