@@ -19,6 +19,8 @@ A study is a YAML file:
       hard negatives:                 # or the variants themselves
         - {align.queue_size: 0}
         - {align.hard_negative_mining: query}
+      encoder:
+        bases.encoder: [FacebookAI/xlm-roberta-base, sentence-transformers/LaBSE]
 
 Every run's metrics are written as it ends; the same command goes on where a broken study stopped.
 """
@@ -53,7 +55,7 @@ from .trainers.inject_trainer import InjectTrainer
 from .trainers.presets import DEFAULT_PRESET, preset
 
 BASE = "as set"
-PARTS = ("model", "align", "inject")
+PARTS = ("bases", "model", "align", "inject")
 #: Fields of the model that only Stage B reads: runs that differ in nothing else share their Stage A.
 SLOT_FIELDS = ("num_slots", "slot_", "lora_")
 METRICS = {
@@ -69,7 +71,7 @@ class StudyError(ValueError):
 
 @dataclass(frozen=True)
 class Study:
-    """What is asked, on what. Options are named by part: `model.num_slots`, `align.queue_size`."""
+    """What is asked, on what. Options are named by part: `bases.encoder`, `model.num_slots`, `align.queue_size`."""
 
     encoder: str
     decoder: str
@@ -94,6 +96,7 @@ class Study:
     def options(self, variant: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Preset, settings and variant, later ones above earlier ones, by part."""
         chosen = {part: dict(values) for part, values in preset(self.preset).items()}
+        chosen["bases"] = {"encoder": self.encoder, "decoder": self.decoder}
         for name, value in {**self.settings, **variant}.items():
             part, _, option = name.partition(".")
             chosen[part][option] = value
@@ -145,13 +148,15 @@ def _check_study(study: Study, path: Path) -> None:
         for variant in (study.settings, *options):
             wrong = [name for name in variant if name.partition(".")[0] not in PARTS or "." not in name]
             if wrong:
-                raise StudyError(f"{path}: {', '.join(wrong)}: name options model.…, align.… or inject.…")
+                raise StudyError(f"{path}: {', '.join(wrong)}: name options bases.…, model.…, align.… or inject.…")
         if not study.instructions and any(n.startswith("inject.") for variant in options for n in variant):
             raise StudyError(f"{path}: question {question!r} is about Stage B, which needs instructions.")
     for question in study.questions:
         for variant in study.variants(question).values():
             chosen = study.options(variant)
-            LlinkForCausalLM.config_from_bases(study.encoder, study.decoder, **chosen["model"])
+            if wrong := sorted(set(chosen["bases"]) - {"encoder", "decoder"}):
+                raise StudyError(f"{path}: bases.{wrong[0]} is neither bases.encoder nor bases.decoder.")
+            LlinkForCausalLM.config_from_bases(**chosen["bases"], **chosen["model"])
             with tempfile.TemporaryDirectory() as scratch:
                 _arguments(AlignConfig, scratch, chosen["align"], 0)
                 _arguments(InjectConfig, scratch, chosen["inject"], 0)
@@ -214,13 +219,13 @@ class _Runner:
 
     def key(self, variant: Mapping[str, Any], seed: int) -> str:
         """What a run's result depends on, as a short hash."""
-        return _digest([self.study.encoder, self.study.decoder, self.data_key, self.study.options(variant), seed])
+        return _digest([self.data_key, self.study.options(variant), seed])
 
     def align_key(self, variant: Mapping[str, Any], seed: int) -> str:
         """The same for its Stage A alone."""
         chosen = self.study.options(variant)
         model = {name: value for name, value in chosen["model"].items() if not name.startswith(SLOT_FIELDS)}
-        return _digest([self.study.encoder, self.study.decoder, self.data_key, model, chosen["align"], seed])
+        return _digest([self.data_key, chosen["bases"], model, chosen["align"], seed])
 
     def measured(self, variant: Mapping[str, Any], seed: int) -> dict[str, float]:
         """The metrics of a run, from its file or by running it."""
@@ -235,9 +240,9 @@ class _Runner:
 
     def _build(self, variant: Mapping[str, Any], seed: int) -> LlinkForCausalLM:
         set_seed(seed)
-        options = self.study.options(variant)["model"]
+        chosen = self.study.options(variant)
         return LlinkForCausalLM.from_encoder_decoder_pretrained(
-            self.study.encoder, self.study.decoder, dtype=self.study.dtype, **options
+            **chosen["bases"], dtype=self.study.dtype, **chosen["model"]
         )
 
     def _aligned(self, variant: Mapping[str, Any], seed: int) -> tuple[LlinkForCausalLM, dict[str, float]]:

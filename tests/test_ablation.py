@@ -55,6 +55,7 @@ def test_a_study_runs_each_setting_once_and_goes_on(base, tmp_path, capsys, monk
         "teacher": {"model.teacher_conditioning": ["none", "whiten"]},  # whiten is the base setting
         "slots": {"model.num_slots": [2, 4]},
         "contrast": [{"inject.usage_weight": 0.0}],
+        "encoder": {"bases.encoder": [str(base["encoder"])]},  # the base setting again
     }
     command = write(tmp_path / "study.yaml", base, questions)
     assert main(command) == 0
@@ -99,6 +100,8 @@ def test_seeds_give_means_and_deviations(base, tmp_path):
         ({"q": {"model.nothing": [1]}}, {}, "nothing"),
         ({"q": {"align.nothing": [1]}}, {}, "AlignConfig has no option nothing"),
         ({"q": {"num_slots": [1]}}, {}, "model.…"),
+        ({"q": {"bases.tokenizer": ["x"]}}, {}, "bases.tokenizer"),
+        ({"q": {"bases.encoder": ["/nowhere/at/all"]}}, {}, "/nowhere/at/all"),
         ({"q": {"model.num_slots": [0]}}, {}, "num_slots=0"),
         ({"q": {"align.queue_size": [-1]}}, {}, "queue_size=-1"),
         ({"q": {"model.num_slots": 4}}, {}, "'q'"),
