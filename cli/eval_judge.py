@@ -59,6 +59,8 @@ class JudgeArguments:
         twice = [str(path) for path, times in resolved.items() if times > 1]
         if twice:
             raise CommandError(f"--outputs names {twice[0]} twice: give the outputs of different systems.")
+        if (self.price_per_million_input is None) != (self.price_per_million_output is None):
+            raise CommandError("Give --price-per-million-input and --price-per-million-output together, or neither.")
 
 
 def system_names(paths: Sequence[str]) -> list[str]:

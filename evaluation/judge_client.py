@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ _LONGEST_WAIT = 60.0
 _PASSING = (408, 425, 429)
 #: Codes with which servers refuse a request that they do not understand.
 _NOT_UNDERSTOOD = (400, 422)
+#: How they say that it is the message that they refuse, and not its form.
+_TOO_LONG = re.compile(r"context[ _-]?(window|size)|length|too long|\btokens\b", re.IGNORECASE)
 
 
 class JudgeServerError(RuntimeError):
@@ -158,7 +161,7 @@ class _Caller:
                     raise ValueError(f"no chat completion: {reply}")
             except (HTTPError, ValueError) as error:
                 status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-                if status in _NOT_UNDERSTOOD and self._loosen(form):
+                if status in _NOT_UNDERSTOOD and not _is_about_length(error) and self._loosen(form):
                     continue
                 tries += 1
                 refused = status is not None and status < 500 and status not in _PASSING
@@ -192,6 +195,12 @@ class _Caller:
         server = self.settings.judge_url or "Hugging Face's inference providers"
         how = "refuses the judge's calls" if refused else f"did not answer ({tries} tries)"
         return JudgeServerError(f"{server} {how}: {reason}.")
+
+
+def _is_about_length(error: HfHubHTTPError) -> bool:
+    """Whether a refusal speaks of the message's length; one that names the format may repeat the whole request."""
+    text = f"{error} {error.response.text}"
+    return "response_format" not in text and _TOO_LONG.search(text) is not None
 
 
 async def _ask_all(missing: dict[str, str], kept: JudgementFile, caller: _Caller, bar: tqdm) -> None:

@@ -24,6 +24,8 @@ PROMPT_MAY_HOLD = ("foreign", "task")
 #: UTF-8 bytes that one token of a judge stands for, on average over English text.
 BYTES_PER_TOKEN = 4
 _SHOWN_PLACEHOLDER = "[foreign text]"
+#: How many ids an error lists.
+_NAMED_IDS = 10
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class JudgePrompt:
         source: The template's text. Variables: `prompt`, `answer_a`, `answer_b`, `english`, `reference`, `foreign`,
             `task`.
 
+    Attributes:
+        verification: Which of `english` and `reference` it shows, so that the judge can verify an answer.
+
     Raises:
         JudgeError: If it is no template, leaves out what the judge must see, names an unknown variable, or does not
             name the verdicts.
@@ -81,7 +86,8 @@ class JudgePrompt:
             raise JudgeError(
                 f"The judge's prompt leaves out {', '.join(missing)}; it must show {', '.join(PROMPT_NEEDS)}."
             )
-        if not any(probes[name] in shown for name in PROMPT_NEEDS_ONE):
+        self.verification = tuple(name for name in PROMPT_NEEDS_ONE if self._shows(name, probes))
+        if not self.verification:
             raise JudgeError(f"The judge's prompt must show {' or '.join(PROMPT_NEEDS_ONE)}, for verification.")
         unnamed = [verdict for verdict in VERDICTS if not re.search(rf"\b{verdict}\b", shown)]
         if unnamed:
@@ -99,6 +105,11 @@ class JudgePrompt:
         first, second = reversed(pair.outputs) if swapped else pair.outputs
         fields = {name: value for name, value in asdict(pair).items() if name not in ("id", "outputs")}
         return self._render(fields | {"answer_a": first, "answer_b": second})
+
+    def _shows(self, name: str, probes: dict[str, str]) -> bool:
+        """Whether a field for verification is shown, be it only where the others are empty."""
+        alone = probes | {other: "" for other in PROMPT_NEEDS_ONE if other != name}
+        return any(probes[name] in self._render(fields) for fields in (probes, alone))
 
     def _render(self, fields: dict[str, str]) -> str:
         try:
@@ -181,11 +192,23 @@ def swapped_first(pair: Pair, seed: int) -> bool:
 
 
 def make_questions(pairs: Sequence[Pair], prompt: JudgePrompt, seed: int) -> list[Question]:
-    """Both orders of every pair whose answers differ; which comes first is random."""
+    """Both orders of every pair whose answers differ; which comes first is random.
+
+    Raises:
+        JudgeError: If all that the prompt shows for verification is empty in such a pair, or as [`JudgePrompt`].
+    """
+    differing = [(index, pair) for index, pair in enumerate(pairs) if pair.outputs[0] != pair.outputs[1]]
+    blind = [pair.id for _, pair in differing if not any(getattr(pair, name).strip() for name in prompt.verification)]
+    if blind:
+        ids = ", ".join(blind[:_NAMED_IDS]) + (", …" if len(blind) > _NAMED_IDS else "")
+        raise JudgeError(
+            f"{len(blind)} examples have no {' and no '.join(prompt.verification)}, and the judge's prompt shows "
+            f"nothing else to verify their answers by: {ids}. Let the prompt show {' and '.join(PROMPT_NEEDS_ONE)}, or "
+            "leave these examples out."
+        )
     return [
         Question(index, swapped, prompt.message(pair, swapped))
-        for index, pair in enumerate(pairs)
-        if pair.outputs[0] != pair.outputs[1]
+        for index, pair in differing
         for swapped in ((True, False) if swapped_first(pair, seed) else (False, True))
     ]
 

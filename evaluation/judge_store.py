@@ -1,7 +1,7 @@
 """The judge's settings, and its judgements on disk: what it answered is never asked twice.
 
-Every finished judgement is appended at once, under a hash of the model, the prompt's template, the message and the
-sampling.
+Every finished judgement is appended at once, under a hash of the model, the prompt's template, the message, the
+sampling, and the response format if it is forced.
 """
 
 from __future__ import annotations
@@ -116,8 +116,10 @@ class Judgement:
 
 
 def judgement_key(message: str, prompt: JudgePrompt, settings: JudgeSettings) -> str:
-    """SHA-256 of what a judgement depends on; the server's address is not in it."""
+    """SHA-256 of what a judgement depends on: a forced response format too, but not the server's address."""
     sampling = {name: getattr(settings, name) for name in ("seed", "temperature", "max_tokens")}
+    if settings.response_format != "auto":
+        sampling["response_format"] = settings.response_format
     content = {"model": settings.judge_model, "prompt": prompt.source, "message": message, "sampling": sampling}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -228,6 +228,24 @@ def test_a_prompt_that_hides_something_is_refused(source, words):
         JudgePrompt(source)
 
 
+def test_examples_that_the_prompt_cannot_verify_are_named():
+    bare, full = (pair_outputs(outputs("ab", english=text), outputs("cd", english=text)) for text in (" ", "It."))
+    english = JudgePrompt(GOOD.replace("reference", "english"))
+    assert english.verification == ("english",)
+    with pytest.raises(JudgeError, match=r"2 examples have no english, .*: 0, 1\. Let the prompt show"):
+        make_questions(bare, english, seed=0)
+    assert len(make_questions(full, english, seed=0)) == 4
+    either = JudgePrompt(
+        GOOD.replace("{{ reference }}", "{% if english %}{{ english }}{% else %}{{ reference }}{% endif %}")
+    )
+    for prompt in (load_prompt(), either):
+        assert prompt.verification == ("english", "reference")
+        assert len(make_questions(bare, prompt, seed=0)) == 4
+    same = pair_outputs(outputs("ab", english=""), outputs("ac", english=""))
+    with pytest.raises(JudgeError, match=r"1 examples .*: 1\. "):
+        make_questions(same, english, seed=0)
+
+
 def test_prompt_files(tmp_path):
     (tmp_path / "good.txt").write_text(GOOD, "utf-8")
     assert load_prompt(tmp_path / "good.txt").source == GOOD

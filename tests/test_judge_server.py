@@ -215,7 +215,7 @@ def test_judgements_are_kept_by_content(tmp_path):
         other = make_questions(pair_outputs(outputs("short"), outputs("long")), PROMPT, seed=0)
         ask(server, tmp_path, [question.message for question in other if question.pair < 2])
         assert len(server.bodies) == 4, "the same comparison seen from the other side"
-        for changed in ({"seed": 1}, {"temperature": 0.5}, {"max_tokens": 9}):
+        for changed in ({"seed": 1}, {"temperature": 0.5}, {"max_tokens": 9}, {"response_format": "text"}):
             before = len(server.bodies)
             ask(server, tmp_path, MESSAGES[:4], **changed)
             assert len(server.bodies) == before + 4, changed
@@ -258,6 +258,31 @@ def test_a_bad_request_after_the_format_is_settled_is_reported(tmp_path):
             ask(server, tmp_path, concurrency=1)
         assert "english 5" in server.messages()[-1]
         assert "english 5" not in server.messages()[-2], "asked once: the format is not the reason"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This model's maximum context length is 4096 tokens.",
+        "the request exceeds the available context size",
+        "Input validation error: `inputs` must have less than 4096 tokens.",
+        "prompt is too long",
+    ],
+)
+def test_a_message_that_is_too_long_does_not_loosen_the_format(tmp_path, words):
+    with serving(lambda body: Refusal(400, words)) as server:
+        with pytest.raises(JudgeServerError, match="refuses"):
+            ask(server, tmp_path, concurrency=1)
+        assert len(server.bodies) == 1, "not asked again in another format"
+
+
+def test_a_refused_format_is_loosened_though_the_refusal_repeats_the_message(tmp_path):
+    def repeats(body):
+        return Refusal(422, f"extra field: {body}") if body.get("response_format") else prefers_longer(body)
+
+    assert "length" in MESSAGES[0].lower(), "vacuous unless the message speaks of it"
+    with serving(repeats) as server:
+        assert {judgement.response_format for judgement in ask(server, tmp_path)} == {"text"}
 
 
 def test_only_the_named_key_is_sent_and_it_is_written_nowhere(tmp_path, monkeypatch, capsys):
@@ -423,6 +448,7 @@ def test_bad_commands_ask_nothing(tmp_path, capsys):
             "same file": ([files[0], files[0]], "twice"),
             "same answers": (changed("copy", Path(files[0]).read_text("utf-8")), "long and copy"),
             "one file": (files[:1], "two or more"),
+            "one price": ([*files, "--price-per-million-input", "1"], "--price-per-million-output"),
         }
         for name, (given, words) in bad.items():
             assert main([*command[:3], *given, *command[5:]]) == 2, name
