@@ -2,6 +2,12 @@
 
 from pathlib import Path
 
+#: The paper, for the `evaluate` modules.
+CITATION = """\
+@misc{agarwal2025llink, title={Languages are Modalities: Cross-Lingual Alignment via Encoder Injection},
+      author={Rajan Agarwal and Aarush Gupta}, year={2025}, eprint={2510.27254}, archivePrefix={arXiv}}
+"""
+
 
 def module_path(kind: str) -> str:
     """The folder of an `evaluate` module of ours: `evaluate.load(module_path("retrieval"))`.

@@ -3,6 +3,7 @@
 import datasets
 import evaluate
 
+from llink.evaluation import CITATION
 from llink.evaluation.numeric import ALL, numeric_metrics
 
 _DESCRIPTION = """
@@ -25,7 +26,6 @@ Examples:
     >>> numeric.compute(predictions=["It yields 1.5 kW."], references=["It yields 30 MW."])["recall"]
     0.0
 """
-_CITATION = "@misc{agarwal2025llink, title={LLINK}, note={arXiv 2510.27254}}"
 
 
 class Numeric(evaluate.Metric):
@@ -35,7 +35,7 @@ class Numeric(evaluate.Metric):
         texts = {name: datasets.Value("string") for name in ("predictions", "references")}
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation=_CITATION,
+            citation=CITATION,
             inputs_description=_INPUTS,
             features=datasets.Features(texts),
         )

@@ -3,6 +3,7 @@
 import datasets
 import evaluate
 
+from llink.evaluation import CITATION
 from llink.evaluation.judge import tally
 
 _DESCRIPTION = """\
@@ -19,10 +20,6 @@ Args:
 Returns:
     wins, losses, ties (of them inconsistent and identical), unparsed, n, preference, agreement, picks_a, intervals.
 """
-_CITATION = """\
-@misc{agarwal2025llink, title={Languages are Modalities: Cross-Lingual Alignment via Encoder Injection},
-      author={Rajan Agarwal and Aarush Gupta}, year={2025}, eprint={2510.27254}, archivePrefix={arXiv}}
-"""
 
 
 class Preference(evaluate.Metric):
@@ -32,7 +29,7 @@ class Preference(evaluate.Metric):
         features = {name: datasets.Value("string") for name in ("predictions", "references")}
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation=_CITATION,
+            citation=CITATION,
             inputs_description=_KWARGS,
             features=datasets.Features(features),
         )

@@ -3,6 +3,7 @@
 import datasets
 import evaluate
 
+from llink.evaluation import CITATION
 from llink.evaluation.translation import translation_metrics
 
 _DESCRIPTION = "Corpus chrF++ and BLEU of translations, both 0 to 100, as sacrebleu defines them."
@@ -17,7 +18,7 @@ Examples:
     >>> translation.compute(predictions=["The school is far."], references=["The school is far."])["chrf"]
     100.0
 """
-_CITATION = "@inproceedings{post2018call, title={A Call for Clarity in Reporting BLEU Scores}, booktitle={WMT}}"
+_SACREBLEU = "@inproceedings{post2018call, title={A Call for Clarity in Reporting BLEU Scores}, booktitle={WMT}}"
 
 
 class Translation(evaluate.Metric):
@@ -27,7 +28,7 @@ class Translation(evaluate.Metric):
         texts = {name: datasets.Value("string") for name in ("predictions", "references")}
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation=_CITATION,
+            citation=CITATION + _SACREBLEU,
             inputs_description=_INPUTS,
             features=datasets.Features(texts),
         )
