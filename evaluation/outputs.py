@@ -169,8 +169,8 @@ def generate_outputs(
         show_progress: Whether to show a bar.
 
     Returns:
-        `n`, `prompt_tokens` (mean over the rows), `seconds` (all of the generation, over every run) and
-        `seconds_per_answer`.
+        `n` rows, though the file may hold more, and their mean `prompt_tokens`; `seconds` (all of the generation, over
+        every run) and `seconds_per_answer` (mean over all that was generated).
 
     Raises:
         OutputError: If the file was begun with other rows or settings.
@@ -197,7 +197,7 @@ def generate_outputs(
             write_json(log, timing)
     lengths = system.prompt_tokens(rows)
     return {
-        "n": max(done, len(rows)),
+        "n": len(rows),
         "prompt_tokens": sum(lengths) / len(lengths),
         "seconds": round(timing["seconds"], 3),
         "seconds_per_answer": timing["seconds"] / max(timing["answers"], 1),
@@ -205,16 +205,16 @@ def generate_outputs(
 
 
 def source_of(model: str | os.PathLike) -> str:
-    """What names a model among the settings of its answers: its path, and a hash of the weights that were trained.
+    """What names a model among the settings of its answers: the SHA-256 of its trained weights, wherever they lie.
 
     Args:
-        model: A folder, or a repository, whose name alone is taken.
+        model: A folder; of one without weights, and of a repository, the name is taken.
     """
     for weights in ("adapter_model.safetensors", "model.safetensors"):
         path = Path(model) / weights
         if path.is_file():
             with path.open("rb") as file:
-                return f"{path.resolve()} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+                return hashlib.file_digest(file, "sha256").hexdigest()
     return str(model)
 
 
