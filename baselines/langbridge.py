@@ -241,15 +241,21 @@ class LangBridgeForCausalLM(PreTrainedModel):
         return bridge.eval()
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike, dtype: str | torch.dtype = "auto") -> LangBridgeForCausalLM:
+    def from_pretrained(cls, folder: str | os.PathLike, *, dtype: str | torch.dtype = "auto") -> LangBridgeForCausalLM:
         """Loads what `save_pretrained` wrote, with the bases that it names.
+
+        Args:
+            folder: A local folder; of a repository, what `huggingface_hub.snapshot_download` returns.
+            dtype: Of the bases; the bridge is in float32.
 
         Raises:
             LlinkCheckpointError: If the folder holds no such model, or it is damaged or does not fit its bases.
             BaseModelError: If a base cannot be loaded.
         """
         if not is_langbridge(folder):
-            raise LlinkCheckpointError(f"{folder} holds no LangBridge model: give a folder of `llink langbridge`.")
+            raise LlinkCheckpointError(
+                f"{folder} holds no LangBridge model: give a local folder of `llink langbridge`."
+            )
         config = LangBridgeModelConfig.from_pretrained(folder)
         state = read_bridge(Path(folder) / SAFE_WEIGHTS_NAME)  # damaged weights show before the bases load
         encoder, _ = load_base("encoder", config.encoder_name_or_path, config.encoder_revision, dtype=dtype)
@@ -283,8 +289,28 @@ class LangBridgeForCausalLM(PreTrainedModel):
         state = {f"bridge.{key}": value for key, value in self.bridge.state_dict().items()}
         return {**state, "end_of_source": self.end_of_source.detach()}
 
-    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **unused: Any) -> None:
-        """Writes what is trained, the names and revisions of the bases, and the processor."""
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        **unsupported: Any,
+    ) -> None:
+        """Writes what is trained, the names and revisions of the bases, and the processor.
+
+        Args:
+            save_directory: The folder; made when missing.
+            is_main_process: Whether this process writes.
+            state_dict: Not read: the library's trainer passes one.
+
+        Raises:
+            TypeError: If anything else is given, such as `push_to_hub`.
+        """
+        if unsupported:
+            raise TypeError(
+                f"save_pretrained cannot take {', '.join(unsupported)}: give save_directory and is_main_process, and "
+                "upload the folder with `hf upload`."
+            )
         if not is_main_process:
             return
         with staged(save_directory) as stage:

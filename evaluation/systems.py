@@ -169,5 +169,5 @@ def load_systems(model: str, baselines: Sequence[str] = (), dtype: str = "auto")
         if name == "finetune":
             systems[name] = RawTextSystem(name, *load_direct(folder, dtype))
         else:
-            systems[name] = LangBridgeSystem(LangBridgeForCausalLM.from_pretrained(folder, dtype))
+            systems[name] = LangBridgeSystem(LangBridgeForCausalLM.from_pretrained(folder, dtype=dtype))
     return systems

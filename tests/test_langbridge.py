@@ -292,6 +292,12 @@ def test_what_is_saved_answers_as_what_was_trained(train, tmp_path, lora):
     assert answers == LangBridgeSystem(trainer.model).answer(dataset, max_new_tokens=6)
 
 
+def test_what_saving_cannot_do_is_refused(new_bridge, tmp_path):
+    with pytest.raises(TypeError, match="cannot take push_to_hub, repo_id"):
+        new_bridge().save_pretrained(tmp_path / "lb", push_to_hub=True, repo_id="me/lb")
+    assert not (tmp_path / "lb").exists()
+
+
 def test_bases_of_a_self_contained_model_are_found_inside(make_model, tmp_path):
     make_model().save_pretrained(tmp_path / "whole", self_contained=True)
     model = LangBridgeForCausalLM.from_llink(tmp_path / "whole")
