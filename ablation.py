@@ -42,11 +42,13 @@ import yaml
 from tqdm.auto import tqdm
 from transformers import set_seed
 
+from .data.collators import shuffled_passages
 from .data.features import compute_pair_features, condition
 from .data.instructions import read_instructions
 from .data.pairs import exclude_overlap, read_pairs
 from .evaluation.report import write_json
 from .evaluation.retrieval import retrieval_metrics
+from .evaluation.retrieval_rows import slot_means
 from .modeling_llink import LlinkForCausalLM
 from .trainers.align_config import AlignConfig
 from .trainers.align_trainer import AlignTrainer
@@ -91,7 +93,13 @@ class Study:
         asked = self.questions[question]
         if isinstance(asked, Mapping):
             asked = [dict(zip(asked, values, strict=True)) for values in itertools.product(*asked.values())]
-        return {_label(variant): dict(variant) for variant in asked}
+        full = {name for variant in asked for name in variant}
+        short = {name: name.partition(".")[2] for name in full}
+        clear = {name: short[name] if list(short.values()).count(short[name]) == 1 else name for name in full}
+        labels = [", ".join(f"{clear[name]}={value}" for name, value in variant.items()) for variant in asked]
+        if len(set(labels)) < len(labels):
+            raise StudyError(f"Question {question!r} holds the same variant twice: {', '.join(labels)}.")
+        return {label: dict(variant) for label, variant in zip(labels, asked, strict=True)}
 
     def options(self, variant: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Preset, settings and variant, later ones above earlier ones, by part."""
@@ -151,6 +159,11 @@ def _check_study(study: Study, path: Path) -> None:
                 raise StudyError(f"{path}: {', '.join(wrong)}: name options bases.…, model.…, align.… or inject.…")
         if not study.instructions and any(n.startswith("inject.") for variant in options for n in variant):
             raise StudyError(f"{path}: question {question!r} is about Stage B, which needs instructions.")
+    for files in (study.pairs, study.eval_pairs):
+        if not isinstance(files, list) or len(files) != 2 or not all(Path(str(file)).is_file() for file in files):
+            raise StudyError(f"{path}: {files!r} is not two files that exist, English and foreign.")
+    if len(set(study.seeds)) < len(study.seeds):
+        raise StudyError(f"{path}: seeds={study.seeds!r} names one twice.")
     for question in study.questions:
         for variant in study.variants(question).values():
             chosen = study.options(variant)
@@ -166,7 +179,9 @@ def _arguments(config_class: type, output_dir: str | Path, options: Mapping[str,
     unknown = sorted(set(options) - {f.name for f in dataclasses.fields(config_class)})
     if unknown:
         raise StudyError(f"{config_class.__name__} has no option {', '.join(unknown)}.")
-    return config_class(output_dir=str(output_dir), seed=seed, **{**_QUIET, **options})
+    if own := sorted(set(options) & {"output_dir", "seed", *_QUIET}):
+        raise StudyError(f"{', '.join(own)}: a study sets these itself; `seeds` is one of its entries.")
+    return config_class(output_dir=str(output_dir), seed=seed, **_QUIET, **options)
 
 
 # ---------------------------------------------------------------------- running
@@ -214,18 +229,28 @@ class _Runner:
         self.pairs, _ = exclude_overlap(read_pairs(*study.pairs, language=study.language), self.eval_pairs)
         self.rows = read_instructions(study.instructions) if study.instructions else None
         self.eval_rows = read_instructions(study.eval_instructions) if study.eval_instructions else None
+        for rows in (self.rows, self.eval_rows):
+            if rows is not None:
+                shuffled_passages(rows)  # before anything is trained
         data = [self.pairs, self.eval_pairs, *([self.rows, self.eval_rows] if self.rows is not None else [])]
         self.data_key = _digest([[dict(row) for row in dataset] for dataset in data])
 
     def key(self, variant: Mapping[str, Any], seed: int) -> str:
         """What a run's result depends on, as a short hash."""
-        return _digest([self.data_key, self.study.options(variant), seed])
+        chosen = self.study.options(variant)
+        return _digest([self.data_key, self.study.dtype, self._bases(chosen["bases"]), chosen, seed])
 
     def align_key(self, variant: Mapping[str, Any], seed: int) -> str:
         """The same for its Stage A alone."""
         chosen = self.study.options(variant)
         model = {name: value for name, value in chosen["model"].items() if not name.startswith(SLOT_FIELDS)}
-        return _digest([self.data_key, chosen["bases"], model, chosen["align"], seed])
+        bases = chosen["bases"], self._bases(chosen["bases"])
+        return _digest([self.data_key, self.study.dtype, bases, model, chosen["align"], seed])
+
+    def _bases(self, names: Mapping[str, str]) -> list[Any]:
+        """What local bases hold now: one that was trained again under its old name is another one."""
+        files = [path for name in names.values() for path in sorted(Path(name).glob("*.safetensors"))]
+        return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
     def measured(self, variant: Mapping[str, Any], seed: int) -> dict[str, float]:
         """The metrics of a run, from its file or by running it."""
@@ -274,8 +299,8 @@ class _Runner:
         trainer.train()
         measured = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
         features = compute_pair_features(model, self.eval_pairs, cache, show_progress=False)
-        slots = model.slot_embedder(model.project(features.pooled).to(model.device)).mean(dim=1)
-        full = retrieval_metrics(slots.detach().float().cpu(), condition(model.teacher_space, features.teacher_states))
+        slots = slot_means(model, model.project(features.pooled))
+        full = retrieval_metrics(slots, condition(model.teacher_space, features.teacher_states))
         measured["full_r@1"] = full["r@1"]
         return {name: measured[name] for name in METRICS["inject"]}
 
@@ -285,10 +310,6 @@ def _averaged(runs: list[dict[str, float]]) -> dict[str, Any]:
     if len(runs) > 1:
         means |= {f"{name}_std": statistics.stdev(run[name] for run in runs) for name in runs[0]}
     return means | {"seeds": len(runs)}
-
-
-def _label(variant: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.partition('.')[2]}={value}" for name, value in variant.items())
 
 
 def _digest(content: Any) -> str:

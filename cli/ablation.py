@@ -27,8 +27,12 @@ def ablate(argv: Sequence[str]) -> None:
     """Runs a study and prints a table a question."""
     (args,) = parse_arguments("ablate", argv, (AblateArguments,))
     study = read_study(args.study)
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
-    results = run_study(study, args.output_dir)
+    try:
+        results = run_study(study, args.output_dir)
+    finally:
+        logging.set_verbosity(verbosity)
     for question, variants in results.items():
         columns = [name for name in next(iter(variants.values())) if not name.endswith("_std")]
         rows = [[label, *(metrics[column] for column in columns)] for label, metrics in variants.items()]

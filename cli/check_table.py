@@ -36,9 +36,13 @@ def check(argv: Sequence[str]) -> int:
     if argv and not argv[0].startswith("-"):
         argv.insert(0, "--table")
     (args,) = parse_arguments("check-table", argv, (CheckTableArguments,))
-    rows = dict(read_rows(args.table))
-    if not rows:
+    found = list(read_rows(args.table))
+    if not found:
         raise CommandError(f"{args.table} holds no row with r@k.")
+    rows = dict(found)
+    if len(rows) < len(found):
+        repeated = sorted({name for name, _ in found if [other for other, _ in found].count(name) > 1})
+        raise CommandError(f"{args.table} holds several rows named {', '.join(repeated)}: name each by itself.")
     verdicts = {name: _named(name, impossibilities, row) for name, row in rows.items()}
     header = ["row", *(column for name in _CHECKED for column in (name, "possible")), "verdict"]
     print(table(header, [[name, *_cells(rows[name], found), _word(found)] for name, found in verdicts.items()]))
@@ -57,10 +61,12 @@ def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         text = Path(path).read_text("utf-8-sig")
         if path.lower().endswith(".csv"):
-            content: Any = list(csv.DictReader(text.splitlines()))
+            content: Any = list(csv.DictReader(text.splitlines(), strict=True))
+            if wrong := [number for number, row in enumerate(content, 2) if None in row or None in row.values()]:
+                raise CommandError(f"{path}, line {wrong[0]} has not as many cells as the header.")
         else:
             content = json.loads(text, parse_float=Decimal)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
         raise CommandError(f"{path} cannot be read as CSV (*.csv) or JSON: {error}") from error
     return _found(content, "")
 

@@ -19,7 +19,7 @@ from ..evaluation.report import table
 from ..evaluation.retrieval import KS, rank_report, retrieval_ranks
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.bases import base_config, load_base
-from .parsing import CommandError, check_two_files, output_field, pair_field, parse_arguments
+from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
 
 _SHOWN = 20
 
@@ -54,8 +54,8 @@ class EncodersArguments:
         check_two_files("pairs", self.pairs)
         if wrong := [pooling for pooling in self.poolings if pooling not in POOLINGS]:
             raise CommandError(f"--poolings {wrong} are not of {', '.join(POOLINGS)}.")
-        if self.folds < 2:
-            raise CommandError(f"--folds {self.folds} must be at least 2.")
+        check_positive(self, "limit", "batch_size")
+        check_positive(self, "folds", least=2)
 
 
 def rank(argv: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from ..evaluation.plot_numeric import plot_numeric
 from ..evaluation.record import write_record
 from ..evaluation.report import table
 from ..evaluation.systems import baseline_kinds, load_systems
-from .parsing import CommandError, check_two_files, output_field, pair_field, parse_arguments
+from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
 
 COLUMNS = ("exact", "precision", "recall", "f1", "n")
 #: Tasks whose answers must hold everything that their source holds.
@@ -58,9 +58,8 @@ class NumericArguments:
             raise CommandError("--baselines are compared with an llink model: give --model too.")
         if not (self.model or self.outputs or self.pairs):
             raise CommandError("Give --model for the suite, --outputs, or --pairs, which --model may translate.")
-        for name, least in (("limit", 1), ("batch_size", 1), ("max_new_tokens", 1), ("resamples", 0)):
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise CommandError(f"--{name.replace('_', '-')} {getattr(self, name)} must be {least} or more.")
+        check_positive(self, "limit", "batch_size", "max_new_tokens")
+        check_positive(self, "resamples", least=0)
 
 
 def evaluate(argv: Sequence[str]) -> None:

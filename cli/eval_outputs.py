@@ -11,7 +11,7 @@ from ..evaluation.outputs import check_resumable, generate_outputs, source_of
 from ..evaluation.record import write_record
 from ..evaluation.report import table
 from ..evaluation.systems import baseline_kinds, load_systems
-from .parsing import CommandError, parse_arguments
+from .parsing import check_positive, parse_arguments
 
 COLUMNS = ("n", "prompt_tokens", "seconds", "seconds_per_answer")
 
@@ -32,9 +32,7 @@ class OutputsArguments:
     dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
 
     def __post_init__(self) -> None:
-        for name in ("limit", "batch_size", "max_new_tokens"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise CommandError(f"--{name.replace('_', '-')} {getattr(self, name)} must be 1 or more.")
+        check_positive(self, "limit", "batch_size", "max_new_tokens")
 
 
 def evaluate(argv: Sequence[str]) -> None:

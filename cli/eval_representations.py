@@ -14,7 +14,7 @@ from ..evaluation.representations import SLOTS, read_passages, representation_re
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
 from .eval_tokens import aligned_texts
-from .parsing import CommandError, check_two_files, output_field, pair_field, parse_arguments
+from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
 
 
 @dataclass
@@ -36,8 +36,7 @@ class RepresentationArguments:
         check_two_files("pairs", self.pairs)
         if self.limit < 2:
             raise CommandError(f"--limit={self.limit}: at least 2 pairs are needed for a baseline of mismatched ones.")
-        if self.batch_size < 1:
-            raise CommandError(f"--batch_size={self.batch_size} must be positive.")
+        check_positive(self, "batch_size")
 
 
 def evaluate(argv: Sequence[str]) -> None:

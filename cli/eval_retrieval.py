@@ -16,7 +16,7 @@ from ..evaluation.retrieval import KS, rank_report, retrieval_ranks
 from ..evaluation.retrieval_rows import retrieval_rows
 from ..evaluation.systems import baseline_kinds
 from ..modeling_llink import LlinkForCausalLM
-from .parsing import check_two_files, output_field, pair_field, parse_arguments
+from .parsing import check_positive, check_two_files, output_field, pair_field, parse_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class RetrievalArguments:
 
     def __post_init__(self) -> None:
         check_two_files("pairs", self.pairs)
+        check_positive(self, "batch_size")
 
 
 def evaluate(argv: Sequence[str]) -> None:

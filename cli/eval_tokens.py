@@ -17,7 +17,7 @@ from ..evaluation.report import table
 from ..evaluation.tokens import check_aligned, example_strips, load_tokenizer, tokenization
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
-from .parsing import CommandError, output_field, parse_arguments
+from .parsing import CommandError, check_positive, output_field, parse_arguments
 
 TOKEN_COLUMNS = ("tokens", "median_tokens", "tokens_per_char", "tokens_per_byte", "premium", "fragments", "unknown")
 
@@ -48,8 +48,7 @@ class TokensArguments:
             raise CommandError("Give --model, or --encoder and --decoder together, or none of them.")
         if not (self.tokenizer or self.model or self.encoder):
             raise CommandError("Give --tokenizer, --model, or --encoder and --decoder: there is nothing to count with.")
-        if self.limit is not None and self.limit < 1:
-            raise CommandError(f"--limit={self.limit} must be positive.")
+        check_positive(self, "limit", "num_slots")
 
 
 def evaluate(argv: Sequence[str]) -> None:
@@ -158,10 +157,10 @@ def _tables(results: dict[str, Any]) -> list[str]:
         return tables
     prompts, savings = [], []
     for text, found in results["costs"].items():
-        for kind in ("raw", "slots"):
+        for kind in ("raw", "slots", "raw_uncut"):
             row = found[kind]
             work = [row.get(key, 0) / 1e9 for key in ("decoder_flops", "encoder_flops", "flops")]
-            prompts.append([text, kind, row["tokens"], row["cache_bytes"] / 2**10, *work])
+            prompts.append([text, kind.replace("_", " "), row["tokens"], row["cache_bytes"] / 2**10, *work])
         ratio, reuses = found["ratio"], found["reuses"]
         share = [ratio["tokens"], ratio["cache_bytes"], ratio["flops"]]
         savings.append([text, *share, "never" if reuses is None else reuses, found["at_once"], found["cut"]])

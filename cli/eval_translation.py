@@ -12,7 +12,7 @@ from ..evaluation.report import table
 from ..evaluation.samples import side_by_side, translation_scores
 from ..evaluation.systems import load_systems
 from ..evaluation.translation import comet
-from .parsing import check_two_files, output_field, pair_field, parse_arguments
+from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
 
 
 @dataclass
@@ -37,6 +37,9 @@ class TranslationArguments:
 
     def __post_init__(self) -> None:
         check_two_files("pairs", self.pairs)
+        check_positive(self, "limit", "batch_size", "max_new_tokens")
+        if self.comet_python is not None and self.comet is None:
+            raise CommandError("--comet-python needs --comet, the model that is to score.")
 
 
 def evaluate(argv: Sequence[str]) -> None:
@@ -53,14 +56,14 @@ def evaluate(argv: Sequence[str]) -> None:
         show_progress=True,
     )
     scores = translation_scores(samples)
-    write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)  # COMET may fail
+    for sample in samples[: args.show]:
+        print("\n".join(f"{name:>10}: {text!r}" for name, text in sample.items()) + "\n")
     if args.comet is not None:
+        write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)  # COMET may fail
         foreign, references = ([sample[name] for sample in samples] for name in ("foreign", "reference"))
         for name, score in scores.items():
             hypotheses = [sample[name] for sample in samples]
             score["comet"] = comet(foreign, hypotheses, references, args.comet, args.comet_python)
-        write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)
-    for sample in samples[: args.show]:
-        print("\n".join(f"{name:>10}: {text!r}" for name, text in sample.items()) + "\n")
+    write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)
     columns = list(next(iter(scores.values())))
     print(table(["system", *columns], [(name, *score.values()) for name, score in scores.items()]))

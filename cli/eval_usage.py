@@ -15,7 +15,7 @@ from ..evaluation.record import write_record
 from ..evaluation.report import table
 from ..evaluation.usage import check_resampling, evaluate_usage
 from ..modeling_llink import LlinkForCausalLM
-from .parsing import CommandError, output_field, parse_arguments
+from .parsing import check_positive, output_field, parse_arguments
 
 
 @dataclass
@@ -35,9 +35,7 @@ class UsageArguments:
     output_dir: str | None = output_field()
 
     def __post_init__(self) -> None:
-        for name in ("limit", "batch_size", "max_length"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise CommandError(f"--{name}={getattr(self, name)} must be positive.")
+        check_positive(self, "limit", "batch_size", "max_length")
         check_resampling(self.resamples)
 
 

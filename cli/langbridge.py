@@ -12,7 +12,7 @@ from ..data.instructions import read_instructions
 from ..trainers.langbridge_config import LangBridgeConfig
 from ..trainers.langbridge_trainer import LangBridgeTrainer
 from .finetuning import BaselineData
-from .parsing import parse_arguments
+from .parsing import parse_arguments, preset_of
 from .training import train_and_save
 
 
@@ -25,7 +25,9 @@ class LangBridgeData(BaselineData):
 
 def langbridge(argv: Sequence[str]) -> None:
     """Trains a linear map from encoder tokens to soft tokens."""
-    data, args = parse_arguments("langbridge", argv, (LangBridgeData, LangBridgeConfig))
+    rate = preset_of(argv)["inject"].get("learning_rate")
+    defaults = {} if rate is None else {"lora_learning_rate": rate}
+    data, args = parse_arguments("langbridge", argv, (LangBridgeData, LangBridgeConfig), defaults)
     rows = read_instructions(data.instructions)
     held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
     set_seed(args.seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
-from ..trainers.presets import DEFAULT_PRESET, preset
+from ..trainers.presets import DEFAULT_PRESET, PRESETS, preset
 
 
 class CommandError(ValueError):
@@ -38,13 +38,30 @@ def check_two_files(name: str, files: list[str] | None) -> None:
         raise CommandError(f"--{name} takes two files, English then foreign; got {len(files)}: {files}.")
 
 
+def check_positive(args: Any, *names: str, least: int = 1) -> None:
+    """Refuses numbers that are too small; what was not given is left alone.
+
+    Raises:
+        CommandError: If one is below `least`.
+    """
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise CommandError(f"--{name.replace('_', '-')} {value} must be {least} or more.")
+
+
 def preset_of(argv: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The preset that the flags or the file name; it is needed before the other flags are parsed."""
+    early = _early_flags(argv)
+    return preset(early.preset or _read_yaml(early.config).get("preset") or DEFAULT_PRESET)
+
+
+def _early_flags(argv: Sequence[str]) -> Namespace:
+    """The two flags from which the others' defaults come."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset")
     parser.add_argument("--config")
-    known, _ = parser.parse_known_args(argv)
-    return preset(known.preset or _read_yaml(known.config).get("preset") or DEFAULT_PRESET)
+    return parser.parse_known_args(argv)[0]
 
 
 def _read_yaml(path: str | None) -> dict[str, Any]:
@@ -68,7 +85,7 @@ def parse_arguments(command: str, argv: Sequence[str], types: tuple, defaults: d
         command: Its name, for the help.
         argv: What follows the name.
         types: Dataclasses; each field is a flag. The first one's docstring is the help's first line.
-        defaults: Values that stand in for the dataclasses' own, such as a preset's.
+        defaults: Values that stand in for the dataclasses' own: a preset's. With them there is a flag `--preset`.
 
     Returns:
         One object of each type.
@@ -76,10 +93,11 @@ def parse_arguments(command: str, argv: Sequence[str], types: tuple, defaults: d
     Raises:
         CommandError: If the file of `--config` is unreadable or sets an option that does not exist.
     """
-    parser = HfArgumentParser(types, prog=f"llink {command}", description=types[0].__doc__)
+    parser = HfArgumentParser(types, prog=f"llink {command}", description=types[0].__doc__, allow_abbrev=False)
     parser.add_argument("--config", help="YAML file of options; flags stand above it.")
-    parser.add_argument("--preset", help="paper, released-code or recommended (align and inject).")
-    file = _read_yaml(next((argv[i + 1] for i, a in enumerate(argv[:-1]) if a == "--config"), None))
+    if defaults is not None:
+        parser.add_argument("--preset", help=f"{', '.join(PRESETS)}; {DEFAULT_PRESET} when not given.")
+    file = _read_yaml(_early_flags(argv).config)
     actions = {action.dest: action for action in parser._actions}
     unknown = sorted(set(file) - set(actions))
     if unknown:

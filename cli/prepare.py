@@ -65,7 +65,7 @@ def _show(manifest: dict[str, Any], seconds: dict[str, float], config: PrepareCo
             print(f"{split['name']} has {split['pairs']} of {split['most']} pairs: no more fall to it.")
     print(_time_table(manifest, seconds) if seconds else f"\n{config.output_dir} held this data already.")
     print(f"\nWritten: {config.output_dir}. Read it with load_dataset({config.output_dir!r}).")
-    if config.line_files:
+    if not config.parquet_only:
         name, language = manifest["splits"][0]["name"], manifest["language"]
         files = [Path(config.output_dir) / f"{name}.{suffix}" for suffix in ("en", language)]
         print(f"Train on it: llink align --pairs {files[0]} {files[1]} --language {language} …")

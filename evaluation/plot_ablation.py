@@ -31,7 +31,7 @@ def plot_ablation(results: Mapping[str, Mapping[str, Mapping[str, Any]]], path: 
     )
     for row, (question, variants) in zip(axes, results.items(), strict=True):
         for axis, metric in zip(row, metrics, strict=True):
-            values = [variant.get(metric, 0.0) for variant in variants.values()]
+            values = [variant[metric] for variant in variants.values()]
             spread = [variant.get(f"{metric}_std", 0.0) for variant in variants.values()]
             bars = axis.barh(range(len(values)), values, xerr=spread if any(spread) else None, color="tab:blue")
             axis.bar_label(bars, fmt="%.3f", padding=3)

@@ -76,6 +76,9 @@ class System:
             "max_new_tokens": max_new_tokens,
             "do_sample": False,
             "num_beams": 1,
+            # A decoder's own penalties fall on its prompt too, and only some systems have the source in theirs.
+            "repetition_penalty": 1.0,
+            "no_repeat_ngram_size": 0,
             "pad_token_id": self.processor.pad_token_id,
         }
         if self.model.generation_config.eos_token_id is None:

@@ -26,10 +26,19 @@ for preset in paper recommended; do
     --output-dir "align-$preset"
 done
 
-llink inject --model align-recommended --dtype bfloat16 --instructions data/train.jsonl \
-  --eval-instructions data/test256.jsonl --per_device_train_batch_size 12 --gradient_accumulation_steps 1 \
-  --max_steps 320 --learning_rate 5e-4 --slot_learning_rate 1e-3 --feature_cache_dir features --save_strategy no \
-  --report_to none --use_cpu --output-dir inject
-llink eval retrieval --model inject --dtype bfloat16 --pairs data/test.en data/test.ja --output-dir evaluation
-llink eval translation --model inject --dtype bfloat16 --pairs data/test.en data/test.ja --limit 48 \
-  --max-new-tokens 32 --output-dir evaluation
+stage_b=(--dtype bfloat16 --instructions data/train.jsonl --eval-instructions data/test256.jsonl --max_steps 320
+  --per_device_train_batch_size 12 --gradient_accumulation_steps 1 --learning_rate 5e-4 --save_strategy no
+  --report_to none --use_cpu)
+llink inject --model align-recommended "${stage_b[@]}" --slot_learning_rate 1e-3 --feature_cache_dir features \
+  --output-dir inject
+llink finetune --model align-recommended "${stage_b[@]}" --output-dir finetune
+
+pairs=(--pairs data/test.en data/test.ja)
+own=(--model inject --dtype bfloat16 --output-dir evaluation)
+llink eval retrieval "${own[@]}" --baselines finetune "${pairs[@]}"
+llink eval usage "${own[@]}" --instructions data/test256.jsonl --per-slot
+llink eval translation "${own[@]}" --baselines finetune "${pairs[@]}" --limit 48 --max-new-tokens 32
+llink eval numeric "${own[@]}" --baselines finetune "${pairs[@]}" --max-new-tokens 32
+llink eval tokens "${own[@]}" --texts English=data/test.en Japanese=data/test.ja
+llink eval representations "${own[@]}" "${pairs[@]}" --limit 100
+llink report evaluation

@@ -25,7 +25,7 @@ for name, pairs in (("train", splits["train"][:4000]), ("test", splits["test"]))
     (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
 PYTHON
 
-# Baselines on the same bases, rows and prompts.
+# Baselines on the same bases and prompts, and rows of the same kind; a short training, not the demo's own budget.
 quick=(--model "$model" --instructions "$data/train.jsonl" --max_steps "${STEPS:-120}" --per_device_train_batch_size 16
   --gradient_accumulation_steps 1 --learning_rate 1e-3 --save_strategy no --report_to none --use_cpu)
 llink finetune "${quick[@]}" --output-dir "$out/finetune"
@@ -40,4 +40,20 @@ llink eval outputs --model "$model" --baselines "${baselines[@]}" --instructions
 llink eval translation --model "$model" --pairs "$data/test.en" "$data/test.km" --limit "$rows" --output-dir "$out"
 llink eval numeric --outputs "$out"/outputs/*.jsonl --output-dir "$out"
 llink encoders --encoders "$model/encoder" --pairs "$data/test.en" "$data/test.km" --output-dir "$out"
+
+# One question of a study, on the demo's own bases.
+cat > "$data/study.yaml" <<YAML
+encoder: $model/encoder
+decoder: $model/decoder
+language: km
+pairs: [$data/train.en, $data/train.km]
+eval_pairs: [$data/test.en, $data/test.km]
+settings: {model.encoder_layer: 2, align.max_steps: ${STEPS:-120}, align.queue_size: 1024}
+questions:
+  teacher space: {model.teacher_conditioning: [none, center, whiten]}
+YAML
+llink ablate --study "$data/study.yaml" --output-dir "$out/study"
+
+llink check-table "$out/retrieval.json"
+cp "$out/study/ablation.json" "$out/study/ablation.png" "$out"
 llink report "$out"

@@ -1,6 +1,7 @@
 """`llink ablate`: what runs, what is shared, what is refused, and that a broken study goes on."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -94,6 +95,12 @@ def test_seeds_give_means_and_deviations(base, tmp_path):
     assert found["seeds"] == 2
 
 
+def test_options_of_one_name_in_two_parts_keep_their_parts(base):
+    asked = {"rate": [{"align.learning_rate": 1}, {"inject.learning_rate": 1}, {"model.num_slots": 2}]}
+    study = ablation.Study("e", "d", [], [], asked)
+    assert list(study.variants("rate")) == ["align.learning_rate=1", "inject.learning_rate=1", "num_slots=2"]
+
+
 @pytest.mark.parametrize(
     ("questions", "changes", "words"),
     [
@@ -106,6 +113,11 @@ def test_seeds_give_means_and_deviations(base, tmp_path):
         ({"q": {"align.queue_size": [-1]}}, {}, "queue_size=-1"),
         ({"q": {"model.num_slots": 4}}, {}, "'q'"),
         ({"q": []}, {}, "'q'"),
+        ({"q": [{"model.num_slots": 1}, {"model.num_slots": 1}]}, {}, "twice"),
+        ({"q": {"align.seed": [1]}}, {}, "seeds"),
+        ({"q": {"model.num_slots": [1]}}, {"pairs": "train.en"}, "two files"),
+        ({"q": {"model.num_slots": [1]}}, {"eval_pairs": ["a", "b"]}, "two files"),
+        ({"q": {"model.num_slots": [1]}}, {"seeds": [1, 1]}, "twice"),
         ({}, {}, "questions"),
         ({"q": {"inject.usage_weight": [0]}}, {"instructions": None, "eval_instructions": None}, "Stage B"),
         ({"q": {"model.num_slots": [1]}}, {"eval_instructions": None}, "both"),
@@ -118,6 +130,16 @@ def test_bad_studies_are_refused_before_anything_runs(base, tmp_path, capsys, qu
     assert main(write(tmp_path / "study.yaml", base, questions, **changes)) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_papers_study_can_be_read(base, tmp_path):
+    study = yaml.safe_load((Path(ablation.__file__).parent / "examples/paper_study.yaml").read_text("utf-8"))
+    assert study["questions"]["contrast weight"]["inject.usage_weight"] == [0.0, 0.01, 0.05, 0.10]
+    study |= {name: value for name, value in base.items() if name != "settings"}
+    study["questions"]["encoder"] = {"bases.encoder": [str(base["encoder"])]}
+    study["questions"]["encoder layer"] = {"model.encoder_layer": [0, -1]}
+    command = write(tmp_path / "study.yaml", study, study["questions"])
+    assert ablation.read_study(command[2]).variants("slots")["num_slots=16"] == {"model.num_slots": 16}
 
 
 def test_a_missing_or_unreadable_study_is_refused(tmp_path, capsys):

@@ -61,7 +61,17 @@ def test_every_evaluation_runs_on_the_demo(demo):
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((demo[0] / "runs/demo/evaluation/report/report.json").read_text())
     found = report["runs"]["evaluation"]
-    kinds = {"retrieval", "usage", "tokens", "representations", "outputs", "translation", "numeric", "encoders"}
+    kinds = {
+        "retrieval",
+        "usage",
+        "tokens",
+        "representations",
+        "outputs",
+        "translation",
+        "numeric",
+        "encoders",
+        "ablation",
+    }
     assert set(found) == kinds
     rows = found["retrieval"]["results"]["foreign_to_english"]
     assert rows["stage_a"]["r@1"] > 10 * rows["base"]["r@1"]
