@@ -30,6 +30,8 @@ TITLES = {
     "encoders": "Encoders before training",
     "ablation": "Ablations",
 }
+#: In a headline's place: the one entry of a mapping that has no other.
+ONLY = object()
 #: Where the headline figures of a run stand, if it has them.
 HEADLINES = {
     "R@1, Stage A": ("retrieval", "foreign_to_english", "stage_a", "r@1"),
@@ -38,6 +40,11 @@ HEADLINES = {
     "usage gap, shuffled": ("usage", "shuffled_gap"),
     "chrF++, base": ("translation", "base", "chrf"),
     "chrF++, llink": ("translation", "llink", "chrf"),
+    "exact F1, base": ("numeric", "systems", "base", "f1"),
+    "exact F1, llink": ("numeric", "systems", "llink", "f1"),
+    "preferred to base": ("judge", "llink vs. base", "all", "preference"),
+    "preferred to finetune": ("judge", "llink vs. finetune", "all", "preference"),
+    "prompt tokens, raw over slots": ("tokens", "costs", ONLY, "ratio", "tokens"),
 }
 SHOWN_EXAMPLES = 10
 
@@ -136,10 +143,16 @@ def headlines(runs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, 
         for name, (kind, *keys) in HEADLINES.items():
             value: Any = records.get(kind, {}).get("results")
             for key in keys:
-                value = value.get(key) if isinstance(value, Mapping) else None
+                value = _entry(value, key) if isinstance(value, Mapping) else None
             if isinstance(value, (int, float)):
                 found.setdefault(run, {})[name] = value
     return found
+
+
+def _entry(mapping: Mapping[str, Any], key: Any) -> Any:
+    if key is ONLY:
+        return next(iter(mapping.values())) if len(mapping) == 1 else None
+    return mapping.get(key)
 
 
 def page_blocks(runs: Mapping[str, Mapping[str, Mapping[str, Any]]], title: str) -> Iterator[Block]:
@@ -166,6 +179,7 @@ def value_blocks(value: Any, level: int) -> Iterator[Block]:
     if isinstance(value, list):
         yield from _list_blocks(value)
         return
+    value = _with_intervals(value)
     plain = {name: item for name, item in value.items() if _is_plain(item)}
     if plain:
         yield Table(["measure", "value"], list(plain.items()))
@@ -195,24 +209,39 @@ def _is_plain(value: Any) -> bool:
 
 
 def _flat(value: Any) -> dict[str, Any]:
-    """A mapping of plain values, intervals [low, high] drawn into one cell; empty if it is anything else."""
-    if not isinstance(value, Mapping):
-        return {}
+    """A mapping of plain values, with their intervals; empty if it is anything else."""
+    flat = _with_intervals(value) if isinstance(value, Mapping) else {}
+    return flat if all(map(_is_plain, flat.values())) else {}
+
+
+def _with_intervals(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with its intervals [low, high] drawn into the cells of their values; others are left as they are."""
     intervals = value.get("intervals")
-    flat = {name: item for name, item in value.items() if name != "intervals"}
-    if not flat or not all(map(_is_plain, flat.values())):
-        return {}
-    if isinstance(intervals, Mapping):
-        for name, ends in intervals.items():
-            if isinstance(flat.get(name), (int, float)):
-                flat[name] = f"{flat[name]:.3f} ({ends[0]:.3f} to {ends[1]:.3f})"
-    return flat
+    if not isinstance(intervals, Mapping):
+        return dict(value)
+    drawn = {
+        name: f"{value[name]:.3f} ({ends[0]:.3f} to {ends[1]:.3f})"
+        for name, ends in intervals.items()
+        if isinstance(value.get(name), (int, float))
+    }
+    left = {name: ends for name, ends in intervals.items() if name not in drawn}
+    joined = {name: drawn.get(name, item) for name, item in value.items() if name != "intervals"}
+    return {**joined, "intervals": left} if left else joined
 
 
 def _short(value: Any) -> Any:
     if isinstance(value, (int, float)):
         return value
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(_rounded(value), ensure_ascii=False)
+
+
+def _rounded(value: Any) -> Any:
+    """Any JSON value with its numbers as tables show them."""
+    if isinstance(value, Mapping):
+        return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 3) if isinstance(value, float) else value
 
 
 def _provenance(record: Mapping[str, Any]) -> str:

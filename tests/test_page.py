@@ -109,6 +109,41 @@ def test_no_plain_number_is_lost(results):
     assert dict(table.rows) == results
 
 
+def test_intervals_stand_beside_their_values_at_every_depth():
+    usage = {"loss": 1.25, "zeroed_gap": 0.5, "n": 4, "intervals": {"zeroed_gap": [0.25, 0.75]}}
+    usage |= {"tasks": {"qa": {"zeroed_gap": 1.0, "n": 2, "intervals": {"zeroed_gap": [0.5, 1.5]}}}}
+    whole, heading, tasks = value_blocks(usage, 2)
+    assert dict(whole.rows) == {"loss": 1.25, "zeroed_gap": "0.500 (0.250 to 0.750)", "n": 4}
+    assert heading.text == "tasks"
+    assert tasks.rows == [["qa", "1.000 (0.500 to 1.500)", 2]]
+
+
+def test_intervals_without_a_value_are_not_lost():
+    shown = to_html(list(value_blocks({"n": 4, "intervals": {"other": [0.25, 0.75]}}, 2)), "t")
+    assert "intervals" in shown
+    assert "0.250" in shown
+    assert "0.750" in shown
+
+
+def test_numbers_in_lists_are_rounded():
+    items = [{"gap": 0.12345, "interval": [1 / 3, 2], "more": {"x": [0.98765]}}]
+    (shown,) = value_blocks(items, 2)
+    assert shown.rows == [[0.12345, "[0.333, 2]", '{"x": [0.988]}']]
+
+
+def test_headlines_of_every_kind():
+    ratio = {"km": {"ratio": {"tokens": 9.5}}}
+    results = {
+        "judge": {"judge": {"n": 1}, "llink vs. base": {"all": {"preference": 0.75}}},
+        "numeric": {"systems": {"base": {"f1": None}, "llink": {"f1": 0.5}}},
+        "tokens": {"costs": ratio},
+    }
+    runs = {"one": {kind: {"results": found} for kind, found in results.items()}}
+    runs["two"] = {"tokens": {"results": {"costs": {**ratio, "lo": ratio["km"]}}}, "usage": {"results": {}}}
+    wanted = {"exact F1, llink": 0.5, "preferred to base": 0.75, "prompt tokens, raw over slots": 9.5}
+    assert headlines(runs) == {"one": wanted}, "of several languages none is the headline"
+
+
 def test_blocks_end_with_where_the_figures_come_from(run):
     runs = {"run": read_records(run)}
     blocks = list(page_blocks(runs, "t"))
