@@ -99,6 +99,12 @@ SAME = [
     ("1,234,567", "1234567", "12,34,567"),
     ("1.5 million", "1,500,000", "one and a half million", "15 lakh"),
     ("1/2", "½", "0.5", "one half", "0.50"),
+    ("5 hundred people", "five hundred people", "500 people", "5 Hundred"),
+    ("3 hundred thousand riel", "300,000 riel", "three hundred thousand riel"),
+    ("5 to 6 hundred", "500 to 600", "5 hundred to 6 hundred"),
+    ("7.5 percent", "7,5 percent", "7,50 %"),
+    ("1,234.56 km", "1.234,56 km", "1234,56 km"),
+    ("$12.50", "$12,50", "12,5 dollars"),
     ("2 1/2", "2½", "2.5", "two and a half", "two point five"),
     ("two-thirds", "2/3", "two thirds", "4/6"),
     ("-5 °C", "minus five degrees Celsius", "−5°C", "negative 5 degrees centigrade"),
@@ -159,6 +165,9 @@ def test_different_things_differ():
         ("300 BC", "300"),
         ("012 345 678", "012 345 687"),
         ("1 million", "1 billion"),
+        ("5 people", "5 hundred people"),
+        ("75 percent", "7,5 percent"),
+        ("1,234 km", "1,23 km"),
         ("https://a.org/X", "https://a.org/x"),
         ("5 to 10 km", "5 to 100 km"),
         ("two hours", "two days"),
@@ -185,6 +194,10 @@ def test_different_facts_are_told_apart(one, other):
         ("He won 3-1, or 3:1", [("number", "3"), ("number", "1"), ("number", "3"), ("number", "1")]),
         ("from 1990 to 1995", [("year", "1990"), ("year", "1995")]),
         ("COVID-19, H1N1 and TG584", [("id", "COVID-19"), ("id", "H1N1"), ("id", "TG584")]),
+        ("hundreds of 5 hundreds", [("number", "5")]),
+        ("rooms 3,5,7 and 1,2345", []),
+        ("1,234 and 12,345,678.5, then 1,00,000", [("number", n) for n in ("1234", "12345678.5", "100000")]),
+        ("1,23 and 7,5.", [("number", "1.23"), ("number", "7.5")]),
         ("version 3.5.1", [("id", "3.5.1")]),
         ("3–5 May 2021", [("date", "2021-05-03"), ("date", "2021-05-05")]),
         ("in 5 in a row, 25 in", [("number", "5"), ("number", "25")]),
@@ -254,6 +267,26 @@ def test_numbers_in_words_and_digits_are_equal(number):
     words = spelled(number)
     assert values(f"It has {words} trees.") == values(f"It has {number:,} trees.") == [str(number)]
     assert values(f"It is {words.capitalize()} km.") == [f"{number} km"]
+
+
+@QUICK
+@given(st.integers(1000, 10**9), st.integers(0, 99))
+@example(1000, 5)
+def test_separators_of_thousands_are_told_from_decimal_commas(whole, cents):
+    number = show(Fraction(f"{whole}.{cents:02d}"))
+    english = f"{whole:,}.{cents:02d}"
+    swapped = english.translate(str.maketrans(",.", ".,"))
+    assert values(f"It is {whole:,} km.") == [f"{whole} km"]
+    for text in (english, swapped, f"{whole},{cents:02d}"):
+        assert values(f"It is {text} km.") == [f"{number} km"], text
+
+
+@pytest.mark.parametrize(
+    ("output", "reference"), [("7,5 percent", "75 percent"), ("5 hundred people", "5 people"), ("1,23 km", "1,234 km")]
+)
+def test_a_wrong_number_is_added_as_well_as_lost(output, reference):
+    comparison = compare(output, reference)
+    assert [len(comparison.lost), len(comparison.added)] == [1, 1]
 
 
 @QUICK

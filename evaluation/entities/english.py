@@ -24,8 +24,7 @@ from .numerals import (
     NUMERAL,
     ORDINAL_WORDS,
     PART_WORDS,
-    SCALES,
-    one_of,
+    SCALE_AFTER_DIGITS,
     read_numeral,
     read_ordinal,
     show_ordinal,
@@ -71,7 +70,7 @@ def _measure(match: re.Match) -> list[Found]:
 def _low(match: re.Match) -> Fraction:
     """The first number of a range; that of `14 to 22 million` is 14 million."""
     low, high = read_numeral(match["low"]), match["number"].lower()
-    scaled = re.fullmatch(r"([\d.,]+)[ -]([a-z]+)", high)
+    scaled = re.fullmatch(r"([\d.,]+)[ -]([a-z -]+)", high)
     if scaled and match["low"].isdigit() and low < read_numeral(scaled[1]):
         return read_numeral(f"{match['low']} {scaled[2]}")
     return low
@@ -153,7 +152,7 @@ _PATTERNS: list[tuple[str | re.Pattern, Callable[[re.Match], list[Found]]]] = [
         _ordinal,
     ),
     (CODE, lambda match: [("id", match[0].upper(), match.span())]),
-    (rf"{_BETWEEN}{_LEFT}(?P<low>\d[\d.,]*){_RANGE}(?P<number>\d[\d.,]*[ -](?i:{one_of(SCALES)})(?![A-Za-z]))", _range),
+    (rf"{_BETWEEN}{_LEFT}(?P<low>\d[\d.,]*){_RANGE}(?P<number>\d[\d.,]*[ -](?i:{SCALE_AFTER_DIGITS}))", _range),
     (rf"{_LEFT}{NUMERAL}{_RIGHT}", _number),
 ]
 _COMPILED = [(re.compile(pattern), read) for pattern, read in _PATTERNS]

@@ -1,12 +1,14 @@
 """English numerals, in digits and in words, as one pattern and the exact number that it means.
 
 Decisions: a comma before three digits groups thousands (also Indian 1,00,000) and a point is decimal, so 3.000 is 3.
+A comma before one or two digits is decimal too, as many languages write it: 7,5 is 7.5, and 1.234,56 is 1234.56.
 `1/2`, `½`, `0.5` and `one half` are one number; a slash is never a date without a year. `one and a half` is 1.5.
 `dozen` is 12. Plurals (`hundreds of`), `once`, `both`, `half` alone and `a few` are no numbers.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from fractions import Fraction
@@ -57,11 +59,14 @@ def one_of(words: object) -> str:
 
 
 _VULGAR = "[¼-¾⅐-⅞]"
+_COMMA_DECIMAL = rf"(?:\d{{1,3}}(?:\.\d{{3}})+|\d{{1,{_LONGEST}}}),\d{{1,2}}(?!\d|[.,]\d)"
 _DIGITS = (
     rf"(?:\d{{1,3}}(?:,\d{{2,3}})*,\d{{3}}(?!\d)(?:\.\d+)?|\d{{1,3}}(?:{GROUP_SPACE}\d{{3}})+(?!\d)(?:\.\d+)?"
-    rf"|\d{{1,{_LONGEST}}}(?:\.\d{{1,{_LONGEST}}})?)"
+    rf"|{_COMMA_DECIMAL}|\d{{1,{_LONGEST}}}(?:\.\d{{1,{_LONGEST}}})?)"
 )
 _SCALE = one_of(SCALES)
+#: What may follow digits: `5 hundred`, `2.5 million`, `3 hundred thousand`.
+SCALE_AFTER_DIGITS = rf"(?:hundred(?:[ -]{_SCALE})?|{_SCALE})(?![A-Za-z])"
 _BELOW_100 = rf"(?:{one_of(_TENS)}(?:[- ]{one_of(_UNITS)})?|{one_of(_TEENS)}|{one_of(_UNITS)}|zero)(?![a-z])"
 _BELOW_1000 = rf"(?:(?:{_BELOW_100}|an?) hundred(?:(?: and)? {_BELOW_100})?|{_BELOW_100})(?![a-z])"
 _CARDINAL = (
@@ -82,7 +87,7 @@ PART_WORDS = (
 NUMERAL = (
     r"(?:(?:(?<![\w)%°.,-])-|(?i:\b(?:minus|negative) ))?(?:"
     rf"\d{{1,3}} [1-9]\d?/[1-9]\d?(?![\d/])|(?<![\d/])[1-9]\d{{0,5}}/[1-9]\d{{0,5}}(?![\d/])|(?:\d{{1,3}} ?)?{_VULGAR}"
-    rf"|{_DIGITS}(?:[ -](?i:{_SCALE})(?![A-Za-z])|{_AND_PART})?"
+    rf"|{_DIGITS}(?:[ -](?i:{SCALE_AFTER_DIGITS})|{_AND_PART})?"
     rf"|(?i:\bhalf an? {_SCALE}(?![a-z])|\b{_YEAR_WORDS}|\b{PART_WORDS}"
     rf"|\b{_BELOW_100} point(?: {one_of(['zero', *_UNITS])})+(?![a-z])|\b{_CARDINAL}{_AND_PART}?)))"
 )
@@ -106,8 +111,11 @@ def read_numeral(text: str) -> Fraction:
     if vulgar := re.fullmatch(rf"(\d*) ?({_VULGAR})", text):
         return Fraction(vulgar[1] or 0) + Fraction(unicodedata.numeric(vulgar[2])).limit_denominator(10)
     if text[0].isdigit():
-        digits, _, scale = text.replace(",", "").replace(GROUP_SPACE, "").replace("-", " ").partition(" ")
-        return Fraction(digits) * SCALES.get(scale, 1)
+        digits, *scales = re.split("[ -]", text)
+        if re.fullmatch(_COMMA_DECIMAL, digits):
+            digits = digits.replace(".", "").replace(",", ".")
+        amount = Fraction(digits.replace(",", "").replace(GROUP_SPACE, ""))
+        return amount * math.prod(100 if scale == "hundred" else SCALES[scale] for scale in scales)
     if text.startswith("half a"):
         return Fraction(SCALES[text.split()[-1]], 2)
     return _read_words(text)
