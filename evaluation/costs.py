@@ -5,29 +5,41 @@ A prompt of S tokens, a multiplication and an addition being two operations:
 - weights: 2 · P a token, with P the parameters of all matrices but embeddings and output layer (LoRA's too, for slots);
 - attention: 4 · layers · heads · head width for each pair of positions: S (S + 1) / 2 pairs in a decoder, S² in an
   encoder; windows of local attention are not counted as a saving;
-- output layer: 2 · vocabulary · width, once: only the last token is predicted from;
+- output layer: 2 · vocabulary · width, once: only the last token is predicted from; so is an encoder's pooler;
 - key-value cache: 2 · layers · key-value heads · head width numbers a token.
 
-P is counted on the model itself, so that every architecture is measured and none is guessed; a model without weights
-(`torch.device("meta")`) will do. Of a mixture of experts only the chosen ones count.
+P is counted on the model itself; a model without weights (`torch.device("meta")`) will do. Of a mixture of experts only
+the chosen ones count. Attention and cache follow from the configuration, which describes only layers that are all alike
+and all attend: what is known to differ is refused, not guessed.
+
+Both prompts hold the passage as llink and the baselines read it: the first `max_foreign_chars` characters. What a
+decoder would pay for the whole of it stands apart.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import PretrainedConfig
 
 from ..configuration_llink import LlinkConfig
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.bases import base_config
-from ..modeling_llink.foreign_text import check_passages, fit_passage
+from ..modeling_llink.foreign_text import fit_passage
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
 from .tokens import prompt_lengths
+
+#: Layers whose attention and cache are as above; a window is not counted as a saving.
+_ATTENTION = {"attention", "full_attention", "sliding_attention", "chunked_attention"}
+#: Settings of attention whose cache is compressed, shared between layers, or of another width in some of them.
+_OTHER_SHAPES = ("kv_lora_rank", "num_kv_shared_layers", "global_head_dim")
+_EXPERTS = re.compile(r"(?:^|\.)experts(?:\.(\d+))?(?=\.|$)")
 
 
 class CostError(ValueError):
@@ -42,7 +54,7 @@ class StackCost:
         weights: P, parameters that each token passes.
         adapters: LoRA's parameters that each token passes when it is on.
         attention: Operations for a pair of positions, over all layers.
-        output: Parameters of the output layer.
+        output: Parameters that only one position passes: of a decoder's output layer, of an encoder's pooler.
         cache_bytes: Bytes of the key-value cache a token.
         causal: Whether a position sees only those before it.
     """
@@ -74,7 +86,8 @@ def stack_cost(model: nn.Module, causal: bool) -> StackCost:
         causal: Whether it is a decoder.
 
     Raises:
-        CostError: If its configuration names no layers or attention heads.
+        CostError: If its configuration names no layers or attention heads, or layers that do not all hold attention of
+            one shape, or its experts cannot be told apart.
     """
     config = model.config.get_text_config()
     layers = getattr(config, "num_hidden_layers", None)
@@ -84,18 +97,37 @@ def stack_cost(model: nn.Module, causal: bool) -> StackCost:
             f"The configuration of {type(model).__name__} (model_type {config.model_type!r}) names no "
             "num_hidden_layers or num_attention_heads: only transformers with attention in every layer are counted."
         )
+    _check_layers(model, config, causal)
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     cached_heads = getattr(config, "num_key_value_heads", None) or heads
-    head = model.get_output_embeddings() if causal else None
+    head = model.get_output_embeddings() if causal else getattr(model, "pooler", None)
     weights, adapters = matrix_parameters(model, head)
     return StackCost(
         weights=weights,
         adapters=adapters,
         attention=4 * layers * heads * width,
-        output=0 if head is None else head.weight.shape[0] * head.weight.shape[1],
+        output=0 if head is None else matrix_parameters(head)[0],
         cache_bytes=2 * layers * cached_heads * width * model.dtype.itemsize if causal else 0,
         causal=causal,
     )
+
+
+def _check_layers(model: nn.Module, config: PretrainedConfig, causal: bool) -> None:
+    kinds = {kind for name in ("layer_types", "layers_block_type") for kind in getattr(config, name, None) or ()}
+    causes = sorted(f"{kind} layers" for kind in kinds - _ATTENTION)
+    causes += [f"{name}={getattr(config, name)}" for name in _OTHER_SHAPES if getattr(config, name, None)]
+    if causal and any(isinstance(part, nn.Conv1d) for part in model.modules()):
+        causes.append("convolutions over the positions, as state-space layers have")
+    if causes:
+        raise CostError(
+            f"{type(model).__name__} (model_type {config.model_type!r}) has {', '.join(causes)}: its cache and its "
+            f"work do not follow from heads and layers. Choose a model whose layers all hold {_listed(_ATTENTION)} "
+            "of one shape."
+        )
+
+
+def _listed(words: set[str]) -> str:
+    return " or ".join(sorted(words))
 
 
 def matrix_parameters(model: nn.Module, head: nn.Module | None = None) -> tuple[int, int]:
@@ -103,27 +135,49 @@ def matrix_parameters(model: nn.Module, head: nn.Module | None = None) -> tuple[
 
     Args:
         model: Any module.
-        head: Its output layer, which is not counted; embeddings are not either.
+        head: Its output layer or pooler, which is not counted; embeddings are not either.
+
+    Raises:
+        CostError: If there are experts of which the configuration does not say how many a token passes, or that are
+            neither in one tensor nor in a list.
     """
     config = getattr(model, "config", None)
-    chosen = getattr(config, "num_experts_per_tok", None)
+    text_config = config.get_text_config() if isinstance(config, PretrainedConfig) else None
+    chosen = getattr(text_config, "num_experts_per_tok", None)
+    left_out = set() if head is None else set(head.modules())
     own = adapters = 0
     for name, part in model.named_modules():
-        if isinstance(part, nn.Embedding) or part is head:
+        if isinstance(part, nn.Embedding) or part in left_out:
             continue
-        for parameter in part.parameters(recurse=False):
-            if parameter.dim() < 2:
-                continue  # biases and norms
-            size = parameter.numel()
-            if hasattr(part, "in_features"):  # quantised weights are packed
-                size = part.in_features * part.out_features
-            elif parameter.dim() == 3 and chosen:  # all experts in one tensor
-                size = size // parameter.shape[0] * chosen
+        for key, parameter in part.named_parameters(recurse=False):
+            if parameter.dim() < 2 or key.endswith("bias"):
+                continue  # biases, also of all experts in one tensor, and norms
+            size = _passed(name, part, parameter, chosen)
             if ".lora_" in name:
                 adapters += size
             else:
                 own += size
     return own, adapters
+
+
+def _passed(name: str, part: nn.Module, parameter: nn.Parameter, chosen: Any) -> int:
+    """Numbers of a matrix that each token passes; experts are of one size, so that the first ones stand for any."""
+    packed = hasattr(part, "in_features")  # quantised weights are
+    size = part.in_features * part.out_features if packed else parameter.numel()
+    experts = _EXPERTS.search(name)
+    stacked = parameter.dim() == 3 and not packed and not isinstance(part, nn.Conv1d)
+    if not experts and not stacked:
+        return size
+    if isinstance(chosen, int) and chosen > 0:
+        if experts and experts[1]:
+            return size if int(experts[1]) < chosen else 0
+        if stacked and parameter.shape[0] >= chosen:
+            return size // parameter.shape[0] * chosen
+    raise CostError(
+        f"{name} ({type(part).__name__}) holds a matrix of shape {list(parameter.shape)}, of which "
+        f"num_experts_per_tok={chosen} does not tell what a token passes: experts must be in a list or in one tensor "
+        "of three axes, and the configuration must say how many are chosen."
+    )
 
 
 def shape_model(encoder: str, decoder: str, **config: Any) -> LlinkForCausalLM:
@@ -174,7 +228,8 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
 
     Returns:
         Means over the passages: `raw` and `slots` with `tokens`, `cache_bytes`, `decoder_flops`, `encoder_flops` (the
-        bridge included) and `flops`, `slots` also with `encoder_tokens`; `decoder` with `flops_per_token` and
+        bridge included) and `flops`, `slots` also with `encoder_tokens`; `raw_uncut`, as `raw`, of the whole texts,
+        which no other number is over; `decoder` with `flops_per_token` and
         `cache_bytes_per_token`, `encoder` with `flops_per_token`; `ratio` of `tokens`, `cache_bytes` and `flops`, raw
         over slots; `template_tokens`, what a prompt holds beside the slots; `reuses`, after how many questions the
         encoder has paid off at these means; `at_once`, the share of passages where one question is enough; `cut`, the
@@ -186,33 +241,33 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
         CostError: As [`stack_cost`].
     """
     processor, config = model.processor, model.config
-    raw, slotted = prompt_lengths(processor, foreign, prompt)
+    lengths = prompt_lengths(processor, foreign, prompt)
     limits = config.max_foreign_chars, config.max_foreign_tokens
-    check_passages(list(foreign))
     fitted = [fit_passage(processor.encoder_tokenizer, text, *limits) for text in foreign]
     decoder, encoder = stack_cost(model.decoder, True), stack_cost(model.encoder, False)
     bridge = 2 * sum(matrix_parameters(part)[0] for part in (model.projector, model.slot_embedder))
     rows = {
-        "raw": [_row(decoder, tokens, False, 0, 0) for tokens in raw],
+        **{name: [_row(decoder, tokens, False, 0, 0) for tokens in lengths[name]] for name in ("raw", "raw_uncut")},
         "slots": [
             _row(decoder, tokens, True, len(ids), encoder.flops(len(ids)) + bridge)
-            for tokens, (ids, _) in zip(slotted, fitted, strict=True)
+            for tokens, (ids, _) in zip(lengths["slotted"], fitted, strict=True)
         ],
     }
     found = {name: {key: _mean([row[key] for row in of]) for key in of[0]} for name, of in rows.items()}
     at_once = [one["flops"] <= other["flops"] for one, other in zip(rows["slots"], rows["raw"], strict=True)]
     costs = found["slots"]["encoder_flops"], found["raw"]["decoder_flops"], found["slots"]["decoder_flops"]
-    del found["raw"]["encoder_tokens"], found["raw"]["encoder_flops"]
+    for name in ("raw", "raw_uncut"):
+        del found[name]["encoder_tokens"], found[name]["encoder_flops"]
     return {
         **found,
         "decoder": {"flops_per_token": decoder.flops_per_token, "cache_bytes_per_token": decoder.cache_bytes},
         "encoder": {"flops_per_token": encoder.flops_per_token},
         "ratio": {key: found["raw"][key] / found["slots"][key] for key in ("tokens", "cache_bytes", "flops")},
-        "template_tokens": slotted[0] - config.num_slots,
+        "template_tokens": lengths["slotted"][0] - config.num_slots,
         "reuses": reuses_to_pay_off(*costs),
         "at_once": _mean(at_once),
         "cut": sum(was_cut for _, was_cut in fitted),
-        "n": len(raw),
+        "n": len(foreign),
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
+from ..modeling_llink.foreign_text import check_passages, cut_text
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT, LlinkProcessor
 
 #: How Llama-3 splits text before merging; a tiktoken file holds only the tokens.
@@ -192,7 +193,7 @@ def example_strips(
 
 def prompt_lengths(
     processor: LlinkProcessor, foreign: Sequence[str], prompt: str = DEFAULT_PROMPT
-) -> tuple[list[int], list[int]]:
+) -> dict[str, list[int]]:
     """Tokens of each prompt with the foreign text written out, and with slots in its place, chat template included.
 
     Args:
@@ -200,14 +201,28 @@ def prompt_lengths(
         foreign: N passages.
         prompt: The instruction.
 
+    Returns:
+        N numbers each: `raw`, with what slots and baselines hold of a passage, its first `max_foreign_chars`
+        characters; `slotted`; `raw_uncut`, with all of the passage.
+
     Raises:
         TokenizationError: If there are no passages.
+        ForeignTextError: If a passage is unusable.
     """
     if not foreign:
         raise TokenizationError("There are no passages whose prompts could be counted.")
-    raw = [len(processor.render([raw_message(prompt, text)])[0]) for text in foreign]
+    whole = [text.strip() for (text,) in check_passages(list(foreign))]
+    read = [cut_text(text, processor.max_foreign_chars).rstrip() for text in whole]
     slotted = len(processor.render([processor.user_message(prompt, 1)])[0])  # of any passage
-    return raw, [slotted] * len(foreign)
+    return {
+        "raw": [_raw_length(processor, prompt, text) for text in read],
+        "slotted": [slotted] * len(whole),
+        "raw_uncut": [_raw_length(processor, prompt, text) for text in whole],
+    }
+
+
+def _raw_length(processor: LlinkProcessor, prompt: str, text: str) -> int:
+    return len(processor.render([raw_message(prompt, text)])[0])
 
 
 def prompt_tokens(
@@ -221,14 +236,16 @@ def prompt_tokens(
         prompt: The instruction.
 
     Returns:
-        `raw`, `slotted` (tokens a prompt, means over the passages), `ratio` (raw / slotted), `n`.
+        `raw`, `slotted`, `raw_uncut` (tokens a prompt, means over the passages, see [`prompt_lengths`]), `ratio` (raw /
+        slotted), `n`.
 
     Raises:
         TokenizationError: If there are no passages.
+        ForeignTextError: If a passage is unusable.
     """
-    raw, slotted = prompt_lengths(processor, foreign, prompt)
-    means = sum(raw) / len(raw), sum(slotted) / len(slotted)
-    return {"raw": means[0], "slotted": means[1], "ratio": means[0] / means[1], "n": len(foreign)}
+    lengths = prompt_lengths(processor, foreign, prompt)
+    means = {name: sum(counts) / len(counts) for name, counts in lengths.items()}
+    return {**means, "ratio": means["raw"] / means["slotted"], "n": len(foreign)}
 
 
 def raw_message(prompt: str, text: str) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, XLMRobertaConfig
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, LlamaConfig, PreTrainedModel, XLMRobertaConfig
 
+from llink.baselines.direct import RawTextProcessor, like
 from llink.cli import main
 from llink.evaluation.costs import (
     CostError,
@@ -33,6 +34,7 @@ from llink.evaluation.tokens import (
     token_pieces,
     tokenization,
 )
+from llink.modeling_llink.foreign_text import ForeignTextError, cut_text
 
 ENGLISH = ["the cat sat", "a dog runs", "we eat rice at noon"]
 KHMER = ["ក្មេងទៅសាលា", "ឆ្កែ", "បាយ ២៧"]
@@ -172,14 +174,36 @@ def test_the_example_is_a_typical_sentence():
 
 def test_prompts_are_counted_as_they_are_rendered(model):
     processor = model.processor
-    raw, slotted = prompt_lengths(processor, KHMER, "Say it.")
+    lengths = prompt_lengths(processor, KHMER, "Say it.")
+    raw, slotted = lengths["raw"], lengths["slotted"]
     batch = processor(["Say it."], KHMER, padding_side="right")
     assert batch["attention_mask"].sum(dim=1).tolist() == slotted
     assert raw[1] == len(processor.render([raw_message("Say it.", KHMER[1])])[0])
     found = prompt_tokens(processor, KHMER, "Say it.")
-    assert found == {"raw": sum(raw) / 3, "slotted": slotted[0], "ratio": sum(raw) / 3 / slotted[0], "n": 3}
+    means = {"raw": sum(raw) / 3, "slotted": slotted[0], "raw_uncut": sum(raw) / 3}
+    assert found == {**means, "ratio": sum(raw) / 3 / slotted[0], "n": 3}
     with pytest.raises(TokenizationError, match="no passages"):
         prompt_tokens(processor, [])
+    with pytest.raises(ForeignTextError, match="row 1"):
+        prompt_tokens(processor, [KHMER[0], " "])
+
+
+def test_raw_prompts_are_counted_on_what_slots_and_baselines_hold(model):
+    processor = model.processor
+    short, long = f" {KHMER[0]} ", "ក្មេងទៅ " * 80
+    lengths = prompt_lengths(processor, [short, long], "Say it.")
+    cut = cut_text(long, processor.max_foreign_chars).rstrip()
+    assert len(cut) <= processor.max_foreign_chars < len(long.strip()), "vacuous unless the text is cut"
+    baseline = like(RawTextProcessor, processor)
+    read = [len(baseline.render([baseline.user_message("Say it.", [text])])[0]) for text in (short, long)]
+    assert lengths["raw"] == read
+    whole = [len(processor.render([raw_message("Say it.", text.strip())])[0]) for text in (short, long)]
+    assert lengths["raw_uncut"] == whole
+    assert whole[0] == read[0]
+    assert whole[1] > 2 * read[1]
+    found = prompt_tokens(processor, [short, long], "Say it.")
+    assert found["ratio"] == pytest.approx(found["raw"] / found["slotted"])
+    assert found["raw_uncut"] == sum(whole) / 2
 
 
 # ------------------------------------------------------------------ costs
@@ -221,6 +245,16 @@ def test_an_encoders_work_is_what_torch_counts(shared_model, family):
     cost = stack_cost(encoder, causal=False)
     assert counted(encoder, input_ids=ids) == pytest.approx(cost.flops(24), rel=0.01)
     assert cost.cache_bytes == cost.output == cost.adapters == 0
+
+
+def test_a_pooler_is_passed_once_a_text(shared_model):
+    config = shared_model(encoder="bert").encoder.config
+    encoder = AutoModel.from_config(config, attn_implementation="eager")
+    without, cost = (stack_cost(model, causal=False) for model in (shared_model(encoder="bert").encoder, encoder))
+    assert encoder.pooler is not None, "vacuous unless there is one"
+    assert cost.output == config.hidden_size**2
+    assert cost.flops_per_token == without.flops_per_token
+    assert counted(encoder, input_ids=torch.randint(5, 30, (1, 24))) == pytest.approx(cost.flops(24), rel=0.001)
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +304,41 @@ def test_only_the_chosen_experts_count():
     assert sizes[1] - sizes[0] == router
 
 
+class Experts(PreTrainedModel):
+    """A router and experts, as a list of modules."""
+
+    config_class = LlamaConfig
+
+    def __init__(self, count, **config):
+        super().__init__(LlamaConfig(**config))
+        self.gate = torch.nn.Linear(6, count)
+        self.experts = torch.nn.ModuleList(
+            torch.nn.ModuleDict({"up": torch.nn.Linear(6, 5), "down": torch.nn.Linear(5, 6)}) for _ in range(count)
+        )
+
+
+def test_only_the_chosen_experts_of_a_list_count():
+    assert matrix_parameters(Experts(4, num_experts_per_tok=2)) == (4 * 6 + 2 * 60, 0)
+    assert matrix_parameters(Experts(12, num_experts_per_tok=2)) == (12 * 6 + 2 * 60, 0)
+
+
+def test_biases_of_stacked_experts_do_not_count():
+    model = Experts(1, num_experts_per_tok=2)
+    model.experts = torch.nn.Module()
+    model.experts.up = torch.nn.Parameter(torch.zeros(4, 6, 5))
+    model.experts.up_bias = torch.nn.Parameter(torch.zeros(4, 5))
+    assert matrix_parameters(model) == (6 + 2 * 30, 0)
+
+
+def test_experts_that_cannot_be_told_apart_are_refused():
+    with pytest.raises(CostError, match="num_experts_per_tok=None"):
+        matrix_parameters(Experts(4))
+    joined = Experts(1, num_experts_per_tok=2)
+    joined.experts = torch.nn.Linear(6, 20)  # all of them in one matrix
+    with pytest.raises(CostError, match=r"experts \(Linear\)"):
+        matrix_parameters(joined)
+
+
 def test_packed_weights_count_as_what_they_stand_for():
     linear = torch.nn.Linear(16, 8)
     wanted = matrix_parameters(torch.nn.Sequential(linear))
@@ -282,6 +351,36 @@ def test_a_model_without_attention_is_refused():
         mamba = AutoModelForCausalLM.from_config(AutoConfig.for_model("mamba", hidden_size=16, num_hidden_layers=1))
     with pytest.raises(CostError, match="mamba"):
         stack_cost(mamba, True)
+
+
+SMALL = dict(vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "words"),
+    [
+        ("qwen3_next", {"layer_types": ["linear_attention", "full_attention"]}, "linear_attention layers"),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, "conv layers"),
+        ("falcon_h1", {}, "convolutions"),
+        ("jamba", {"attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False}, "mamba layers"),
+        ("deepseek_v3", {"kv_lora_rank": 8, "first_k_dense_replace": 2}, "kv_lora_rank=8"),
+        ("gemma3n_text", {"num_kv_shared_layers": 1, "layer_types": ["full_attention"] * 2}, "num_kv_shared_layers=1"),
+    ],
+)
+def test_layers_that_do_not_attend_alike_are_refused(family, changes, words):
+    with torch.device("meta"):
+        decoder = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SMALL, **changes))
+    with pytest.raises(CostError, match=words):
+        stack_cost(decoder, True)
+
+
+@pytest.mark.parametrize("kind", ["full_attention", "sliding_attention", "chunked_attention"])
+def test_windows_of_attention_are_counted(kind):
+    with torch.device("meta"):
+        decoder = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SMALL))
+    whole = stack_cost(decoder, True)
+    decoder.config.layer_types = [kind, "full_attention"]
+    assert stack_cost(decoder, True) == whole
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**4), st.integers(0, 10**4))
@@ -310,7 +409,10 @@ def test_costs_of_prompts(model, base_folder):
     texts = [*KHMER, "ក្មេង" * 60]
     found = prompt_costs(model, texts)
     tokens = prompt_tokens(model.processor, texts)
-    assert (found["raw"]["tokens"], found["slots"]["tokens"]) == (tokens["raw"], tokens["slotted"])
+    for kind, name in {"raw": "raw", "slots": "slotted", "raw_uncut": "raw_uncut"}.items():
+        assert found[kind]["tokens"] == tokens[name]
+    assert found["raw_uncut"].keys() == found["raw"].keys()
+    assert found["raw_uncut"]["flops"] > found["raw"]["flops"]
     assert found["ratio"]["tokens"] == found["ratio"]["cache_bytes"] == pytest.approx(tokens["ratio"])
     assert found["template_tokens"] == tokens["slotted"] - 4
     assert (found["cut"], found["n"]) == (1, 4)
@@ -319,8 +421,10 @@ def test_costs_of_prompts(model, base_folder):
     slots = found["slots"]
     assert slots["flops"] == slots["decoder_flops"] + slots["encoder_flops"]
     decoder, encoder = stack_cost(model.decoder, True), stack_cost(model.encoder, False)
-    raw, slotted = prompt_lengths(model.processor, texts)
-    assert found["raw"]["flops"] == sum(decoder.flops(n) for n in raw) / 4, "LoRA is off"
+    counts = prompt_lengths(model.processor, texts)
+    slotted = counts["slotted"]
+    for name in ("raw", "raw_uncut"):
+        assert found[name]["flops"] == sum(decoder.flops(n) for n in counts[name]) / 4, "LoRA is off"
     assert slots["decoder_flops"] == sum(decoder.flops(n, adapted=True) for n in slotted) / 4
     bridge = sum(p.numel() for part in (model.projector, model.slot_embedder) for p in part.parameters() if p.dim() > 1)
     passes = sum(encoder.flops(int(n)) for n in lengths) / 4
@@ -369,7 +473,7 @@ def test_the_command_costs_a_models_prompts(files, model, tmp_path, capsys):
     assert found["costs"].keys() == {"km"}
     assert found["costs"]["km"] == json.loads(json.dumps(prompt_costs(model, KHMER)))
     printed = capsys.readouterr().out
-    assert all(words in printed for words in ("pays off", "encoder GFLOP", "cache KiB"))
+    assert all(words in printed for words in ("pays off", "encoder GFLOP", "cache KiB", "raw uncut"))
 
 
 def test_the_command_costs_shapes(files, paper_shapes, base_folder, tmp_path):
@@ -392,7 +496,7 @@ def test_bad_input_is_refused_before_a_model_loads(files, base_folder, capsys):
         "none.km": ["--texts", english, f"km={files}/none.km", *nowhere],
         "not line-aligned": ["--texts", english, f"km={files}/short.km", *nowhere],
         "nothing to count with": ["--texts", english, khmer],
-        "--limit=0": ["--texts", english, "--limit", "0", *nowhere],
+        "--limit": ["--texts", english, "--limit", "0", *nowhere],
         "together": ["--texts", english, "--encoder", decoder],
         "or none of them": ["--texts", english, "--encoder", decoder, "--decoder", decoder, *nowhere],
         "no tokenizer": ["--texts", english, "--tokenizer", str(files), *nowhere],
