@@ -36,9 +36,10 @@ def possible_ranges(row: Mapping[str, Any]) -> dict[str, Range]:
             string or Decimal is rounded to the digits that it is written with; a float or int is exact.
 
     Returns:
-        (low, high) of `mrr`, `mean_rank` and `median_rank`: each end is the figure of some ranking with these R@k, and a
-        little beyond it where the rounding of neighbouring R@k overlaps. Without `n`, mean and median rank have no upper end (`inf`) where R@k leave ranks beyond the largest k. If
-        the row has a possible `mrr`, also `mean_rank_given_mrr`.
+        (low, high) of `mrr`, `mean_rank` and `median_rank`: each end is the figure of some ranking with these R@k, or
+        a little beyond it where the rounding of neighbouring R@k overlaps. Without `n`, mean and median rank have no
+        upper end (`inf`) where R@k leave ranks beyond the largest k. If the row has a possible `mrr`, also
+        `mean_rank_given_mrr`.
 
     Raises:
         ConsistencyError: If the row is unusable (see the class), or no ranking has these R@k.
