@@ -93,8 +93,8 @@ def clean_blocks(blocks: Iterable[RawBlock], folder: Path, rules: CleaningRules,
                 pending.popleft().result()
         except BrokenProcessPool as error:
             raise BlockError(
-                "A cleaning process died, perhaps for want of memory. Run the same command again to go on, or give "
-                "fewer --workers."
+                "A cleaning process died: for want of memory (give fewer --workers; the same command goes on), or "
+                "because a script calls prepare() outside of `if __name__ == '__main__':` (do that, or give workers=0)."
             ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)

@@ -100,8 +100,8 @@ def _table(holds: Callable[[str], bool], *above: range) -> np.ndarray:
 
 @functools.cache
 def letters() -> np.ndarray:
-    """(code points,) bool: letters of any script."""
-    return _table(str.isalpha, _HAN_PLANES)
+    """(code points,) bool: letters of any script, and their marks (most vowels of Khmer are marks)."""
+    return _table(lambda char: unicodedata.category(char)[0] in "LM", _HAN_PLANES)
 
 
 @functools.cache

@@ -107,10 +107,9 @@ class Side:
 
     def script_share(self, script: str) -> np.ndarray:
         """(N,) the share of the letters that are of the script; 0 for a text without letters."""
-        inside = script_characters(script)[self.codes.values]
-        own = self.codes.count(inside)
-        other = self.codes.count(letters()[self.codes.values] & ~inside)
-        return own / np.maximum(own + other, 1)
+        letter = letters()[self.codes.values]
+        own = self.codes.count(letter & script_characters(script)[self.codes.values])
+        return own / np.maximum(self.codes.count(letter), 1)
 
 
 Drops = Callable[[Side, Side, CleaningRules], np.ndarray]

@@ -145,7 +145,7 @@ def _run(
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     tables = tqdm(block_tables(folder, blocks), total=blocks, desc="writing", unit="block", disable=not show_progress)
-    written = write_splits(out, splits, assigned, iter(tables), config.foreign_language(), config.line_files)
+    written = write_splits(out, splits, assigned, iter(tables), config.foreign_language(), not config.parquet_only)
     manifest = _manifest(config, identity, reports + corpus_reports, written)
     (out / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
     write_card(out, manifest)
@@ -176,7 +176,8 @@ def _check_same(existing: dict[str, Any], identity: dict[str, Any], target: Path
 
 def _claim(partial: Path, identity: dict[str, Any], overwrite: bool) -> None:
     """Makes the folder of unfinished work this run's own, or finds that it is."""
-    run = partial / _RUN
+    run, temporary = partial / _RUN, partial / f"{_RUN}.tmp"
+    temporary.unlink(missing_ok=True)  # of a run that was stopped in its first moment
     if any(partial.iterdir()):
         if not run.is_file():
             raise PreparedFolderError(f"{partial} is not the unfinished work of llink prepare: move it away.")
@@ -190,7 +191,6 @@ def _claim(partial: Path, identity: dict[str, Any], overwrite: bool) -> None:
             return
         shutil.rmtree(partial)
         partial.mkdir()
-    temporary = run.with_suffix(".tmp")
     temporary.write_text(json.dumps(identity), "utf-8")
     os.replace(temporary, run)
 
@@ -272,7 +272,7 @@ def _manifest(
         row = {"name": report.name, "what": STEP_TEXTS[report.name], "rows_in": report.rows_in, "rows_out": out}
         count = {"changed": report.changed} if report.name in _CHANGES else {"dropped": report.dropped}
         steps.append({**row, **count, "examples": report.examples})
-    return {
+    manifest = {
         "kind": KIND,
         "language": config.foreign_language(),
         "source": None if source is None else {"name": config.source, **asdict(source)},
@@ -280,6 +280,7 @@ def _manifest(
         "steps": steps,
         "splits": written,
     }
+    return json.loads(json.dumps(manifest))  # what will be read back: lists for tuples
 
 
 def _summary(reports: list[StepReport]) -> str:

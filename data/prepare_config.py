@@ -19,7 +19,7 @@ from .splitting import DUPLICATE_SCOPES, SKIPPABLE, SPLIT_RULES, Split, parse_sp
 _CONTENT = (
     *("source", "language", "script", "columns", "skip", "zero_width_space", "english_length", "foreign_length"),
     *("ratio", "min_script_share", "identify_languages", "duplicates", "near_duplicate_similarity", "splits", "shares"),
-    *("split_by", "line_files"),
+    *("split_by", "parquet_only"),
 )
 
 
@@ -110,8 +110,9 @@ class PrepareConfig:
             "holds between any two runs, and costs half the pairs at 100k/40k."
         },
     )
-    line_files: bool = field(
-        default=True, metadata={"help": "Also write SPLIT.en and SPLIT.LANGUAGE, one sentence a line, for --pairs."}
+    parquet_only: bool = field(
+        default=False,
+        metadata={"help": "Leave out SPLIT.en and SPLIT.LANGUAGE, one sentence a line, which --pairs of others read."},
     )
     workers: int | None = field(default=None, metadata={"help": "Cleaning processes; one a core when not given."})
     overwrite: bool = field(

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ _COMPRESSED = {".gz", ".xz", ".zst", ".bz2"}
 _ROWS = 1000
 #: The columns of a TSV without names.
 _NUMBERED = ("1", "2")
-_FAILURES = (ValueError, OSError, DatasetsError, pa.ArrowException, HfHubHTTPError, OfflineModeIsEnabled)
+_FAILURES = (ValueError, OSError, csv.Error, DatasetsError, pa.ArrowException, HfHubHTTPError, OfflineModeIsEnabled)
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def check_input(source: Input, language: str, columns: Sequence[str] | None, wat
         InputError: If it is missing, damaged, not UTF-8, empty, has no such columns, or sides of unequal length.
     """
     if source.format == "hub":
-        next(_table_rows(source, language, columns), None)
+        next(_tables(source, language, columns))
         return {"name": source.name, "format": "hub", **_hub_facts(source)}
     files, lines = [], []
     for path in source.paths:
@@ -141,7 +142,8 @@ def check_input(source: Input, language: str, columns: Sequence[str] | None, wat
             f"{lines[1]}. Give two files whose n-th lines translate each other."
         )
     if source.format in ("tsv", "csv", "jsonl", "parquet"):
-        next(_table_rows(source, language, columns), None)
+        for _ in _tables(source, language, columns):
+            pass
     return {"name": source.name, "format": source.format, "files": files}
 
 
@@ -154,8 +156,15 @@ def read_input(source: Input, language: str, columns: Sequence[str] | None, watc
     if source.format == "tmx":
         return read_tmx(source.paths[0], "en", language, watch)
     if source.format == "moses":
-        return zip(*(read_lines(path, watch) for path in source.paths), strict=True)
+        return _aligned_lines(source, watch)
     return _table_rows(source, language, columns)
+
+
+def _aligned_lines(source: Input, watch: Watch) -> Iterator[tuple[str, str]]:
+    for pair in zip_longest(*(read_lines(path, watch) for path in source.paths)):
+        if None in pair:
+            raise InputError(f"{' or '.join(map(str, source.paths))} changed while it was read.")
+        yield pair
 
 
 def find_columns(schema: pa.Schema, columns: Sequence[str] | None, language: str, name: str) -> tuple[str, str]:
@@ -193,15 +202,20 @@ def _usual_columns(language: str) -> list[tuple[str, str]]:
 
 
 def _table_rows(source: Input, language: str, columns: Sequence[str] | None) -> Iterator[tuple[str, str]]:
+    for table, pair in _tables(source, language, columns):
+        sides = ([text or "" for text in _column(table, column)] for column in pair)
+        yield from zip(*sides, strict=True)
+
+
+def _tables(source: Input, language: str, columns: Sequence[str] | None) -> Iterator[tuple[pa.Table, tuple[str, str]]]:
+    """The rows in pieces, with the names of their two columns."""
     try:
-        tables = iter(_open_table(source, language, columns).with_format("arrow").iter(_ROWS))
-        first = next(tables, None)
-        if first is None:
+        pair = None
+        for table in _open_table(source, language, columns).with_format("arrow").iter(_ROWS):
+            pair = pair or find_columns(table.schema, columns, language, source.name)
+            yield table, pair
+        if pair is None:
             raise InputError(f"{source.name} has no rows.")
-        pair = find_columns(first.schema, columns, language, source.name)
-        for table in chain([first], tables):
-            sides = ([text or "" for text in _column(table, column)] for column in pair)
-            yield from zip(*sides, strict=True)
     except InputError:
         raise
     except _FAILURES as error:
@@ -229,17 +243,16 @@ def _open_table(source: Input, language: str, columns: Sequence[str] | None) -> 
 
 def _csv_options(path: Path, file_format: str, choices: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     """Every column is text; no text means "missing"; in a TSV no character quotes, and names are optional."""
-    with open_stream(path) as stream:
-        line = stream.readline().removeprefix(b"\xef\xbb\xbf").decode("utf-8").rstrip("\r\n")
-    options: dict[str, Any] = {"keep_default_na": False, "na_filter": False}
+    dialect: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file_format == "tsv" else {}
+    with open_stream(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+        names, *row = list(islice(csv.reader(text, **dialect), 2)) or [[]]
+    if row and len(row[0]) > len(names):  # the library would silently take the first of them for a row's name
+        raise InputError(f"{path}: the first row has {len(names)} columns, the second {len(row[0])}.")
+    options: dict[str, Any] = {"keep_default_na": False, "na_filter": False, **dialect}
     if file_format == "tsv":
-        options |= {"sep": "\t", "quoting": csv.QUOTE_NONE, "lineterminator": "\n"}
-        names = line.split("\t")
+        options["lineterminator"] = "\n"
         if not any(set(pair) <= set(names) for pair in choices if pair != _NUMBERED):
-            names = [str(number) for number in range(1, len(names) + 1)]
-            options["names"] = names
-    else:
-        names = next(csv.reader([line]), [])
+            options["names"] = names = [str(number) for number in range(1, len(names) + 1)]
     return {**options, "features": Features({name: Value("string") for name in names})}
 
 
