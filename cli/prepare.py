@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.data_card import check_repository, push_folder
-from ..data.prepare import CLEANING, prepare
+from ..data.prepare import CLEANING, Seconds, prepare
 from ..data.prepare_config import PrepareConfig
 from ..data.sources import SOURCES
 from ..evaluation.report import table
@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _show(manifest: dict[str, Any], seconds: dict[str, float], config: PrepareConfig, examples: bool) -> None:
+def _show(manifest: dict[str, Any], seconds: dict[str, Seconds], config: PrepareConfig, examples: bool) -> None:
     print(_steps_table(manifest))
     if examples:
         for step in manifest["steps"]:
@@ -80,12 +80,16 @@ def _steps_table(manifest: dict[str, Any]) -> str:
     return table(header, rows)
 
 
-def _time_table(manifest: dict[str, Any], seconds: dict[str, float]) -> str:
+def _time_table(manifest: dict[str, Any], seconds: dict[str, Seconds]) -> str:
     pairs = manifest["steps"][0]["rows_in"]
-    whole = sum(value for name, value in seconds.items() if not name.startswith(CLEANING))
-    rows = [[name, value, round(pairs / max(value, 1e-6))] for name, value in {**seconds, "all": whole}.items()]
-    note = f"The lines `{CLEANING}…` are processor time of the cleaning processes, summed."
-    return "\n" + table(["where the time went", "seconds", "pairs a second"], rows) + f"\n{note}"
+    rows = [
+        [name, "" if spent.wall is None else spent.wall, spent.processor, 1e6 * spent.processor / pairs]
+        for name, spent in seconds.items()
+    ]
+    wall = sum(spent.wall or 0.0 for spent in seconds.values())
+    header = ["where the time went", "seconds", "of a processor", "µs a pair"]
+    note = f"{round(pairs / wall)} pairs a second. `{CLEANING}…` runs in other processes, beside the reading."
+    return f"\n{table(header, rows)}\n{note}"
 
 
 def _sources() -> str:

@@ -22,12 +22,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import feather
 
 from .cleaning import CleaningRules, StepReport, block_keys, clean
 
 #: Pairs of a block. The bytes of the output do not depend on it, the examples in the manifest neither.
-BLOCK_ROWS = 1 << 14
+BLOCK_ROWS = 1 << 13
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "english", "foreign")])
 _AHEAD = 2  # blocks that wait for a process, beyond one each
 
@@ -120,11 +119,12 @@ def _clean_block(raw: RawBlock, folder: Path, rules: CleaningRules) -> None:
     keys = block_keys(english, foreign, alive)
     signed = time.process_time()
     kept = np.flatnonzero(alive).tolist()
-    columns = [[texts[row] for row in kept] for texts in (ids, english.texts, foreign.texts)]
-    table = pa.table(columns, schema=_SCHEMA)
+    columns = [_strings([texts[row] for row in kept]) for texts in (ids, english.texts, foreign.texts)]
+    table = pa.Table.from_arrays(columns, schema=_SCHEMA)
     target = block_file(folder, raw.number, "arrow")
     temporary = target.with_suffix(f".{os.getpid()}.tmp")
-    feather.write_feather(table, temporary, compression="lz4")
+    with pa.ipc.new_file(temporary, _SCHEMA, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(table)
     os.replace(temporary, target)
     with temporary.open("wb") as file:
         np.save(file, keys)
@@ -137,6 +137,14 @@ def _clean_block(raw: RawBlock, folder: Path, rules: CleaningRules) -> None:
     content = {"steps": [asdict(report) for report in reports], "seconds": seconds}
     temporary.write_text(json.dumps(content), "utf-8")  # ASCII, so that broken characters survive
     os.replace(temporary, block_file(folder, raw.number, "json"))
+
+
+def _strings(texts: list[str]) -> pa.StringArray:
+    """What `pa.array(texts)` gives, without its import of pandas: half a second and 40 MiB in every process."""
+    encoded = [text.encode() for text in texts]
+    ends = np.zeros(len(texts) + 1, np.int32)
+    np.cumsum([len(text) for text in encoded], out=ends[1:])
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
 
 
 def summed_reports(folder: Path, blocks: int) -> tuple[list[StepReport], dict[str, float]]:
@@ -159,7 +167,12 @@ def summed_reports(folder: Path, blocks: int) -> tuple[list[StepReport], dict[st
 def block_tables(folder: Path, blocks: int) -> Iterator[pa.Table]:
     """The pairs that are left of each block: columns `id`, `english`, `foreign`."""
     for number in range(blocks):
-        yield feather.read_table(block_file(folder, number, "arrow"), memory_map=False)
+        yield _read_table(folder, number)
+
+
+def _read_table(folder: Path, number: int) -> pa.Table:
+    with pa.OSFile(str(block_file(folder, number, "arrow"))) as file:
+        return pa.ipc.open_file(file).read_all()
 
 
 def pairs_by_number(folder: Path, sizes: list[int], numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
@@ -168,7 +181,7 @@ def pairs_by_number(folder: Path, sizes: list[int], numbers: Iterable[int]) -> d
     for block, size in enumerate(sizes):
         mine = [number for number in wanted if first <= number < first + size]
         if mine:
-            table = feather.read_table(block_file(folder, block, "arrow"), memory_map=False)
+            table = _read_table(folder, block)
             found |= dict(zip(mine, table.take([number - first for number in mine]).to_pylist(), strict=True))
         first += size
     return found

@@ -66,15 +66,21 @@ def _minima(folded: Codes) -> np.ndarray:
     places = np.arange(total) + (_SHINGLE - 1) * rows  # zeros between the texts: no shingle runs from one into the next
     padded = np.zeros(total + (_SHINGLE - 1) * (number + 1), np.uint32)
     padded[places] = folded.values
-    hashes = np.zeros(total, np.uint32)
+    hashes = np.zeros(len(padded) - _SHINGLE + 1, np.uint32)
     for offset, multiplier in enumerate(_MULTIPLIERS):
-        hashes += padded[places + offset] * multiplier
+        hashes += padded[offset : offset + len(hashes)] * multiplier
+    hashes = hashes[places]
     hashes ^= hashes >> np.uint32(15)
     hashes *= _FINAL
     hashes ^= hashes >> np.uint32(16)
     minima = np.full(number * _BINS, _EMPTY)
     np.minimum.at(minima, rows * _BINS + (hashes >> np.uint32(_HASH_BITS)), hashes & np.uint32((1 << _HASH_BITS) - 1))
-    minima = minima.reshape(number, _BINS)
-    while (empty := minima == _EMPTY).any():  # an empty bin takes its right neighbour's value, in a circle
-        minima = np.where(empty, np.roll(minima, -1, axis=1), minima)
-    return (minima & np.uint32(0xFF)).astype(np.uint8)
+    return (_without_empty(minima.reshape(number, _BINS)) & np.uint32(0xFF)).astype(np.uint8)
+
+
+def _without_empty(minima: np.ndarray) -> np.ndarray:
+    """Gives each empty bin the value of the next one to the right that is not, in a circle."""
+    bins = np.where(minima == _EMPTY, np.uint8(2 * _BINS), np.arange(_BINS, dtype=np.uint8))
+    circle = np.concatenate([bins, np.minimum(bins + np.uint8(_BINS), np.uint8(2 * _BINS))], axis=1)
+    following = np.minimum.accumulate(circle[:, ::-1], axis=1)[:, ::-1][:, :_BINS] % np.uint8(_BINS)
+    return np.take_along_axis(minima, following, axis=1)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 import unicodedata
 from collections.abc import Sequence
 from typing import Literal
@@ -35,7 +36,7 @@ CHANGES = ("invisible", "nfc", "spaces")
 
 #: Thai and Lao vowels that Unicode calls letters: written after their consonant, and before it.
 _FOLLOWING_VOWELS = "\u0e30\u0e32\u0e33\u0e45\u0eb0\u0eb2\u0eb3"
-_LEADING_VOWELS = "\u0e40-\u0e44\u0ec0-\u0ec4"
+_LEADING_VOWELS = "\u0e40\u0e41\u0e42\u0e43\u0e44\u0ec0\u0ec1\u0ec2\u0ec3\u0ec4"
 #: Signs that put the next consonant below: Khmer coeng, Burmese virama, Tai Tham sakot.
 _STACKERS = "\u17d2\u1039\u1a60"
 _SPACE_OF = {"remove": "", "space": " "}
@@ -56,7 +57,7 @@ def normalize_texts(
     result, changed = list(texts), {name: [] for name in CHANGES}
     codes = Codes.of(texts)
     spaces = _rows_with_odd_spaces(codes)
-    for row in np.flatnonzero(codes.count(invisible()[codes.values])).tolist():
+    for row in _rows_to_clean(codes, zero_width_space).tolist():
         text = clean_invisible(result[row], zero_width_space)
         if text != result[row]:
             result[row] = text
@@ -76,45 +77,57 @@ def normalize_texts(
 
 def clean_invisible(text: str, zero_width_space: ZeroWidthSpace = "keep") -> str:
     """Keeps the invisible characters that are spelling and removes all others (see the module's text)."""
-    patterns = _patterns()
-    if zero_width_space == "keep" and not patterns.suspicious.search(text):
-        return text
-    cleaned = patterns.run.sub(_meaning, text)
+    cleaned = _rules().run.sub(_meaning, text)
     return cleaned.replace(ZERO_WIDTH_SPACE, _SPACE_OF.get(zero_width_space, ZERO_WIDTH_SPACE))
 
 
-class _Patterns:
-    """Regular expressions over the tables of characters; building them takes a tenth of a second."""
+class _Rules:
+    """What decides about invisible characters; building it takes a tenth of a second.
+
+    Attributes:
+        run: Matches invisible characters in a row.
+        word_start, word_end: (code points,) bool: characters of scripts with word breaks that may begin or end a word.
+        joiners: For each kind of spelling with joiners, what matches the character before and the one after.
+    """
 
     def __init__(self) -> None:
-        hidden = invisible_class()
-        self.run = re.compile(f"[{hidden}]+")
-        breaking = "".join(script.characters for script in SCRIPTS.values() if script.word_breaks)
-        characters = [char for char in map(chr, range(0x10000)) if re.match(f"[{breaking}]", char)]
-        first = "".join(c for c in characters if unicodedata.category(c)[0] in "LN" and c not in _FOLLOWING_VOWELS)
-        self.word_start = re.compile(f"[{first}]")
-        self.word_end = re.compile(f"(?![{_STACKERS}{_LEADING_VOWELS}])[{breaking}]")
-        self.suspicious = re.compile(
-            f"(?!{ZERO_WIDTH_SPACE})[{hidden}]|{ZERO_WIDTH_SPACE}(?![{first}])"
-            f"|(?<![{breaking}]){ZERO_WIDTH_SPACE}|(?<=[{_STACKERS}{_LEADING_VOWELS}]){ZERO_WIDTH_SPACE}"
-        )
+        self.run = re.compile(f"[{invisible_class()}]+")
+        self.word_start, self.word_end = np.zeros((2, sys.maxunicode + 1), bool)
+        breaking = re.compile("[" + "".join(row.characters for row in SCRIPTS.values() if row.word_breaks) + "]")
+        for char in filter(breaking.match, map(chr, range(0x10000))):
+            self.word_start[ord(char)] = unicodedata.category(char)[0] in "LN" and char not in _FOLLOWING_VOWELS
+            self.word_end[ord(char)] = char not in _LEADING_VOWELS + _STACKERS
         pairs = dict.fromkeys(pair for script in SCRIPTS.values() for pair in script.joiners)
         self.joiners = [(re.compile(f"[{a}]"), re.compile(f"[{b}]" if b else "")) for a, b in pairs]
 
 
 @functools.cache
-def _patterns() -> _Patterns:
-    return _Patterns()
+def _rules() -> _Rules:
+    return _Rules()
+
+
+def _rows_to_clean(codes: Codes, zero_width_space: ZeroWidthSpace) -> np.ndarray:
+    """The numbers of the texts that hold invisible characters, but for single zero-width spaces between words."""
+    rules, hidden = _rules(), invisible()[codes.values]
+    if zero_width_space == "keep":
+        begins = np.zeros(len(codes.values) + 1, bool)
+        begins[codes.starts] = begins[-1] = True
+        places = np.flatnonzero(codes.values == ord(ZERO_WIDTH_SPACE))
+        places = places[~begins[places] & ~begins[places + 1]]
+        between = rules.word_end[codes.values[places - 1]] & rules.word_start[codes.values[places + 1]]
+        hidden[places[between]] = False
+    return np.flatnonzero(codes.count(hidden))
 
 
 def _meaning(run: re.Match[str]) -> str:
     """What a run of invisible characters becomes: the one of them that is spelling here, or nothing."""
-    patterns, text = _patterns(), run.string
+    rules, text = _rules(), run.string
     before, after = text[max(0, run.start() - 1) : run.start()], text[run.end() : run.end() + 1]
-    if ZERO_WIDTH_SPACE in run.group() and patterns.word_end.match(before) and patterns.word_start.match(after):
+    between = bool(before and after) and rules.word_end[ord(before)] and rules.word_start[ord(after)]
+    if ZERO_WIDTH_SPACE in run.group() and between:
         return ZERO_WIDTH_SPACE
     joiner = next((char for char in run.group() if char in JOINERS), None)
-    if joiner and (_is_emoji(before, after) or any(a.match(before) and b.match(after) for a, b in patterns.joiners)):
+    if joiner and (_is_emoji(before, after) or any(a.match(before) and b.match(after) for a, b in rules.joiners)):
         return joiner
     return ""
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
@@ -50,7 +50,7 @@ from .prepared_folder import (
     write_checksums,
     write_splits,
 )
-from .readers import Input, check_input, read_input
+from .readers import Input, check_input, pin, read_input
 from .splitting import (
     CORPUS_STEPS,
     Corpus,
@@ -66,17 +66,24 @@ _CHANGES = {
     "nfc": "brought into Unicode's composed form (NFC)",
     "spaces": "white space made single spaces",
 }
-#: How the seconds of the cleaning processes are called; they are processor time, summed over the processes.
+#: How the parts of the cleaning are called, which runs beside the reading and in several processes.
 CLEANING = "cleaning: "
 #: What each step is about, for people.
 STEP_TEXTS = {**_CHANGES, **{name: text for name, (text, _) in CLEANING_STEPS.items()}, **CORPUS_STEPS}
+
+
+class Seconds(NamedTuple):
+    """What a part of the work took: on the clock (None for what runs beside others), and of a processor."""
+
+    wall: float | None
+    processor: float
 
 
 class PrepareError(RuntimeError):
     """A corpus of which nothing, or not enough, is left."""
 
 
-def prepare(config: PrepareConfig, show_progress: bool = False) -> tuple[dict[str, Any], dict[str, float]]:
+def prepare(config: PrepareConfig, show_progress: bool = False) -> tuple[dict[str, Any], dict[str, Seconds]]:
     """Reads, cleans, splits and writes a corpus.
 
     Args:
@@ -84,7 +91,7 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> tuple[dict[st
         show_progress: Whether to draw progress bars.
 
     Returns:
-        The manifest, and the seconds that each part took; none if the folder held the data already.
+        The manifest, and what each part took; nothing if the folder held the data already.
 
     Raises:
         InputError: If an input is wrong; before any work is done on it wherever a quick reading can tell.
@@ -107,6 +114,7 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> tuple[dict[st
             shutil.rmtree(partial)
             return existing, {}
         _claim(partial, identity, config.overwrite)
+        inputs = [pin(item, fact) for item, fact in zip(inputs, facts, strict=True)]
         manifest = _run(config, inputs, identity, partial, clock, show_progress)
         move_into_place(partial / _OUT, target)
         shutil.rmtree(partial)
@@ -152,7 +160,7 @@ def _run(
     write_checksums(out)
     clock.lap("writing")
     steps = {f"step {report.name}": report.seconds for report in reports if report.name in CLEANING_STEPS}
-    clock.laps |= {f"{CLEANING}{name}": value for name, value in (seconds | steps).items()}
+    clock.laps |= {f"{CLEANING}{name}": Seconds(None, value) for name, value in (seconds | steps).items()}
     return manifest
 
 
@@ -207,7 +215,7 @@ def _read_and_clean(config: PrepareConfig, inputs: list[Input], partial: Path, s
     if marker.is_file():
         return json.loads(marker.read_text("utf-8"))["blocks"]
     folder.mkdir(exist_ok=True)
-    workers = os.cpu_count() or 1 if config.workers is None else config.workers
+    workers = _cores() if config.workers is None else config.workers
     count = 0
 
     def missing(bar: tqdm, watch: Callable[[bytes], object]) -> Iterator[RawBlock]:
@@ -225,6 +233,10 @@ def _read_and_clean(config: PrepareConfig, inputs: list[Input], partial: Path, s
     temporary.write_text(json.dumps({"blocks": count}), "utf-8")
     os.replace(temporary, marker)
     return count
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _raw_blocks(inputs: list[Input], config: PrepareConfig, watch: Callable[[bytes], object]) -> Iterator[RawBlock]:
@@ -290,12 +302,13 @@ def _summary(reports: list[StepReport]) -> str:
 
 class _Clock:
     def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self.laps: dict[str, Seconds] = {}
+        self._last = Seconds(time.perf_counter(), time.process_time())
 
     def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name], self._last = now - self._last, now
+        now = Seconds(time.perf_counter(), time.process_time())
+        self.laps[name] = Seconds(now.wall - self._last.wall, now.processor - self._last.processor)
+        self._last = now
 
 
 @contextmanager

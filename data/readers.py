@@ -10,8 +10,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,13 @@ def check_input(source: Input, language: str, columns: Sequence[str] | None, wat
         for _ in _tables(source, language, columns):
             pass
     return {"name": source.name, "format": source.format, "files": files}
+
+
+def pin(source: Input, facts: Mapping[str, Any]) -> Input:
+    """The same input at the commit that [`check_input`] saw, if it is a dataset of the Hub."""
+    if source.dataset is None or "revision" not in facts:
+        return source
+    return replace(source, dataset=(*source.dataset[:3], facts["revision"]))
 
 
 def read_input(source: Input, language: str, columns: Sequence[str] | None, watch: Watch) -> Iterator[tuple[str, str]]:

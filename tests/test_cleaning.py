@@ -109,6 +109,8 @@ words = st.text(
 def test_normal_forms_are_final_and_lose_only_what_is_invisible(texts):
     after, _ = normalize_texts(texts)
     assert normalize_texts(after) == (after, {name: [] for name in CHANGES})
+    one_by_one = [" ".join(unicodedata.normalize("NFC", clean_invisible(text)).split()) for text in texts]
+    assert after == one_by_one, "what is looked at all at once is decided as in one text"
     for before, text in zip(texts, after, strict=True):
         assert text == unicodedata.normalize("NFC", text)
         assert text == " ".join(text.split())

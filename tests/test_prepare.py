@@ -167,7 +167,10 @@ def test_the_time_is_told_by_part(prepared):
     seconds = prepared[2]
     assert {"checking", "reading and cleaning", "duplicates and splits", "writing"} <= set(seconds)
     assert f"{CLEANING}step script" in seconds
-    assert all(value >= 0 for value in seconds.values())
+    assert all(spent.processor >= 0 for spent in seconds.values())
+    assert {name for name, spent in seconds.items() if spent.wall is None} == {
+        name for name in seconds if name.startswith(CLEANING)
+    }
 
 
 # --- always the same

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prepare_files import make_pairs, write_moses, write_tmx
 
 from llink.data import blocks as blocks_module
@@ -75,7 +77,7 @@ PLACES = [
     (prepare_module, "check_input", 1),
     (prepare_module, "_claim", 1),
     (blocks_module, "clean", 4),
-    (blocks_module.feather, "write_feather", 3),
+    (blocks_module.pa.ipc, "new_file", 3),
     (blocks_module.np, "save", 5),
     (blocks_module.os, "replace", 1),
     (blocks_module.os, "replace", 2),
@@ -147,6 +149,14 @@ def test_an_input_that_changes_while_it_is_read(tmp_path):
         list(prepare_module.read_input(inputs[0], "km", None, lambda data: None))
     with pytest.raises(InputError, match="not line-aligned"):
         prepare(config(tmp_path / "out", *files))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), max_size=6))
+def test_columns_of_text(texts):
+    column = blocks_module._strings(texts)
+    column.validate(full=True)
+    assert column.to_pylist() == texts
 
 
 # --- real processes

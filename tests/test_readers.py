@@ -5,6 +5,7 @@ import logging
 import os
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepare_files import compress, make_pairs, tmx, write_moses, write_table, write_tmx
 
+from llink.data import readers as readers_module
 from llink.data import streams as streams_module
 from llink.data import tmx as tmx_module
 from llink.data.pairs import PairFileError, read_pairs
-from llink.data.readers import Input, check_input, find_columns, plan_inputs, read_input
+from llink.data.readers import Input, check_input, find_columns, pin, plan_inputs, read_input
 from llink.data.sources import SOURCES, SourceError, find_source
 from llink.data.streams import InputError, check_text, open_stream, read_lines
 
@@ -108,6 +110,29 @@ def test_hub_datasets(tmp_path):
     for wrong in (("nobody/nothing", None, "train", None), (str(tmp_path / "corpus"), None, "dev", None)):
         with pytest.raises(InputError, match="cannot be read as hub"):
             check_input(Input("x", "hub", dataset=wrong), "km", None, nothing)
+
+
+def test_a_hub_dataset_is_read_at_the_commit_that_was_checked(tmp_path, monkeypatch):
+    class Hub:
+        def dataset_info(self, name, revision):
+            assert (name, revision) == ("someone/corpus", "main")
+            return SimpleNamespace(sha="c0ffee")
+
+    asked = []
+
+    def load(name, config, **options):
+        asked.append((name, config, options))
+        return Dataset.from_dict({"en": ["One."], "km": ["មួយ"]}).to_iterable_dataset()
+
+    monkeypatch.setattr(readers_module, "HfApi", Hub)
+    monkeypatch.setattr(readers_module, "load_dataset", load)
+    item = Input("corpus", "hub", dataset=("someone/corpus", "en-km", "train", "main"))
+    facts = check_input(item, "km", None, nothing)
+    assert facts == {"name": "corpus", "format": "hub", "config": "en-km", "split": "train", "revision": "c0ffee"}
+    assert list(read_input(pin(item, facts), "km", None, nothing)) == [("One.", "មួយ")]
+    assert asked[-1] == ("someone/corpus", "en-km", {"split": "train", "revision": "c0ffee", "streaming": True})
+    file = Input("a", "tmx", (tmp_path / "a",))
+    assert pin(file, {}) is file
 
 
 # --- TMX
