@@ -11,9 +11,9 @@ from typing import Any
 from ._version import __version__
 
 _EXPORTS = {
-    "LlinkConfig": ".modeling_llink",
-    "LlinkForCausalLM": ".modeling_llink",
-    "LlinkProcessor": ".modeling_llink",
+    "LlinkConfig": ".hub_cards",  # which adds the card to every push
+    "LlinkForCausalLM": ".hub_cards",
+    "LlinkProcessor": ".hub_cards",
     "AlignConfig": ".trainers.align_config",
     "AlignTrainer": ".trainers.align_trainer",
     "InjectConfig": ".trainers.inject_config",

@@ -36,6 +36,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "What the decoder's layers make of the text (figure 3).",
     ),
     "report": ("reporting", "report", "One page of everything that a run's folders hold."),
+    "push": ("pushing", "push", "A checkpoint onto the Hub, checked and in one commit."),
+    "verify": ("verifying", "check", "Is this the model that was saved? Names what differs."),
     "check-table": ("check_table", "check", "Can these R@k, MRR and mean rank come from one ranking?"),
     "demo": ("demonstration", "demonstrate", "Both stages and an evaluation on the embedded pair and corpus."),
 }

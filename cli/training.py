@@ -91,6 +91,7 @@ def align(argv: Sequence[str]) -> None:
         **{**chosen["model"], **model_args.config_fields()},
     )
     trainer = AlignTrainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
+    trainer.data_files = (*data.pairs, *(data.eval_pairs or ()))
     train_and_save(trainer, "eval_r@1")
 
 
@@ -102,6 +103,7 @@ def inject(argv: Sequence[str]) -> None:
     set_seed(args.seed)
     model = LlinkForCausalLM.from_pretrained(data.model, dtype=data.dtype)
     trainer = InjectTrainer(model=model, args=args, train_dataset=rows, eval_dataset=held_out)
+    trainer.data_files = tuple(name for name in (data.instructions, data.eval_instructions) if name)
     train_and_save(trainer, "eval_zeroed_gap")
 
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ NEEDED = (
     *("encoder_tokenizer/config.json", "encoder_tokenizer/tokenizer_config.json"),
     *(f"{CANARY_FOLDER}/{name}" for name in (FACTS, TENSORS)),
 )
+#: What a model that is pushed again without llink keeps of where it came from.
+NOTICE = "NOTICE"
+PAPERS = (README, NOTICE, "LICENSE*", "USE_POLICY*", f"{EVALUATION_FOLDER}/*")
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".msgpack"}
 MARK = "llink-findings:"
 SHORT_CARD = """---
@@ -113,10 +117,10 @@ class LlinkPublishingMixin:
         Raises:
             LlinkPushError: If the files are not complete, reload to another model, or the upload fails.
         """
-        with tempfile.TemporaryDirectory(prefix="llink-push-") as folder:
+        with temporary_stage() as folder:
             stage = Path(folder)
             self.save_pretrained(stage, self_contained=self_contained, max_shard_size=max_shard_size)
-            carry_papers(self._source, stage)
+            carry_papers(self._source, stage, repo_id)
             return publish(
                 stage,
                 repo_id,
@@ -127,8 +131,18 @@ class LlinkPublishingMixin:
                 revision=revision,
                 create_pr=create_pr,
                 tags=[*(tags or ()), *(getattr(self, "model_tags", None) or ())],
-                cache_dir=((self._source or {}) | (self._hub or {})).get("cache_dir"),
+                cache_dir=self.hub_options.get("cache_dir"),
             )
+
+    @property
+    def hub_options(self) -> dict[str, Any]:
+        """What the model was loaded with: `token`, `cache_dir`, … ."""
+        return (self._source or {}) | (self._hub or {})
+
+
+def temporary_stage() -> tempfile.TemporaryDirectory:
+    """An empty folder for what shall be on the Hub, and nothing else."""
+    return tempfile.TemporaryDirectory(prefix="llink-push-")
 
 
 def publish(
@@ -179,16 +193,21 @@ def publish(
 
 
 def _forget_folders(stage: Path) -> None:
-    """A self-contained checkpoint needs no names of folders that mean nothing elsewhere."""
+    """Strikes the folders of this machine from a configuration; a self-contained checkpoint does not need them."""
+
+    def without(fields: dict[str, Any]) -> dict[str, Any]:
+        fields = {key: without(value) if isinstance(value, dict) else value for key, value in fields.items()}
+        local = [key for key, value in fields.items() if key.endswith("name_or_path") and os.path.isabs(value or "")]
+        return fields | dict.fromkeys(local)
+
     path = stage / "config.json"
     fields = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     if fields.get("self_contained"):
-        local = [f"{kind}_name_or_path" for kind in BASES if os.path.isabs(fields.get(f"{kind}_name_or_path") or "")]
-        write_json(path, fields | dict.fromkeys(local))
+        write_json(path, without(fields))
 
 
-def carry_papers(source: dict[str, Any] | None, stage: Path) -> None:
-    """Copies the card and the evaluation from where a model was loaded, if it is still the very same model."""
+def carry_papers(source: dict[str, Any] | None, stage: Path, repo_id: str) -> None:
+    """Copies card, notices and evaluation from where a model was loaded, if it is still the very same model."""
     if source is None:
         return
     located = {key: value for key, value in source.items() if key != "trust_remote_code"}
@@ -199,10 +218,12 @@ def carry_papers(source: dict[str, Any] | None, stage: Path) -> None:
     subfolder = located.get("subfolder", "")
     for file in _listed(name, located):
         inner = file.removeprefix(f"{subfolder}/") if subfolder else file
-        if inner == README or inner.startswith(f"{EVALUATION_FOLDER}/"):
+        if any(fnmatch(inner, pattern) for pattern in PAPERS):
             path = cached_file(name, inner, **located)
             (stage / inner).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, stage / inner)
+    if (stage / README).is_file():  # its example loads the repository that it is in
+        (stage / README).write_text((stage / README).read_text("utf-8").replace(repr(name), repr(repo_id)), "utf-8")
 
 
 def _same_tensors(one: Canary, two: Canary) -> bool:
@@ -267,7 +288,7 @@ def _config_problems(stage: Path) -> list[str]:
         missing = [kind for kind in BASES if not list((stage / kind).glob("*.safetensors"))]
         problems += [f"{kind}/ holds no safetensors weights" for kind in missing]
     else:
-        problems += [problem for kind in BASES if (problem := _base_problem(config, kind))]
+        problems += base_problems(config)
     try:
         state = read_bridge(stage / "model.safetensors")
         problems += [f"{name} holds NaN" for name, tensor in state.items() if tensor.isnan().any()]
@@ -276,8 +297,12 @@ def _config_problems(stage: Path) -> list[str]:
     return problems
 
 
+def base_problems(config: dict[str, Any]) -> list[str]:
+    """Why nobody else could find the bases of a light checkpoint; empty if everybody can."""
+    return [problem for kind in BASES if (problem := _base_problem(config, kind))]
+
+
 def _base_problem(config: dict[str, Any], kind: str) -> str | None:
-    """Why nobody else could find the base of a light checkpoint."""
     name, revision = config.get(f"{kind}_name_or_path"), config.get(f"{kind}_revision")
     remedy = "build on a repository of the Hub, or push with self_contained=True"
     try:

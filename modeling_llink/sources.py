@@ -18,6 +18,9 @@ from .checkpoint import LlinkCheckpointError
 #: Fields of a config.json that the library writes and reads itself.
 _LIBRARY_FIELDS = {"architectures", "auto_map", "dtype", "model_type", "torch_dtype", "transformers_version"}
 
+#: Fields that the library's trainer sets on whatever it trains; they mean nothing for loading.
+_TRAINER_FIELDS = {"use_cache", "bos_token_id", "eos_token_id", "pad_token_id"}
+
 
 def unknown_fields(fields: dict[str, Any]) -> list[str]:
     """Those that neither [`LlinkConfig`] nor the library has, such as `use_cache`, which the library's trainer sets."""

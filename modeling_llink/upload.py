@@ -169,7 +169,10 @@ def with_own_text(card: str, earlier: str | None) -> str:
     if earlier is None:
         return card
     head, _, tail = card.partition(OWN_START)
-    merged = ModelCard(f"{head}{OWN_START}\n{own_text(earlier)}\n{OWN_END}{tail.partition(OWN_END)[2]}")
+    texts = [own_text(earlier), own_text(card)]  # written on the Hub, and beside the model
+    texts = [text for text in texts if text and not any(text != other and text in other for other in texts)]
+    own = "\n\n".join(dict.fromkeys(texts))
+    merged = ModelCard(f"{head}{OWN_START}\n{own}\n{OWN_END}{tail.partition(OWN_END)[2]}")
     old = ModelCard(earlier, ignore_metadata_errors=True).data
     for name, value in vars(old).items():
         if name not in GENERATED_FIELDS and value is not None and getattr(merged.data, name, None) is None:

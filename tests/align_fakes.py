@@ -44,6 +44,7 @@ class FakeModel(nn.Module):
             hidden_size=WIDTH,
             encoder_name_or_path="encoder",
             decoder_name_or_path="decoder",
+            stage="untrained",
             self_contained=False,
             pooling="mean",
             encoder_layer=-1,

@@ -12,18 +12,31 @@ from base64 import b64decode
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import huggingface_hub.constants
+import tiny
+import torch
 import transformers.utils.hub
 import yaml
 
+from llink import LlinkForCausalLM
+from llink.modeling_llink.remote_code import CODE_FILES
+
+#: Every file of a light model that is pushed; a run record and an evaluation come on top.
+WHOLE = {
+    *("README.md", "NOTICE", "config.json", "generation_config.json", "model.safetensors", "processor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "canary/facts.json"),
+    *("canary/expected.safetensors", "encoder_tokenizer/config.json", "encoder_tokenizer/tokenizer.json"),
+    *("encoder_tokenizer/tokenizer_config.json", *CODE_FILES),
+}
 TOKEN = "hf_of_the_owner"
 USER = "someone"
 LFS = re.compile(r"\.(safetensors|png|bin|model)$")
 
 
-class Answer(Exception):
+class Answer(Exception):  # noqa: N818 - it also ends requests that went well
     """Ends a request: raised by whatever finds out what to answer."""
 
     def __init__(self, status=200, content=None, headers=None, code=None, message=None):
@@ -88,7 +101,7 @@ class HubServer:
             def handle_any(self):
                 outer.handle(self)
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_any
+            do_GET = do_HEAD = do_POST = do_PUT = handle_any  # noqa: N815
 
             def log_message(self, *arguments):
                 pass
@@ -351,6 +364,37 @@ def blob(content):
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+ENCODER, DECODER = "FacebookAI/xlm-roberta-tiny", "meta-llama/Llama-3.2-tiny"
+
+
+def add_bases(hub, base_folder, encoder=ENCODER, decoder=DECODER):
+    """Puts a tiny XLM-R and a tied Llama on the Hub."""
+    hub.add(encoder, Path(base_folder("encoder", "xlm-roberta")))
+    hub.add(decoder, Path(base_folder("decoder", "llama")))
+
+
+def build(**config):
+    """A tiny model on the Hub's bases, LoRA awake."""
+    config = {"num_slots": 4, "stage": "inject", "teacher_conditioning": "none", **config}
+    torch.manual_seed(0)
+    return tiny.wake(LlinkForCausalLM.from_encoder_decoder_pretrained(ENCODER, DECODER, **config))
+
+
+def reload_here(folder, cache_dir=None):
+    """Stands for `publishing.reload` where the fresh process is not what is tested: it takes ten seconds."""
+    return LlinkForCausalLM.from_pretrained(folder).check_canary()
+
+
+def pushed(hub, repo, branch="main") -> set[str]:
+    """The names of what was put into a repository."""
+    return set(hub.files(repo, branch)) - {".gitattributes"}
+
+
+def commits(hub, repo) -> list[str]:
+    """The messages of a repository's commits after the first, which made it."""
+    return [message for _, message, _ in hub.repos[repo].log][1:]
+
+
 @contextmanager
 def serving():
     """A [`HubServer`] that answers while the block runs."""
@@ -362,3 +406,12 @@ def serving():
         server.http.shutdown()
         server.http.server_close()
         server.thread.join()
+
+
+@contextmanager
+def tiny_hub(monkeypatch, home, base_folder):
+    """A [`HubServer`] that this process uses, with the tiny bases on it."""
+    with serving() as server:
+        server.use(monkeypatch, home)
+        add_bases(server, base_folder)
+        yield server

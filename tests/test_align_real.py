@@ -78,13 +78,16 @@ def test_the_real_model_resumes_and_reloads(tmp_path, make_model):
     assert reloaded.config.stage == "align"
 
 
-def test_the_card_describes_the_whole_model_and_spares_another(tmp_path, make_model):
+def test_the_card_describes_the_whole_model_and_keeps_earlier_text(tmp_path, make_model):
     run = real_trainer(tmp_path, make_model(), max_steps=1)
     run.train()
     run.create_model_card(model_name="small")
     card = tmp_path / "README.md"
     assert "small" in card.read_text()
     assert run.model is run.llink_model.projector
-    card.write_text("written by the model")
+    assert "1 rows" not in card.read_text(), "vacuous unless the counts are its own"
+    assert f"{len(run.train_dataset)} rows" in card.read_text()
+    card.write_text("written by hand")
     run.create_model_card(model_name="small")
-    assert card.read_text() == "written by the model"
+    assert "written by hand" in card.read_text()
+    assert "# small" in card.read_text()

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainerCallback
+from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 
 from ..data.features import PairFeatures, PairTensors, compute_pair_features, condition
@@ -20,6 +20,7 @@ from ..data.pairs import PairDataError, check_pairs, check_training_pairs, datas
 from ..evaluation.retrieval import retrieval_metrics
 from .align_config import AlignConfig
 from .distributed import gather_rows
+from .hub import HubMixin
 from .losses import NonFiniteLossError, direction_loss, log_norm_loss, symmetric_info_nce
 from .queue import QueueStateError, TeacherQueue
 
@@ -28,10 +29,8 @@ logger = logging.getLogger(__name__)
 QUEUE_FILE = "teacher_queue.safetensors"
 MIN_EVAL_PAIRS = 10  # recall at 10 needs ten candidates
 
-_TRAINING_ARGS_FILE = "training_args.bin"
 
-
-class AlignTrainer(Trainer):
+class AlignTrainer(HubMixin):
     r"""Trains the projector g, and nothing else, so that p_F = g(z_F) finds h_E (paper 4.1).
 
     Both bases are frozen, so z_F and h_E are computed once, cached on disk, and every epoch runs on vectors.
@@ -324,17 +323,6 @@ class AlignTrainer(Trainer):
 
     # ---- checkpoints ----
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Saves the whole light model, not only the module that is trained."""
-        if not self.args.should_save:
-            return
-        output_dir = output_dir if output_dir is not None else self.args.output_dir
-        os.makedirs(output_dir, exist_ok=True)
-        self.llink_model.save_pretrained(output_dir)
-        if self.processing_class is not None:
-            self.processing_class.save_pretrained(output_dir)
-        torch.save(self.args, os.path.join(output_dir, _TRAINING_ARGS_FILE))
-
     def _check_savable(self) -> None:
         """Finds out before training, not at its first checkpoint, that a light checkpoint cannot name its bases."""
         config = self.llink_model.config
@@ -370,24 +358,6 @@ class AlignTrainer(Trainer):
     def _queue_metadata(self) -> dict[str, str]:
         """Names the training pairs: the queue's group ids mean nothing for others."""
         return {"train_pairs": pairs_digest(self.train_dataset)}
-
-    # ---- Hub ----
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Describes the whole model, not the projector; leaves a card alone that the model wrote when saved."""
-        if (Path(self.args.output_dir) / "README.md").exists():
-            return
-        trained, self.model = self.model, self.llink_model
-        try:
-            super().create_model_card(*args, **kwargs)
-        finally:
-            self.model = trained
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        # The Trainer copies standard file names only; the model's code and processor must be there too.
-        if self.args.should_save and self.args.hub_strategy != "end":
-            self._save(self.args.output_dir)
-        super()._push_from_checkpoint(checkpoint_folder)
 
 
 def _check_batch(train_dataset: Dataset | None, args: AlignConfig) -> None:

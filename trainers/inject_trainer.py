@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..data.collators import InstructionTensors, instruction_tensors, tokenize_instructions
@@ -19,6 +19,7 @@ from ..data.features import FeatureCache, encoder_spec, teacher_spec
 from ..data.instructions import InstructionError, instruction_dataset
 from ..evaluation.usage import answer_losses, collect_usage, usage_by_task, usage_metrics
 from ..modeling_llink.checkpoint import device_of, lora_modules
+from .hub import HubMixin
 from .inject_config import InjectConfig
 from .inject_losses import slot_cosine, slot_info_nce, usage_contrast
 from .losses import NonFiniteLossError
@@ -26,7 +27,7 @@ from .losses import NonFiniteLossError
 logger = logging.getLogger(__name__)
 
 
-class InjectTrainer(Trainer):
+class InjectTrainer(HubMixin):
     """Trains LoRA, the slots' scale, adapter and expander; projector and bases stay bit-identical (paper 4.2).
 
     The encoder and the projector are frozen, so every passage is encoded once and p_F is kept. Prompts are rendered by

@@ -1,0 +1,47 @@
+"""`llink push`: a checkpoint's folder onto the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..hub_cards.packager import push_folder
+from .parsing import parse_arguments
+
+
+@dataclass
+class PushArguments:
+    """Puts a checkpoint with processor, code, card and run record on the Hub, in one commit, after reloading it."""
+
+    folder: str = field(metadata={"help": "Folder that a trainer or save_pretrained wrote."})
+    repo: str = field(metadata={"help": "Repository, user/name; created when missing."})
+    private: bool = field(default=False, metadata={"help": "Create it as a private repository."})
+    revision: str | None = field(default=None, metadata={"help": "Branch; created from main when missing."})
+    create_pr: bool = field(default=False, metadata={"help": "Open a pull request instead of committing."})
+    self_contained: bool = field(default=False, metadata={"help": "Push the bases' weights along."})
+    evaluations: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Folders of `llink eval … --output-dir` for the card, besides FOLDER/evaluation."},
+    )
+    message: str = field(default="Upload llink model", metadata={"help": "Of the commit."})
+    token: str | None = field(default=None, metadata={"help": "Token with write access; the one logged in with else."})
+
+
+def push(argv: Sequence[str]) -> None:
+    """Pushes `llink push DIR REPO`."""
+    argv = list(argv)
+    if len(argv) > 1 and not argv[0].startswith("-") and not argv[1].startswith("-"):
+        argv[:2] = ["--folder", argv[0], "--repo", argv[1]]
+    (args,) = parse_arguments("push", argv, (PushArguments,))
+    commit = push_folder(
+        args.folder,
+        args.repo,
+        self_contained=args.self_contained or None,
+        evaluations=args.evaluations,
+        message=args.message,
+        private=args.private or None,
+        token=args.token,
+        revision=args.revision,
+        create_pr=args.create_pr,
+    )
+    print(commit.pr_url or commit.commit_url)

@@ -1,0 +1,217 @@
+"""Pushes that must not happen, and pushes that break: nothing changes on the Hub or in the folder."""
+
+import shutil
+from pathlib import Path
+
+import huggingface_hub.utils._http
+import pytest
+import torch
+from hub_server import WHOLE, Fault, build, commits, pushed, reload_here, tiny_hub
+from safetensors.torch import load_file, save_file
+
+from llink import LlinkForCausalLM
+from llink.cli import main
+from llink.hub_cards.packager import push_folder
+from llink.modeling_llink import publishing
+from llink.modeling_llink.upload import LlinkPushError
+
+REPO = "someone/Llama-khmer"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch, base_folder):
+    with tiny_hub(monkeypatch, tmp_path / "hf", base_folder) as server:
+        yield server
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Compares with the canary in this process."""
+    monkeypatch.setattr(publishing, "reload", reload_here)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """The client's pauses between its attempts."""
+    monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda _: None)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# ------------------------------------------------------------------ what is not pushed
+
+
+def test_bases_that_nobody_else_can_load(hub, quick, make_model, tmp_path):
+    model = make_model()
+    with pytest.raises(LlinkPushError, match=r"no repository that others can load.*self_contained=True"):
+        model.push_to_hub(REPO)
+    pinned = build()
+    pinned.config.decoder_revision = "main"
+    with pytest.raises(LlinkPushError, match="not pinned to a commit"):
+        pinned.push_to_hub(REPO)
+    assert REPO not in hub.repos
+    model.push_to_hub(REPO, self_contained=True)
+    texts = [data for name, data in hub.files(REPO).items() if name.endswith((".json", ".md", ".py"))]
+    assert not [1 for data in texts if model.config.decoder_name_or_path.encode() in data], "a folder of this machine"
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "canary/extra.pkl"])
+def test_a_pickle_never_leaves(hub, quick, tmp_path, name):
+    build().save_pretrained(tmp_path / "out")
+    (tmp_path / "out" / name).write_bytes(b"x")
+    if "/" in name:
+        with pytest.raises(LlinkPushError, match=r"extra\.pkl may be a pickle"):
+            push_folder(tmp_path / "out", REPO)
+        assert REPO not in hub.repos
+    else:  # of a run's own files only those of a checkpoint are staged
+        push_folder(tmp_path / "out", REPO)
+        assert pushed(hub, REPO) == WHOLE
+
+
+def test_weights_that_are_not_those_of_the_canary_never_leave(hub, tmp_path):
+    """With the real check."""
+    build().save_pretrained(tmp_path / "out")
+    path = tmp_path / "out" / "model.safetensors"
+    state = load_file(path)
+    state["projector.up.weight"] = torch.randn_like(state["projector.up.weight"])
+    save_file(state, path, metadata={"format": "pt"})
+    with pytest.raises(LlinkPushError, match=r"projector weights.*projector\.up\.weight"):
+        push_folder(tmp_path / "out", REPO)
+    assert REPO not in hub.repos
+
+
+def test_what_reloads_as_another_model_never_leaves(hub, monkeypatch):
+    findings = [
+        publishing.Finding("encoder tokenizer", False, "other tokens"),
+        publishing.Finding("x", False, "", True),
+    ]
+    monkeypatch.setattr(publishing, "reload", lambda *_: findings)
+    with pytest.raises(LlinkPushError, match=r"another model.*encoder tokenizer: other tokens"):
+        build().push_to_hub(REPO)
+    assert REPO not in hub.repos
+
+
+def test_incomplete_folders_are_named(hub, quick, tmp_path):
+    build().save_pretrained(tmp_path / "out")
+    for name in ("processor_config.json", "encoder_tokenizer/config.json", "canary/facts.json"):
+        folder = Path(shutil.copytree(tmp_path / "out", tmp_path / name.replace("/", "-")))
+        (folder / name).unlink()
+        with pytest.raises(LlinkPushError, match=name.replace(".", r"\.")):
+            publishing.publish(folder, REPO)
+    state = load_file(tmp_path / "out" / "model.safetensors")
+    state["projector.up.bias"][0] = float("nan")
+    save_file(state, tmp_path / "out" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LlinkPushError, match=r"projector\.up\.bias holds NaN"):
+        publishing.publish(tmp_path / "out", REPO)
+    assert main(["push", str(tmp_path / "nothing"), REPO]) == 2
+    assert REPO not in hub.repos
+
+
+def test_a_folder_without_a_canary_gets_one(hub, quick, tmp_path):
+    build().save_pretrained(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "canary")
+    push_folder(tmp_path / "out", REPO)
+    assert pushed(hub, REPO) == WHOLE
+
+
+def test_an_adapter_configuration_would_redirect_loading(hub, quick):
+    hub.add(REPO, Path("/nonexistent"))
+    hub.repos[REPO].commit({"adapter_config.json": b"{}"})
+    with pytest.raises(LlinkPushError, match=r"adapter_config\.json"):
+        build().push_to_hub(REPO)
+
+
+def test_a_name_that_the_licence_does_not_allow(hub, quick):
+    with pytest.raises(LlinkPushError, match=r"Llama 3\.2 Community License.*Push to Llama-khmer"):
+        build().push_to_hub("someone/khmer")
+    assert "someone/khmer" not in hub.repos
+
+
+# ------------------------------------------------------------------ faults
+
+
+FAULTS = {
+    "a 500 in the commit": Fault("POST", "/commit/", 500, times=99),
+    "a commit that breaks off": Fault("POST", "/commit/", None, times=99),
+    "an upload that breaks off": Fault("PUT", "/lfs/", None, times=99),
+    "a 500 in the upload": Fault("PUT", "/lfs/", 500, times=99),
+    "no upload modes": Fault("POST", "/preupload/", 503, times=99),
+    "no batch": Fault("POST", "/objects/batch", 500, times=99),
+    "a token that expires": Fault("POST", "/commit/", 401, times=99),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_failed_push_changes_nothing_and_can_be_repeated(hub, quick, impatient, tmp_path, fault):
+    build(lora_rank=2).push_to_hub(REPO, commit_message="good")
+    model = build(lora_rank=3)
+    model.save_pretrained(tmp_path / "out")
+    before, there = contents(tmp_path / "out"), dict(hub.files(REPO))
+    hub.faults.append(Fault(fault.method, fault.path, fault.status, fault.times))
+    with pytest.raises(LlinkPushError, match=r"was not pushed.*Nothing was changed"):
+        push_folder(tmp_path / "out", REPO)
+    assert hub.faults[0].times < 99, "vacuous unless the fault struck"
+    assert hub.files(REPO) == there
+    assert commits(hub, REPO) == ["good"]
+    assert contents(tmp_path / "out") == before
+    hub.faults.clear()
+    push_folder(tmp_path / "out", REPO, message="repeated")
+    assert commits(hub, REPO) == ["good", "repeated"]
+    assert LlinkForCausalLM.from_pretrained(REPO).config.lora_rank == 3
+
+
+def test_passing_faults_are_ridden_out(hub, quick, impatient):
+    hub.faults += [Fault("PUT", "/lfs/", 500), Fault("POST", "/preupload/", 503)]
+    build().push_to_hub(REPO)
+    assert not any(fault.times for fault in hub.faults), "vacuous unless they struck"
+    assert pushed(hub, REPO) == WHOLE
+
+
+def test_a_commit_that_arrives_without_an_answer_is_told(hub, quick, impatient):
+    hub.faults.append(Fault("POST", "/commit/", late=True))
+    with pytest.raises(LlinkPushError, match="the commit arrived after all"):
+        build().push_to_hub(REPO)
+    assert pushed(hub, REPO) == WHOLE, "whole all the same"
+
+
+@pytest.mark.parametrize(
+    ("repo", "options", "message"),
+    [
+        (REPO, dict(token="hf_wrong"), r"401|Unauthorized|log in"),
+        ("someone-else/Llama-x", {}, r"403|cannot create|write"),
+        (REPO, dict(revision="refs/pr/7"), r"refs/pr/7|rev|Revision"),
+        ("a/b/c", {}, "a/b/c"),
+    ],
+    ids=["wrong token", "someone else's", "wrong revision", "wrong name"],
+)
+def test_refused_pushes_say_why(hub, quick, impatient, repo, options, message):
+    model = build()
+    with pytest.raises((LlinkPushError, ValueError), match=message):
+        model.push_to_hub(repo, **options)
+    assert not hub.asked("POST", "/commit/")
+
+
+def test_a_push_on_top_of_an_unseen_commit_is_refused(hub, quick, monkeypatch):
+    model = build()
+    model.push_to_hub(REPO)
+    look = publishing.look
+
+    def look_and_be_late(*arguments):
+        seen = look(*arguments)
+        hub.repos[REPO].commit(hub.files(REPO) | {"notes.txt": b"meanwhile"}, message="meanwhile")
+        return seen
+
+    monkeypatch.setattr(publishing, "look", look_and_be_late)
+    with pytest.raises(LlinkPushError, match="push again"):
+        build(lora_rank=3).push_to_hub(REPO)
+    assert commits(hub, REPO)[-1] == "meanwhile"
+
+
+def test_offline_mode_is_named(hub, quick, monkeypatch):
+    model = build()
+    model.processor  # noqa: B018 - loaded while that is possible
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(LlinkPushError, match="HF_HUB_OFFLINE"):
+        model.push_to_hub(REPO)
