@@ -40,8 +40,7 @@ def stored_config(name: str, place: dict[str, Any], hub: dict[str, Any]) -> tupl
         raise LlinkCheckpointError(f"{name} holds no llink model: {str(error).splitlines()[0]}") from error
     fields = read_json(path, name) if path else {}
     _check_type(name, fields.get("model_type"))
-    # The library's trainer sets `use_cache` on whatever it trains; it means nothing for loading.
-    unknown = [field for field in unknown_fields(fields) if field != "use_cache"]
+    unknown = sorted(set(unknown_fields(fields)) - _TRAINER_FIELDS)
     if unknown:
         raise LlinkCheckpointError(
             f"{name} has a config.json with unknown fields: {', '.join(unknown)}. It was made by a newer llink, whose "
