@@ -5,9 +5,10 @@ Both are decided on *folded* text ([`Codes.folded`]): without case, width, space
 - A sentence's **key** is 64 bits of BLAKE2b of its folded text. Sentences with equal keys are one sentence: for
   duplicates, and for the split (`splitting.py`).
 - A pair's **signature** is a one-permutation MinHash (Li, Owen and Zhang, 2012) of the shingles of four characters of
-  both sides: 32 bins a side, one byte a bin. The share of equal bytes of two signatures estimates the mean of both
-  sides' Jaccard similarities. Eight bytes, four of either side, are one *band*: only pairs with a band in common are
-  ever compared (locality-sensitive hashing). Pairs of similarity 0.9 share one with a probability of 0.99, of 0.8 with
+  each side: 32 bins a side, one byte a bin. The share of equal bytes of two sides estimates their Jaccard similarity;
+  that of two pairs is the smaller of their sides': "He came" is not "She came" when the other side tells them apart.
+  Eight bytes, four of either side, are one *band*: only pairs with a band in common are ever compared
+  (locality-sensitive hashing). Pairs whose sides have similarity 0.9 share one with a probability of 0.99, of 0.8 with
   0.77, of 0.5 with 0.03.
 """
 
@@ -51,25 +52,29 @@ def pair_signatures(english: Codes, foreign: Codes) -> np.ndarray:
 
 
 def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(N,) estimated similarities, 0 to 1, of two arrays (N, BANDS) of signatures."""
-    return (_as_bytes(first) == _as_bytes(second)).mean(axis=1)
+    """(N,) estimated similarities, 0 to 1, of two arrays (N, BANDS) of signatures: those of the less similar side."""
+    equal = _as_bytes(first) == _as_bytes(second)
+    return equal.mean(axis=(1, 3)).min(axis=1)
 
 
 def _as_bytes(signatures: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(signatures).view(np.uint8).reshape(len(signatures), BANDS * 2 * _BAND_BYTES)
+    """(N, BANDS, 2, _BAND_BYTES) uint8, the third axis being the side."""
+    return np.ascontiguousarray(signatures, "<u8").view(np.uint8).reshape(len(signatures), BANDS, 2, _BAND_BYTES)
 
 
 def _minima(folded: Codes) -> np.ndarray:
     """(N, _BINS) uint8: for each bin the lowest byte of the smallest shingle hash that falls into it."""
     number, total = len(folded.lengths), len(folded.values)
-    rows = folded.rows()
-    places = np.arange(total) + (_SHINGLE - 1) * rows  # zeros between the texts: no shingle runs from one into the next
+    rows, characters = folded.rows(), np.arange(total)
+    places = characters + (_SHINGLE - 1) * rows  # zeros between the texts: no shingle runs from one into the next
     padded = np.zeros(total + (_SHINGLE - 1) * (number + 1), np.uint32)
     padded[places] = folded.values
     hashes = np.zeros(len(padded) - _SHINGLE + 1, np.uint32)
     for offset, multiplier in enumerate(_MULTIPLIERS):
         hashes += padded[offset : offset + len(hashes)] * multiplier
-    hashes = hashes[places]
+    # Only whole shingles, but one of every text, however short.
+    whole = characters <= (folded.starts + np.maximum(folded.lengths - _SHINGLE, 0))[rows]
+    hashes, rows = hashes[places[whole]], rows[whole]
     hashes ^= hashes >> np.uint32(15)
     hashes *= _FINAL
     hashes ^= hashes >> np.uint32(16)

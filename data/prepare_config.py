@@ -89,7 +89,7 @@ class PrepareConfig:
         metadata={"help": "Drop a pair when either side has been seen before, or only when both have, together."},
     )
     near_duplicate_similarity: float = field(
-        default=0.8, metadata={"help": "Mean Jaccard similarity of both sides from which two pairs count as one."}
+        default=0.8, metadata={"help": "Jaccard similarity of both sides from which two pairs count as one."}
     )
     splits: list[str] = field(
         default_factory=lambda: ["train=100000", "held_out=40000"],

@@ -95,7 +95,7 @@ def _usual_shares(sizes: Sequence[int]) -> list[float]:
     if open_ended == 0:
         return [size / sum(sizes) for size in sizes]
     if open_ended > 1 or len(sizes) > 1 / _DEFAULT_SHARE:
-        raise SplitError("With more than one split of size -1, or more than 20 splits, give --shares.")
+        raise SplitError("--splits with more than one size of -1, or of more than 20 splits, need --shares.")
     return [1 - _DEFAULT_SHARE * (len(sizes) - 1) if size == -1 else _DEFAULT_SHARE for size in sizes]
 
 

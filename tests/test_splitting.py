@@ -99,7 +99,7 @@ def test_shares_follow_sizes():
         (["tr-ain=5"], None, "NAME=PAIRS"),
         ([], None, "one or more"),
         (["a=1", "a=2"], None, "each name once"),
-        (["a=-1", "b=-1"], None, "give --shares"),
+        (["a=-1", "b=-1"], None, "need --shares"),
         (["a=1", "b=2"], [0.5], "give 2 positive"),
         (["a=1", "b=2"], [0.5, 0.6], "sum to at most 1"),
         (["a=1", "b=2"], [0.5, 0], "positive"),
