@@ -111,7 +111,8 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> tuple[dict[st
         identity = {"inputs": facts, "options": config.content(), "versions": _versions(config)}
         if existing is not None and not config.overwrite:
             _check_same(existing, identity, target)
-            shutil.rmtree(partial)
+            if _is_work_of(partial, identity):  # of a run that was stopped in its last moment
+                shutil.rmtree(partial)
             return existing, {}
         _claim(partial, identity, config.overwrite)
         inputs = [pin(item, fact) for item, fact in zip(inputs, facts, strict=True)]
@@ -180,6 +181,11 @@ def _check_same(existing: dict[str, Any], identity: dict[str, Any], target: Path
             f"{target} holds data that was prepared otherwise: {different}. Give another --output_dir, or --overwrite."
         )
     check_files(target)
+
+
+def _is_work_of(partial: Path, identity: dict[str, Any]) -> bool:
+    run = partial / _RUN
+    return run.is_file() and not _differences(json.loads(run.read_text("utf-8")), identity)
 
 
 def _claim(partial: Path, identity: dict[str, Any], overwrite: bool) -> None:

@@ -138,6 +138,10 @@ def test_unfinished_work_of_another_run_is_kept(corpus, tmp_path, monkeypatch):
     with pytest.raises(PreparedFolderError, match=r"is not the unfinished work of llink prepare"):
         prepare(config(tmp_path / "new", corpus, overwrite=True))
     assert (tmp_path / "new.partial" / "thesis.txt").exists()
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "thesis.txt").write_text("x")
+    assert prepare(config(tmp_path / "out", corpus, duplicates="pair")) == (manifest, {})
+    assert (tmp_path / "out.partial" / "thesis.txt").exists()
 
 
 def test_an_input_that_changes_while_it_is_read(tmp_path):
