@@ -52,10 +52,12 @@ def tmx(pairs: list[tuple[str, str]], tags: tuple[str, str] = ("en", "km"), head
 
 
 def compress(data: bytes, ending: str) -> bytes:
-    """`gz`, `xz`, `zst`, `bz2`, or as it is."""
+    """`gz` (without the time: the same bytes at every call), `xz`, `zst`, `bz2`, or as it is."""
+    if ending == "gz":
+        return gzip.compress(data, mtime=0)
     if ending == "zst":
         return pa.Codec("zstd").compress(data, asbytes=True)
-    return {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}.get(ending, bytes)(data)
+    return {"xz": lzma.compress, "bz2": bz2.compress}.get(ending, bytes)(data)
 
 
 def write_tmx(path: Path, pairs: list[tuple[str, str]], **options) -> Path:

@@ -190,7 +190,7 @@ BAD_TMX = [
     (b"<html><body>Not found</body></html>", "not TMX: its outermost element is <html>"),
     (tmx(PAIRS).replace("UTF-8", "x-klingon").encode(), "encoding"),
     (b"", "no element found"),
-    (gzip.compress(tmx(PAIRS).encode())[:-20], "truncated or damaged"),
+    (compress(tmx(PAIRS).encode(), "gz")[:-20], "truncated or damaged"),
     (b"PK\x03\x04rest", "is a zip archive: unpack"),
     (b"\x1f\x8bnonsense", "truncated or damaged"),
 ]
