@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "ablate": ("ablation", "ablate", "A grid of settings on one set of cached features."),
     "encoders": ("encoders", "rank", "Ranks frozen encoders, layers and poolings before any training."),
     "prepare": ("prepare", "run", "From a public parallel corpus to clean pairs in honest splits."),
+    "synthesize": ("synthesize", "run", "Stage B examples from pairs, by a language model or by rule."),
     "generate": ("generation", "generate", "Answers an English prompt about foreign text."),
     "eval retrieval": ("eval_retrieval", "evaluate", "Does a foreign sentence find its English one (table 1)?"),
     "eval usage": ("eval_usage", "evaluate", "Does the decoder read its slots?"),

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..data.chat_client import estimate_cost
 from ..evaluation.judge import UNPARSED, outcome, parse_verdict
 from ..evaluation.judge_client import ask_judge
 from ..evaluation.judge_questions import (
     Pair,
     Question,
     both_verdicts,
-    estimate_cost,
     judge_groups,
     load_prompt,
     make_questions,

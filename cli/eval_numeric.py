@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..data.entities.entity import KINDS
 from ..data.instructions import translation_instructions
 from ..data.pairs import read_pairs, sentences
-from ..evaluation.entities.entity import KINDS
 from ..evaluation.numeric import ALL, entity_rows, kind_counts, numeric_metrics, source_metrics
 from ..evaluation.numeric_suite import read_suite
 from ..evaluation.outputs import OutputRow, aligned_outputs, output_rows

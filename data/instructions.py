@@ -12,13 +12,29 @@ from datasets import Dataset
 from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
 
-#: The paper's task templates (4.2) and the judge's further buckets.
+#: The paper's task templates (4.2), by the buckets of its judge (table 2). Other tasks stand under `other`.
+BUCKETS = {
+    "content understanding": (
+        "translate_to_english",
+        "summarize_in_english",
+        "bullet_pointify",
+        "paraphrase",
+        "title",
+    ),
+    "Q&A": ("qa_about_text",),
+}
+OTHER_BUCKET = "other"
 TASKS = ("translate_to_english", "summarize_in_english", "bullet_pointify", "qa_about_text", "paraphrase", "title")
 REQUIRED = ("foreign", "prompt", "completion")
 
 
 class InstructionError(ValueError):
     """Instruction rows that Stage B cannot be trained on."""
+
+
+def bucket_of(task: str) -> str:
+    """The paper's bucket of a task (table 2); `other` for a task that is in neither."""
+    return next((bucket for bucket, tasks in BUCKETS.items() if task in tasks), OTHER_BUCKET)
 
 
 def read_instructions(path: str | Path) -> Dataset:

@@ -6,25 +6,14 @@ are a tie, and are counted as inconsistent. Pure functions: how the judge's answ
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-#: The paper's buckets (table 2) and their tasks. Other tasks stand under `other`.
-BUCKETS = {
-    "content understanding": (
-        "translate_to_english",
-        "summarize_in_english",
-        "bullet_pointify",
-        "paraphrase",
-        "title",
-    ),
-    "Q&A": ("qa_about_text",),
-}
-OTHER_BUCKET = "other"
+from ..data.chat_client import json_objects
+
 #: What a judge may answer.
 VERDICTS = ("A", "B", "tie")
 #: No attempt gave an answer that could be read: the pair is left out, and counted.
@@ -38,41 +27,19 @@ class JudgeError(ValueError):
     """Outputs, a prompt, verdicts or settings that nothing can be judged with."""
 
 
-def bucket_of(task: str) -> str:
-    """The paper's bucket of a task (table 2); `other` for a task that is in neither."""
-    return next((bucket for bucket, tasks in BUCKETS.items() if task in tasks), OTHER_BUCKET)
-
-
 def parse_verdict(answer: str) -> str:
     """Reads a judge's answer: `A`, `B`, `tie`, or `unparsed`.
 
     A verdict is the value of `verdict` in a JSON object, wherever it stands; several must agree. An answer that is
     nothing but `A`, `B` or `tie` counts too. What stands before `</think>` is not read.
     """
-    answer = answer.rpartition("</think>")[2]
-    if "<think>" in answer:
-        return UNPARSED
-    named = [value for members in _json_objects(answer) for name, value in members if name == "verdict"]
+    named = [value for members in json_objects(answer) for name, value in members if name == "verdict"]
     if not named:
-        bare = re.fullmatch(r"\W*(A|B|(?i:tie))\W*", answer)
+        bare = re.fullmatch(r"\W*(A|B|(?i:tie))\W*", answer.rpartition("</think>")[2])
         named = [bare.group(1)] if bare else [None]
     spelled = {name.lower(): name for name in VERDICTS}
     verdicts = {spelled.get(value.strip().lower(), UNPARSED) if isinstance(value, str) else UNPARSED for value in named}
     return verdicts.pop() if len(verdicts) == 1 else UNPARSED
-
-
-def _json_objects(text: str) -> list[list[tuple[str, Any]]]:
-    """The members of the outermost JSON objects in a text, repeated names included."""
-    decoder, found, start = json.JSONDecoder(object_pairs_hook=list), [], text.find("{")
-    while start >= 0:
-        try:
-            members, end = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            end = start + 1
-        else:
-            found.append(members)
-        start = text.find("{", end)
-    return found
 
 
 def outcome(verdicts: tuple[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import re
 from collections.abc import Sequence
@@ -14,15 +13,14 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..configuration_llink import FOREIGN_TOKEN
-from .judge import BUCKETS, IDENTICAL, MIRRORED, OTHER_BUCKET, VERDICTS, JudgeError, bucket_of, tally
+from ..data.instructions import BUCKETS, OTHER_BUCKET, bucket_of
+from .judge import IDENTICAL, MIRRORED, VERDICTS, JudgeError, tally
 from .outputs import OutputRow, aligned_outputs
 
 DEFAULT_PROMPT_FILE = Path(__file__).parent / "judge_prompt.jinja"
 PROMPT_NEEDS = ("prompt", "answer_a", "answer_b")
 PROMPT_NEEDS_ONE = ("english", "reference")
 PROMPT_MAY_HOLD = ("foreign", "task")
-#: UTF-8 bytes that one token of a judge stands for, on average over English text.
-BYTES_PER_TOKEN = 4
 _SHOWN_PLACEHOLDER = "[foreign text]"
 #: How many ids an error lists.
 _NAMED_IDS = 10
@@ -249,31 +247,3 @@ def judge_groups(pairs: Sequence[Pair], verdicts: Sequence[tuple[str, str]], see
     ]
     one_order = tally(single) | {"agreement": None, "picks_a": None}
     return {name: tally(members) for name, members in groups.items()} | {"one random order": one_order}
-
-
-def estimate_cost(
-    messages: Sequence[str], max_tokens: int, price_input: float | None = None, price_output: float | None = None
-) -> dict[str, Any]:
-    """What asking these messages once may cost, without any tokenizer: a token of the prompt is 4 UTF-8 bytes.
-
-    The chat template's tokens and repeated attempts are not in it.
-
-    Args:
-        messages: What would be asked.
-        max_tokens: The most that the judge may answer.
-        price_input: Of a million prompt tokens, in any currency.
-        price_output: Of a million completion tokens.
-
-    Returns:
-        `calls`, `prompt_tokens`, `completion_tokens_at_most`, and `cost_at_most` where both prices are given.
-    """
-    prompt = sum(math.ceil(len(message.encode("utf-8")) / BYTES_PER_TOKEN) for message in messages)
-    completion = max_tokens * len(messages)
-    result: dict[str, Any] = {
-        "calls": len(messages),
-        "prompt_tokens": prompt,
-        "completion_tokens_at_most": completion,
-    }
-    if price_input is not None and price_output is not None:
-        result["cost_at_most"] = (prompt * price_input + completion * price_output) / 1e6
-    return result

@@ -4,7 +4,7 @@ A sentence vector keeps what a text is about and blurs what it says exactly: the
 25 km into 10 miles, 1985 into the 1980s and $50 into $5 (paper 6.2 and appendix). Overlap metrics hardly notice; these
 count. Entities of an output are matched with those of its reference, or with the digits of its foreign source.
 
-What is read, and what is decided about ambiguous writings, stands in [`llink.evaluation.entities`].
+What is read, and what is decided about ambiguous writings, stands in [`llink.data.entities`].
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from .entities.english import extract, known_names
-from .entities.entity import KINDS, Entity
-from .entities.foreign import FOREIGN_KINDS, extract_foreign
-from .entities.matching import foreign_kept, kept_and_lost
+from ..data.entities.english import extract, known_names
+from ..data.entities.entity import KINDS, Entity
+from ..data.entities.foreign import FOREIGN_KINDS, extract_foreign
+from ..data.entities.matching import foreign_kept, kept_and_lost
 
 #: The row of a result that holds every kind.
 ALL = "all"

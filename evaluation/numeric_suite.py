@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .entities.moments import MONTHS
+from ..data.entities.moments import MONTHS
 from .numeric import NumericError
 
 _PATH = Path(__file__).with_suffix(".txt")

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from .entities.entity import KINDS
+from ..data.entities.entity import KINDS
 from .numeric import ALL
 from .report import save_figure
 

@@ -7,16 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llink.data.instructions import TASKS
+from llink.data.chat_client import estimate_cost
+from llink.data.instructions import BUCKETS, TASKS, bucket_of
 from llink.evaluation import module_path
 from llink.evaluation.judge import (
-    BUCKETS,
     IDENTICAL,
     MIRRORED,
     UNPARSED,
     VERDICTS,
     JudgeError,
-    bucket_of,
     outcome,
     parse_verdict,
     tally,
@@ -25,7 +24,6 @@ from llink.evaluation.judge import (
 from llink.evaluation.judge_questions import (
     JudgePrompt,
     both_verdicts,
-    estimate_cost,
     judge_groups,
     load_prompt,
     make_questions,

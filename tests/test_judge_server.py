@@ -14,7 +14,9 @@ import pytest
 from judge_server import Refusal, always_a, prefers_longer, serving, shown_answers, verdict
 
 from llink.cli import main
-from llink.evaluation.judge import UNPARSED, JudgeError, tally
+from llink.data.chat_settings import ServerSettingsError
+from llink.data.journal import JournalError
+from llink.evaluation.judge import UNPARSED, tally
 from llink.evaluation.judge_client import JudgeServerError, ask_judge, ask_judge_async
 from llink.evaluation.judge_questions import both_verdicts, load_prompt, make_questions, pair_outputs
 from llink.evaluation.judge_store import JudgementFile, JudgeSettings
@@ -204,7 +206,7 @@ def test_a_damaged_line_is_named_and_nothing_is_asked(tmp_path):
         lines = file.read_bytes().splitlines(keepends=True)
         for damage in (b"{}\n", b"nonsense\n", b"[]\n", b"\xff\n"):
             file.write_bytes(lines[0] + damage + lines[2])
-            with pytest.raises(JudgeError, match="line 2"):
+            with pytest.raises(JournalError, match="line 2"):
                 ask(server, tmp_path)
         assert len(server.bodies) == 3
 
@@ -306,14 +308,14 @@ def test_only_the_named_key_is_sent_and_it_is_written_nowhere(tmp_path, monkeypa
 
 def test_a_missing_key_or_offline_mode_stop_before_any_call(tmp_path, monkeypatch):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    monkeypatch.setattr("llink.evaluation.judge_client.get_token", lambda: None)
+    monkeypatch.setattr("llink.data.chat_client.get_token", lambda: None)
     with serving() as server:
-        with pytest.raises(JudgeError, match="NO_SUCH_KEY"):
+        with pytest.raises(ServerSettingsError, match="NO_SUCH_KEY"):
             ask(server, tmp_path, api_key_env="NO_SUCH_KEY")
-        with pytest.raises(JudgeError, match="HF_TOKEN"):
+        with pytest.raises(ServerSettingsError, match="HF_TOKEN"):
             ask(server, tmp_path, judge_url=None)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        with pytest.raises(JudgeError, match="HF_HUB_OFFLINE=0"):
+        with pytest.raises(ServerSettingsError, match="HF_HUB_OFFLINE is set"):
             ask(server, tmp_path)
         assert not server.bodies
         assert not list(tmp_path.iterdir())
@@ -334,7 +336,7 @@ def test_a_missing_key_or_offline_mode_stop_before_any_call(tmp_path, monkeypatc
     ],
 )
 def test_settings_out_of_range_are_refused(changed, words):
-    with pytest.raises(JudgeError, match=words) as caught:
+    with pytest.raises(ServerSettingsError, match=words) as caught:
         JudgeSettings(**{"judge_model": "judge", **changed})
     assert "secret" not in str(caught.value)
 
@@ -472,7 +474,7 @@ def test_a_killed_command_goes_on(tmp_path):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "vacuous unless it was killed under way"
-    kept = len(JudgementFile(file).judgements)
+    kept = len(JudgementFile(file).records)
     assert 0 < kept < 2 * N
     with serving() as server:
         assert main(command_of(tmp_path, server.url)) == 0

@@ -12,12 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import llink
+from llink.data.entities.english import extract, known_names
+from llink.data.entities.entity import KINDS, Entity, plain, show
+from llink.data.entities.foreign import FOREIGN_KINDS, ForeignEntity, extract_foreign
+from llink.data.entities.matching import foreign_kept
+from llink.data.entities.numerals import ORDINALS, read_ordinal, show_ordinal
 from llink.evaluation import module_path
-from llink.evaluation.entities.english import extract, known_names
-from llink.evaluation.entities.entity import KINDS, Entity, plain, show
-from llink.evaluation.entities.foreign import FOREIGN_KINDS, ForeignEntity, extract_foreign
-from llink.evaluation.entities.matching import foreign_kept
-from llink.evaluation.entities.numerals import ORDINALS, read_ordinal, show_ordinal
 from llink.evaluation.numeric import (
     NumericError,
     compare,

@@ -6,10 +6,10 @@ from collections import Counter
 import pytest
 
 from llink.cli import eval_numeric, main
-from llink.evaluation.entities.english import extract, known_names
-from llink.evaluation.entities.entity import KINDS
-from llink.evaluation.entities.foreign import extract_foreign
-from llink.evaluation.entities.matching import foreign_kept
+from llink.data.entities.english import extract, known_names
+from llink.data.entities.entity import KINDS
+from llink.data.entities.foreign import extract_foreign
+from llink.data.entities.matching import foreign_kept
 from llink.evaluation.numeric import NumericError, compare, numeric_metrics, source_metrics
 from llink.evaluation.numeric_suite import read_suite
 from llink.evaluation.outputs import OutputRow, write_outputs

@@ -1,0 +1,81 @@
+"""`llink synthesize`: Stage B examples from parallel pairs, by a language model or by rule."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data.synthesis.config import SynthesisConfig, SynthesisServer
+from ..data.synthesis.filters import REASONS
+from ..data.synthesis.pipeline import Synthesis
+from ..data.synthesis.prompts import write_prompts
+from ..evaluation.report import table
+from .parsing import CommandError, parse_arguments
+
+_INTERRUPTED = 130
+
+
+@dataclass
+class ShownArguments:
+    """What is shown instead, or besides."""
+
+    dry_run: bool = field(default=False, metadata={"help": "Ask and write nothing; say what it would take."})
+    examples: bool = field(default=False, metadata={"help": "Print examples of what each filter dropped."})
+    write_prompts: str | None = field(
+        default=None, metadata={"help": "Only copy llink's prompts into this folder, to be read and changed."}
+    )
+
+
+def run(argv: Sequence[str]) -> int:
+    """Makes examples; returns the exit code."""
+    if {"--write_prompts", "--write-prompts"} & set(argv):  # nothing else is needed then
+        if len(argv) != 2:
+            raise CommandError("--write-prompts takes one folder, and no other flag.")
+        print(*write_prompts(argv[1]), sep="\n")
+        return 0
+    config, server, args = parse_arguments("synthesize", argv, (SynthesisConfig, SynthesisServer, ShownArguments))
+    synthesis = Synthesis(config, server)
+    if args.dry_run:
+        print(table(["dry run", "value"], list(synthesis.estimate().items())))
+        print(
+            "As if no example were dropped. A prompt token is taken to be 4 UTF-8 bytes; repeated attempts and the "
+            "chat template are not counted."
+        )
+        return 0
+    try:
+        manifest = synthesis.run(show_progress=True)
+    except KeyboardInterrupt:
+        print("\nllink synthesize: stopped; the same command goes on.", file=sys.stderr)
+        return _INTERRUPTED
+    _show(manifest, config, args.examples)
+    return 0
+
+
+def _show(manifest: dict[str, Any], config: SynthesisConfig, examples: bool) -> None:
+    steps = [[step["name"], step["rows_in"], step["dropped"], step["what"]] for step in manifest["steps"]]
+    print(table(["pairs", "in", "dropped", "what"], steps))
+    columns = ("split", "task", "bucket", "wanted", "pairs", "judged", "kept")
+    print(table([*columns[:-2], "looked at", "kept"], [[row[name] for name in columns] for row in manifest["tasks"]]))
+    dropped: Counter[str] = Counter()
+    for row in manifest["tasks"]:
+        dropped.update(row["dropped"])
+    if dropped:
+        rows = [[name, dropped[name], text] for name, text in REASONS.items() if dropped[name]]
+        print(table(["dropped because", "examples", "what"], rows))
+    if examples:
+        for row in manifest["tasks"]:
+            for reason, found in row["examples"].items():
+                print(*(f"{row['task']}, {reason}: {example}" for example in found), sep="\n")
+    if manifest["spent"]:
+        print(table(["all runs in this folder", "value"], list(manifest["spent"].items())))
+    short = [row for row in manifest["tasks"] if row["kept"] < row["wanted"]]
+    if not manifest["complete"]:
+        print("The token budget is spent: with a larger --token-budget the same command goes on.")
+    elif short:
+        named = ", ".join(f"{row['split']} {row['task']} {row['kept']} of {row['wanted']}" for row in short)
+        print(f"No more pairs for {named}: bring more pairs, or --examples-per-pair.")
+    files = [f"{config.output_dir}/{split['name']}.jsonl" for split in manifest["splits"]]
+    print(f"\nWritten: {', '.join(files)}. Train on it: llink inject --instructions {files[0]} …")
