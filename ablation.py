@@ -48,7 +48,6 @@ from .data.instructions import read_instructions
 from .data.pairs import exclude_overlap, read_pairs
 from .evaluation.report import write_json
 from .evaluation.retrieval import retrieval_metrics
-from .evaluation.retrieval_rows import slot_means
 from .modeling_llink import LlinkForCausalLM
 from .trainers.align_config import AlignConfig
 from .trainers.align_trainer import AlignTrainer
@@ -299,7 +298,7 @@ class _Runner:
         trainer.train()
         measured = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
         features = compute_pair_features(model, self.eval_pairs, cache, show_progress=False)
-        slots = slot_means(model, model.project(features.pooled))
+        slots = model.get_slot_features(self.eval_pairs["foreign"][:])
         full = retrieval_metrics(slots, condition(model.teacher_space, features.teacher_states))
         measured["full_r@1"] = full["r@1"]
         return {name: measured[name] for name in METRICS["inject"]}

@@ -9,7 +9,7 @@ POOLINGS = ("mean", "cls", "max")
 TEACHER_STATES = ("placeholder", "mean")
 TEACHER_CONDITIONINGS = ("none", "center", "whiten")
 SLOT_ADAPTERS = ("gated", "none")
-SLOT_EXPANDERS = ("mlp", "low_rank")
+SLOT_EXPANDERS = ("mlp", "low_rank", "queries", "resampler")
 STAGES = ("untrained", "align", "inject")
 
 #: The teacher's prompts. Every template holds `{text}` once; the placeholder `<foreign_emb>` stands after it.
@@ -89,8 +89,12 @@ class LlinkConfig(PretrainedConfig):
         teacher_whitening_power (`float`): Exponent on the singular values; 1 whitens fully, 0 only projects.
         slot_adapter (`str`): `gated` residual adapter, or `none`.
         slot_adapter_hidden_size (`int`, *optional*): Its inner width; a quarter of the decoder's when not given.
-        slot_expander (`str`): `mlp` (d → 2d → K·d) or `low_rank`.
-        slot_expander_hidden_size (`int`, *optional*): Inner width; 2·d for `mlp`, d/4 for `low_rank` when not given.
+        slot_expander (`str`): How one vector becomes K slots: `mlp` (d → 2d → K·d, the released code), `low_rank`,
+            `queries` (K learned vectors, each added to it and put through one MLP), or `resampler` (the same queries
+            attend to the encoder's states of all tokens: slots may hold what a pooled vector has lost).
+        slot_expander_hidden_size (`int`, *optional*): Inner width; d/4 for `low_rank`, otherwise 2·d when not given.
+        slot_residual (`bool`): Whether the slots' common part is the adapter's output, and the expander gives only what
+            tells one slot from another: the mean of the slots then stays where Stage A put it.
         lora_rank (`int`), lora_alpha (`float`), lora_dropout (`float`): LoRA in the decoder (paper 4.2: 16, 16).
         lora_target_modules (`list[str]`, *optional*): Names of the adapted projections; found from the decoder when
             not given.
@@ -131,6 +135,7 @@ class LlinkConfig(PretrainedConfig):
     slot_adapter_hidden_size: int | None = None
     slot_expander: str = "mlp"
     slot_expander_hidden_size: int | None = None
+    slot_residual: bool = False
     lora_rank: int = 16
     lora_alpha: float | int = 16
     lora_dropout: float | int = 0.05
@@ -159,7 +164,7 @@ class LlinkConfig(PretrainedConfig):
 
     def _fill_decoder_widths(self) -> None:
         d = self.hidden_size
-        inner = 2 * d if self.slot_expander == "mlp" else max(1, d // 4)
+        inner = max(1, d // 4) if self.slot_expander == "low_rank" else 2 * d
         self.slot_adapter_hidden_size = self.slot_adapter_hidden_size or max(1, d // 4)
         self.slot_expander_hidden_size = self.slot_expander_hidden_size or inner
         self.teacher_components = min(self.teacher_components, d)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..data.collators import instruction_tensors, shuffled_passages, tokenize_instructions
+from ..data.collators import PassageBank, instruction_tensors, shuffled_passages, tokenize_instructions
 from ..data.instructions import read_instructions
 from ..evaluation.plot_usage import plot_usage
 from ..evaluation.record import write_record
@@ -47,7 +47,7 @@ def evaluate(argv: Sequence[str]) -> None:
     shuffled_passages(rows)  # before the model loads
     model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
     examples, _ = tokenize_instructions(model.processor, rows, args.max_length)
-    encode = partial(model.get_foreign_features, batch_size=args.batch_size)
+    encode = partial(PassageBank, model.processor)
     tensors = instruction_tensors(rows, examples, model.processor.pad_token_id, encode)
     results = evaluate_usage(
         model, tensors, args.batch_size, args.gaussian, args.per_slot, args.resamples, args.seed, show_progress=True

@@ -39,7 +39,7 @@ class ModelArguments:
     teacher_layer: int | None = field(default=None, metadata={"help": "Teaching hidden state; -1 is the final one."})
     teacher_conditioning: str | None = field(default=None, metadata={"help": "none (the paper), center or whiten."})
     teacher_components: int | None = field(default=None, metadata={"help": "Components that whiten keeps."})
-    slot_expander: str | None = field(default=None, metadata={"help": "mlp or low_rank."})
+    slot_expander: str | None = field(default=None, metadata={"help": "mlp, low_rank, queries or resampler."})
     slot_adapter: str | None = field(default=None, metadata={"help": "gated or none."})
     lora_rank: int | None = field(default=None, metadata={"help": "LoRA rank (paper 4.2: 16)."})
     max_foreign_chars: int | None = field(default=None, metadata={"help": "Cut of a passage (paper 5.1: 256)."})

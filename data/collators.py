@@ -17,13 +17,56 @@ from .instructions import InstructionError
 logger = logging.getLogger(__name__)
 
 
+class FeatureBank:
+    """Distinct passages as frozen vectors: the encoder and the projector have read them once.
+
+    Args:
+        features: (U, d) p_F.
+    """
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def batch(self, rows: list[list[int]]) -> dict[str, Tensor]:
+        """Indices of each row's passages → `foreign_features` (B, T, d), `foreign_mask` (B, T)."""
+        width = max(map(len, rows))
+        features = self.features.new_zeros(len(rows), width, self.features.shape[1])
+        mask = torch.zeros(len(rows), width, dtype=torch.bool)
+        for row, chosen in enumerate(rows):
+            features[row, : len(chosen)] = self.features[torch.tensor(chosen)]
+            mask[row, : len(chosen)] = True
+        return {"foreign_features": features, "foreign_mask": mask}
+
+
+class PassageBank:
+    """Distinct passages as encoder tokens: for slots that read the encoder's states, too large to be kept.
+
+    Args:
+        processor: The model's.
+        passages: U texts.
+    """
+
+    def __init__(self, processor: LlinkProcessor, passages: Sequence[str]) -> None:
+        self.processor, self.tokens = processor, processor.tokenize_passages(passages)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def batch(self, rows: list[list[int]]) -> dict[str, Tensor]:
+        """Indices of each row's passages → `foreign_input_ids`, `foreign_attention_mask` (B, T, L)."""
+        return self.processor.pad_passages([[self.tokens[index] for index in chosen] for chosen in rows])
+
+
 class InstructionTensors(torch.utils.data.Dataset):
-    """Tokenised instruction rows over banks of frozen vectors.
+    """Tokenised instruction rows over a bank of passages and one of frozen teachers.
 
     Args:
         examples: What `tokenize_instructions` made of N rows.
-        features: (U, d) p_F of the distinct passages.
-        passages: For each row, the indices of its passages in `features`.
+        bank: The U distinct passages.
+        passages: For each row, the indices of its passages in `bank`.
         teachers: (N, d) conditioned h_E of the rows' references; zeros where a row has none.
         references: (N,) an index that two rows share exactly if they share the reference; -1 without a reference.
         pad_token_id: Pads `input_ids`; masked.
@@ -33,14 +76,14 @@ class InstructionTensors(torch.utils.data.Dataset):
     def __init__(
         self,
         examples: list[dict[str, list[int]]],
-        features: Tensor,
+        bank: FeatureBank | PassageBank,
         passages: list[list[int]],
         teachers: Tensor,
         references: Tensor,
         pad_token_id: int,
         tasks: Sequence[str] | None = None,
     ) -> None:
-        self.examples, self.features, self.passages = examples, features, passages
+        self.examples, self.bank, self.passages = examples, bank, passages
         self.teachers, self.references, self.pad_token_id = teachers, references, pad_token_id
         self.tasks = [""] * len(examples) if tasks is None else list(tasks)
 
@@ -50,22 +93,20 @@ class InstructionTensors(torch.utils.data.Dataset):
     def __getitem__(self, row: int) -> int:
         return row
 
-    def collate(self, rows: list[int]) -> dict[str, Tensor]:
+    def collate(self, rows: list[int]) -> dict[str, Any]:
         """Row numbers → a batch, padded on the right.
 
         Returns:
-            `input_ids`, `attention_mask`, `labels` (B, S); `foreign_features`, `shuffled_features` (B, T, d): the rows'
-            own passages, and other passages in their place; `foreign_mask` (B, T); `teachers` (B, d); `references`,
+            `input_ids`, `attention_mask`, `labels` (B, S); `foreign`, `shuffled`: the rows' own passages, and other
+            passages in their place, as the model takes them; `foreign_mask` (B, T); `teachers` (B, d); `references`,
             `rows` (B,).
         """
         length = max(len(self.examples[row]["input_ids"]) for row in rows)
         width = max(len(self.passages[row]) for row in rows)
-        batch = {
+        batch: dict[str, Any] = {
             "input_ids": torch.full((len(rows), length), self.pad_token_id),
             "attention_mask": torch.zeros(len(rows), length, dtype=torch.long),
             "labels": torch.full((len(rows), length), -100),
-            "foreign_features": self.features.new_zeros(len(rows), width, self.features.shape[1]),
-            "shuffled_features": self.features.new_zeros(len(rows), width, self.features.shape[1]),
             "foreign_mask": torch.zeros(len(rows), width, dtype=torch.bool),
         }
         for position, row in enumerate(rows):
@@ -73,16 +114,15 @@ class InstructionTensors(torch.utils.data.Dataset):
             batch["input_ids"][position, : len(ids)] = ids
             batch["attention_mask"][position, : len(ids)] = 1
             batch["labels"][position, : len(ids)] = torch.tensor(self.examples[row]["labels"])
-            own = torch.tensor(self.passages[row])
-            batch["foreign_features"][position, : len(own)] = self.features[own]
-            batch["shuffled_features"][position, : len(own)] = self.features[self._others(row)]
-            batch["foreign_mask"][position, : len(own)] = True
+            batch["foreign_mask"][position, : len(self.passages[row])] = True
+        batch["foreign"] = self.bank.batch([self.passages[row] for row in rows])
+        batch["shuffled"] = self.bank.batch([self._others(row) for row in rows])
         index = torch.tensor(rows)
         return batch | {"teachers": self.teachers[index], "references": self.references[index], "rows": index}
 
-    def _others(self, row: int) -> Tensor:
+    def _others(self, row: int) -> list[int]:
         """Other passages than the row's own, the same at every visit: a resumed run must see what it would have."""
-        own, total = self.passages[row], len(self.features)
+        own, total = self.passages[row], len(self.bank)
         start = own[0] + 1 + row * 7919 % max(total - 1, 1)
         others = []
         for step in range(total):
@@ -92,7 +132,7 @@ class InstructionTensors(torch.utils.data.Dataset):
                 others.append((start + step) % total)
         if not others:
             raise InstructionError(f"Row {row} holds all {total} passages there are: none is left to shuffle in.")
-        return torch.tensor([others[index % len(others)] for index in range(len(own))])
+        return [others[index % len(others)] for index in range(len(own))]
 
 
 def tokenize_instructions(
@@ -132,7 +172,7 @@ def instruction_tensors(
     dataset: Dataset,
     examples: list[dict[str, list[int]]],
     pad_token_id: int,
-    encode: Callable[[list[str]], Tensor],
+    encode: Callable[[list[str]], FeatureBank | PassageBank],
     teach: Callable[[list[str]], Tensor] | None = None,
 ) -> InstructionTensors:
     """Joins tokenised rows with the frozen features of their distinct passages and references.
@@ -141,23 +181,24 @@ def instruction_tensors(
         dataset: N rows of `read_instructions`.
         examples: What `tokenize_instructions` made of them.
         pad_token_id: Pads `input_ids`.
-        encode: Maps U distinct passages to p_F (U, d).
+        encode: Makes a bank of U distinct passages.
         teach: Maps R distinct references to conditioned h_E (R, d); when not given, teachers are zero.
 
     Raises:
         InstructionError: If there is no other passage to shuffle into a row; nothing has been encoded then.
     """
     texts, places = shuffled_passages(dataset)
-    features = encode(texts)  # (U, d)
+    bank = encode(texts)
     references = dataset["english"][:]
     known, reference_places = distinct([text for text in references if text])
     ids = torch.tensor([reference_places.get(text, -1) for text in references])  # (N,)
-    teachers = torch.zeros(len(references), features.shape[1])  # (N, d)
+    teachers = torch.zeros(len(references), 1)  # (N, d)
     if known and teach is not None:
         conditioned = teach(known)  # (R, d)
+        teachers = conditioned.new_zeros(len(references), conditioned.shape[1])
         teachers[ids >= 0] = conditioned[ids[ids >= 0]]
     passages = [[places[text] for text in row] for row in dataset["foreign"][:]]
-    return InstructionTensors(examples, features, passages, teachers, ids, pad_token_id, dataset["task"][:])
+    return InstructionTensors(examples, bank, passages, teachers, ids, pad_token_id, dataset["task"][:])
 
 
 def shuffled_passages(dataset: Dataset) -> tuple[list[str], dict[str, int]]:

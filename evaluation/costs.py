@@ -33,6 +33,7 @@ from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.bases import base_config
 from ..modeling_llink.foreign_text import fit_passage
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
+from ..modeling_llink.slots import SlotQueries
 from .tokens import prompt_lengths
 
 #: Layers whose attention and cache are as above; a window is not counted as a saving.
@@ -245,11 +246,10 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
     limits = config.max_foreign_chars, config.max_foreign_tokens
     fitted = [fit_passage(processor.encoder_tokenizer, text, *limits) for text in foreign]
     decoder, encoder = stack_cost(model.decoder, True), stack_cost(model.encoder, False)
-    bridge = 2 * sum(matrix_parameters(part)[0] for part in (model.projector, model.slot_embedder))
     rows = {
         **{name: [_row(decoder, tokens, False, 0, 0) for tokens in lengths[name]] for name in ("raw", "raw_uncut")},
         "slots": [
-            _row(decoder, tokens, True, len(ids), encoder.flops(len(ids)) + bridge)
+            _row(decoder, tokens, True, len(ids), encoder.flops(len(ids)) + bridge_flops(model, len(ids)))
             for tokens, (ids, _) in zip(lengths["slotted"], fitted, strict=True)
         ],
     }
@@ -269,6 +269,26 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
         "cut": sum(was_cut for _, was_cut in fitted),
         "n": len(foreign),
     }
+
+
+def bridge_flops(model: LlinkForCausalLM, tokens: int) -> int:
+    """Floating-point operations from one passage's pooled vector to its slots: two for each weight that is used.
+
+    Args:
+        model: Its weights are not used.
+        tokens: L, the passage's encoder tokens, whose states a resampler reads.
+    """
+    slots, num_slots = model.slot_embedder, model.config.num_slots
+    weights = matrix_parameters(model.projector)[0] + matrix_parameters(slots.adapter)[0]
+    if not isinstance(slots.expander, SlotQueries):
+        return 2 * (weights + matrix_parameters(slots.expander)[0])
+    expander, attention = slots.expander, slots.expander.attention
+    weights += num_slots * (expander.up.weight.numel() + expander.down.weight.numel())
+    if attention is not None:
+        weights += num_slots * (attention.query.weight.numel() + attention.out.weight.numel())
+        weights += tokens * (attention.key.weight.numel() + attention.value.weight.numel())
+        weights += 2 * num_slots * tokens * slots.width  # scores, and what they weigh
+    return 2 * weights
 
 
 def _row(decoder: StackCost, tokens: int, adapted: bool, encoder_tokens: int, encoding: int) -> dict[str, int]:

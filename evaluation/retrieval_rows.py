@@ -26,8 +26,6 @@ from ..modeling_llink.injection import embed_with_zeros
 from ..modeling_llink.teacher import read_teacher_state
 from .retrieval import RetrievalError
 
-_SLOT_CHUNK = 1024  # passages whose slots are held at once
-
 
 def retrieval_rows(
     model: LlinkForCausalLM,
@@ -71,7 +69,7 @@ def retrieval_rows(
     projected = model.project(pooled)  # p_F (N, d)
     yield ("untrained" if model.config.stage == "untrained" else "stage_a"), projected, teachers
     if model.config.stage == "inject":
-        yield "full", slot_means(model, projected), teachers
+        yield "full", model.get_slot_features(foreign, **options), teachers
 
 
 def _check_decoder(model: LlinkForCausalLM, finetuned: PreTrainedModel | None) -> None:
@@ -84,14 +82,6 @@ def _check_decoder(model: LlinkForCausalLM, finetuned: PreTrainedModel | None) -
                 f"The fine-tuned decoder has {name}={getattr(other, name)}, the model's own {getattr(own, name)}: "
                 "compare with a fine-tune of the same decoder."
             )
-
-
-@torch.no_grad()
-def slot_means(model: LlinkForCausalLM, projected: Tensor) -> Tensor:
-    """p_F (N, d) → the means of the passages' slots (N, d), as `get_slot_features`, without holding all slots."""
-    device = device_of(model.slot_embedder)
-    chunks = projected.split(_SLOT_CHUNK)
-    return torch.cat([model.slot_embedder(chunk.to(device)).mean(dim=1).float().cpu() for chunk in chunks])
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -241,7 +242,7 @@ def usage_losses(
     """Runs the variants on one collated batch.
 
     Args:
-        model: Called with `foreign_features` (B, T, d) or `foreign_slots` (B, T, K, d); returns `logits` and
+        model: Called with the batch's `foreign` or `foreign_slots` (B, T, K, d); returns `logits` and
             `foreign_slots`.
         batch: What `InstructionTensors.collate` returns.
         variants: Names, `slots` first; see [`usage_variants`].
@@ -253,8 +254,8 @@ def usage_losses(
     Raises:
         UsageError: If a variant is unknown.
     """
-    prompt = {name: batch[name] for name in ("input_ids", "attention_mask", "foreign_mask")}
-    own = model(**prompt, foreign_features=batch["foreign_features"], use_cache=False)
+    prompt = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    own = model(**prompt, **batch["foreign"], use_cache=False)
     slots = own["foreign_slots"]  # (B, T, K, d)
     losses, tokens = answer_losses(own.logits, batch["labels"])  # (B,), (B,)
     columns = [losses]
@@ -267,18 +268,18 @@ def usage_losses(
 def _replacement(variant: str, slots: Tensor, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
     """What the model is given in place of a batch's own slots (B, T, K, d)."""
     if variant == "shuffled":
-        return {"foreign_features": batch["shuffled_features"]}
+        return batch["shuffled"]
     if variant == "zeroed":
-        return {"foreign_slots": torch.zeros_like(slots)}
+        return {"foreign_slots": torch.zeros_like(slots), "foreign_mask": batch["foreign_mask"]}
     if variant == "gaussian":
-        return {"foreign_slots": gaussian_slots(slots, batch["rows"], seed)}
+        return {"foreign_slots": gaussian_slots(slots, batch["rows"], seed), "foreign_mask": batch["foreign_mask"]}
     number = variant.removeprefix(_WITHOUT)
     if variant == number or not number.isdecimal() or int(number) >= slots.shape[2]:
         known = ", ".join(usage_variants(0))
         raise UsageError(f"There is no variant {variant!r} of {slots.shape[2]} slots: use {known} or {_WITHOUT}k.")
     without = slots.clone()
     without[:, :, int(number)] = 0
-    return {"foreign_slots": without}
+    return {"foreign_slots": without, "foreign_mask": batch["foreign_mask"]}
 
 
 @torch.no_grad()
@@ -332,7 +333,7 @@ def evaluate_usage(
 
     Args:
         model: A [`LlinkForCausalLM`].
-        tensors: Rows with their passages' features, from `instruction_tensors`.
+        tensors: Rows with their passages, from `instruction_tensors`.
         batch_size: Rows in one forward pass.
         gaussian, per_slot: As [`usage_variants`].
         resamples: Of the intervals.
@@ -346,9 +347,9 @@ def evaluate_usage(
     loader = DataLoader(tensors, batch_size=batch_size, collate_fn=tensors.collate)
     device = device_of(model.decoder)
 
-    def batches() -> Iterator[dict[str, Tensor]]:
+    def batches() -> Iterator[dict[str, Any]]:
         for batch in tqdm(loader, desc="Usage", disable=not show_progress):
-            yield {name: tensor.to(device) for name, tensor in batch.items()}
+            yield send_to_device(batch, device)
 
     losses, tokens, rows = collect_usage(model, batches(), variants, seed)
     tasks = [tensors.tasks[row] for row in rows.tolist()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -76,7 +76,6 @@ class LlinkEncodingMixin:
             max_foreign_tokens=self.config.max_foreign_tokens,
         )
 
-    @torch.no_grad()
     def get_pooled_features(
         self, texts: str | Sequence[str], batch_size: int = 32, show_progress: bool = False
     ) -> Tensor:
@@ -85,14 +84,11 @@ class LlinkEncodingMixin:
         Raises:
             ForeignTextError: If a text is empty, not a string, or holds NUL.
         """
-        encoded = self.processor.tokenize_passages(_texts(texts))
 
-        def compute(chosen: list[int]) -> Tensor:
-            inputs = self.processor.pad_passages([[encoded[i]] for i in chosen])
-            ids, mask = (inputs[k][:, 0].to(device_of(self.encoder)) for k in inputs)
-            return self.pool_passages(ids, mask)
+        def compute(foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
+            return self.pool_passages(foreign_input_ids[:, 0], foreign_attention_mask[:, 0])
 
-        return self._in_batches(compute, [len(ids) for ids in encoded], batch_size, show_progress, "encoder")
+        return self._over_passages(compute, texts, batch_size, show_progress, "encoder")
 
     def get_foreign_features(self, texts: str | Sequence[str], batch_size: int = 32) -> Tensor:
         """Foreign texts → p_F (N, d), the Stage A embedding (paper 4.1); float32 on the CPU.
@@ -112,17 +108,22 @@ class LlinkEncodingMixin:
         finally:
             self.projector.train(was_training)
 
-    @torch.no_grad()
-    def encode_foreign(self, texts: str | Sequence[str], batch_size: int = 32) -> Tensor:
+    def encode_foreign(self, texts: str | Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
         """Foreign texts → slots (N, K, d), to be kept and given back as `generate(foreign_slots=…)`.
 
         Raises:
             ForeignTextError: If a text is unusable.
         """
-        features = self.get_foreign_features(texts, batch_size)
-        return self.slot_embedder(features.to(device_of(self.slot_embedder)))
 
-    def get_slot_features(self, texts: str | Sequence[str], batch_size: int = 32) -> Tensor:
+        def compute(**passages: Tensor) -> Tensor:
+            return self.resolve_slots(**passages)[0][:, 0]
+
+        slots = self._over_passages(compute, texts, batch_size, show_progress, "slots")
+        return slots.to(device_of(self.slot_embedder))
+
+    def get_slot_features(
+        self, texts: str | Sequence[str], batch_size: int = 32, show_progress: bool = False
+    ) -> Tensor:
         """Foreign texts → the mean of their slots (N, d), float32 on the CPU: the full model's embedding.
 
         Stage B's auxiliaries hold it near the teacher (paper 4.2), so it is comparable with `get_teacher_features`.
@@ -130,7 +131,11 @@ class LlinkEncodingMixin:
         Raises:
             ForeignTextError: If a text is unusable.
         """
-        return self.encode_foreign(texts, batch_size).mean(dim=1).float().cpu()
+
+        def compute(**passages: Tensor) -> Tensor:
+            return self.resolve_slots(**passages)[0].mean(dim=(1, 2))
+
+        return self._over_passages(compute, texts, batch_size, show_progress, "slots")
 
     @torch.no_grad()
     def get_teacher_states(self, english: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
@@ -176,7 +181,37 @@ class LlinkEncodingMixin:
         states = self.get_teacher_states(english, batch_size)
         return self.teacher_space(states.to(device_of(self.projector))).cpu()
 
-    def _in_batches(self, compute: Any, lengths: list[int], batch_size: int, show_progress: bool, name: str) -> Tensor:
+    @torch.no_grad()
+    def _over_passages(
+        self,
+        compute: Callable[..., Tensor],
+        texts: str | Sequence[str],
+        batch_size: int,
+        show_progress: bool,
+        name: str,
+    ) -> Tensor:
+        """`compute(foreign_input_ids, foreign_attention_mask)`, (n, 1, L) each, over all texts, without dropout."""
+        encoded = self.processor.tokenize_passages(_texts(texts))
+        device, was_training = device_of(self.encoder), self.projector.training
+        self.projector.eval()
+
+        def of_chosen(chosen: list[int]) -> Tensor:
+            inputs = self.processor.pad_passages([[encoded[i]] for i in chosen])
+            return compute(**{key: value.to(device) for key, value in inputs.items()})
+
+        try:
+            return self._in_batches(of_chosen, [len(ids) for ids in encoded], batch_size, show_progress, name)
+        finally:
+            self.projector.train(was_training)
+
+    def _in_batches(
+        self,
+        compute: Callable[[list[int]], Tensor],
+        lengths: list[int],
+        batch_size: int,
+        show_progress: bool,
+        name: str,
+    ) -> Tensor:
         """Runs `compute` on batches of similar length and returns its rows in the caller's order."""
         order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
         batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

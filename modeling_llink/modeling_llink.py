@@ -72,14 +72,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         self.teacher_space = TeacherSpace(
             d, config.teacher_conditioning, config.teacher_components, config.teacher_whitening_power
         )
-        self.slot_embedder = SlotEmbedder(
-            d,
-            config.num_slots,
-            config.slot_adapter,
-            config.slot_adapter_hidden_size,
-            config.slot_expander,
-            config.slot_expander_hidden_size,
-        )
+        self.slot_embedder = SlotEmbedder(config)
         self._processor: LlinkProcessor | None = None
         self._source: dict[str, Any] | None = None  # where this model was loaded from, for its processor
         self.post_init()
@@ -128,6 +121,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         if isinstance(module, nn.Linear):
             init.normal_(module.weight, std=module.in_features**-0.5)
             init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
@@ -141,8 +136,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
 
     # ------------------------------------------------------------------ from text to slots
 
-    def pool_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
-        """Encoder tokens (N, L) → z_F (N, d_e), without gradient (paper 4.1)."""
+    def encode_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
+        """Encoder tokens (N, L) → their states (N, L, d_e) in the configured layer, without gradient."""
         layer = self.config.encoder_layer
         with torch.no_grad():
             output = self.encoder(
@@ -150,8 +145,12 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
                 attention_mask=foreign_attention_mask,
                 output_hidden_states=layer != -1,
             )
-            states = output.last_hidden_state if layer == -1 else output.hidden_states[layer]  # (N, L, d_e)
-            return pool(states, foreign_attention_mask, self.config.pooling)  # (N, d_e)
+        return output.last_hidden_state if layer == -1 else output.hidden_states[layer]
+
+    def pool_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
+        """Encoder tokens (N, L) → z_F (N, d_e), without gradient (paper 4.1)."""
+        states = self.encode_passages(foreign_input_ids, foreign_attention_mask)  # (N, L, d_e)
+        return pool(states, foreign_attention_mask, self.config.pooling)
 
     def resolve_slots(
         self,
@@ -165,7 +164,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
 
         Args:
             foreign_input_ids, foreign_attention_mask: (B, T, L) encoder tokens.
-            foreign_features: (B, T, d) p_F, from `get_foreign_features` or a cache.
+            foreign_features: (B, T, d) p_F, from `get_foreign_features` or a cache; not for a resampler.
             foreign_slots: (B, T, K, d) finished slots.
             foreign_mask: (B, T) true at real passages; all, or those with tokens, when not given.
         """
@@ -182,11 +181,12 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         if not real.any():
             return None, None
         if foreign_features is not None:
-            features = foreign_features[real]  # (N, d)
+            slots = self.slot_embedder(foreign_features[real])  # (N, K, d)
         else:
-            pooled = self.pool_passages(foreign_input_ids[real], foreign_attention_mask[real])  # (N, d_e)
-            features = self.projector(pooled)  # (N, d)
-        slots = self.slot_embedder(features)  # (N, K, d)
+            mask = foreign_attention_mask[real]  # (N, L)
+            states = self.encode_passages(foreign_input_ids[real], mask)  # (N, L, d_e)
+            features = self.projector(pool(states, mask, self.config.pooling))  # (N, d)
+            slots = self.slot_embedder(features, states, mask)  # (N, K, d)
         padded = slots.new_zeros(*real.shape, *slots.shape[1:])  # (B, T, K, d)
         return padded.masked_scatter(real[..., None, None], slots), real
 

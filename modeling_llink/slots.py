@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..configuration_llink import LlinkConfig
+from .injection import SlotMismatchError
+
 
 class GatedAdapter(nn.Module):
     """A gated residual: x + tanh(g)·W2·GELU(W1·LN(x)), with g₀ = 0.5."""
@@ -37,10 +40,61 @@ class SlotExpander(nn.Module):
         self.down = nn.Linear(hidden, num_slots * width)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, d) → (N, K, d)."""
+    def forward(self, x: Tensor, states: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """(N, d) → (N, K, d); the tokens' states are not read."""
         slots = self.down(self.activation(self.up(x)))  # (N, K·d)
         return self.norm(slots.unflatten(-1, (self.num_slots, -1)))  # (N, K, d)
+
+
+class SlotQueries(nn.Module):
+    """One vector to K: K learned queries are added to it, and one MLP with a residual serves them all.
+
+    With `state_width` the queries also attend to the encoder's states of all tokens before the MLP, as in a Perceiver
+    resampler: what the pooled vector has lost, such as a number, can still reach a slot.
+    """
+
+    def __init__(self, width: int, hidden: int, num_slots: int, state_width: int | None = None) -> None:
+        super().__init__()
+        self.queries = nn.Embedding(num_slots, width)
+        self.attention = None if state_width is None else StateAttention(width, state_width)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, states: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """(N, d), and with attention (N, L, d_e) and (N, L) → (N, K, d)."""
+        slots = F.layer_norm(x, x.shape[-1:]).unsqueeze(1) + self.queries.weight  # (N, K, d)
+        if self.attention is not None:
+            slots = slots + self.attention(slots, states, mask)  # (N, K, d)
+        slots = slots + self.down(F.gelu(self.up(self.mlp_norm(slots))))  # (N, K, d)
+        return self.norm(slots)
+
+
+class StateAttention(nn.Module):
+    """Slots attend to the encoder's states of their passage's tokens."""
+
+    def __init__(self, width: int, state_width: int) -> None:
+        super().__init__()
+        self.num_heads = max(heads for heads in range(1, max(1, width // 64) + 1) if width % heads == 0)
+        self.slot_norm = nn.LayerNorm(width)
+        self.state_norm = nn.LayerNorm(state_width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(state_width, width)
+        self.value = nn.Linear(state_width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, slots: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+        """(N, K, d), (N, L, d_e), (N, L) true at tokens → (N, K, d)."""
+        states = self.state_norm(states.to(self.key.weight.dtype))  # (N, L, d_e)
+        heads = lambda x: x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # noqa: E731 - (N, ·, d) → (N, H, ·, d/H)
+        read = F.scaled_dot_product_attention(
+            heads(self.query(self.slot_norm(slots))),
+            heads(self.key(states)),
+            heads(self.value(states)),
+            attn_mask=mask.bool()[:, None, None, :],
+        )  # (N, H, K, d/H)
+        return self.out(read.transpose(1, 2).flatten(2))  # (N, K, d)
 
 
 class SlotEmbedder(nn.Module):
@@ -51,21 +105,45 @@ class SlotEmbedder(nn.Module):
     normalization matches slot norms to the median embedding norm").
     """
 
-    def __init__(
-        self, width: int, num_slots: int, adapter: str, adapter_hidden: int, expander: str, expander_hidden: int
-    ) -> None:
+    def __init__(self, config: LlinkConfig) -> None:
         super().__init__()
-        self.width = width
+        d, hidden, kind = config.hidden_size, config.slot_expander_hidden_size, config.slot_expander
+        self.width, self.residual = d, config.slot_residual
+        #: Whether slots are made of the encoder's states of all tokens, and not of p_F alone.
+        self.reads_states = kind == "resampler"
         self.scale = nn.Parameter(torch.tensor(1.0))
-        self.adapter = GatedAdapter(width, adapter_hidden) if adapter == "gated" else nn.Identity()
-        self.expander = SlotExpander(width, expander_hidden, num_slots, linear=expander == "low_rank")
+        gated = config.slot_adapter == "gated"
+        self.adapter = GatedAdapter(d, config.slot_adapter_hidden_size) if gated else nn.Identity()
+        if kind in ("queries", "resampler"):
+            state_width = config.encoder_hidden_size if self.reads_states else None
+            self.expander = SlotQueries(d, hidden, config.num_slots, state_width)
+        else:
+            self.expander = SlotExpander(d, hidden, config.num_slots, linear=kind == "low_rank")
 
-    def forward(self, features: Tensor) -> Tensor:
-        """p_F (N, d) → slots (N, K, d)."""
+    def forward(self, features: Tensor, states: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """p_F (N, d) → slots (N, K, d).
+
+        Args:
+            features: (N, d) p_F.
+            states: (N, L, d_e) the encoder's states, which a resampler reads.
+            mask: (N, L), 1 where a token stands.
+
+        Raises:
+            SlotMismatchError: If a resampler is given no states.
+        """
+        if self.reads_states and states is None:
+            raise SlotMismatchError(
+                "A resampler's slots are made of the encoder's states: p_F alone (foreign_features) is not enough. "
+                "Pass foreign_input_ids and foreign_attention_mask, or finished foreign_slots."
+            )
         x = F.normalize(features.to(self.scale.dtype), dim=-1)  # (N, d)
         # The unit vector's variance is 1/d: LayerNorm's default eps would swallow it at large d.
         x = F.layer_norm(x, (self.width,), eps=1e-12) * self.scale  # (N, d)
-        slots = self.expander(self.adapter(x))  # (N, K, d)
+        x = self.adapter(x)  # (N, d)
+        slots = self.expander(x, states, mask)  # (N, K, d)
+        if self.residual:
+            common = F.layer_norm(x, (self.width,), eps=1e-12).unsqueeze(1)  # (N, 1, d)
+            slots = common + slots - slots.mean(dim=1, keepdim=True)  # (N, K, d)
         return F.normalize(slots, dim=-1) * self.scale  # (N, K, d)
 
 

@@ -44,8 +44,8 @@ def test_the_papers_sizes():
     assert count(model.slot_embedder.expander) == pytest.approx(75.5e6, rel=2e-3)
     low_rank = LlinkConfig(encoder_config=PAPER_ENCODER, decoder_config=PAPER_DECODER, slot_expander="low_rank")
     with torch.device("meta"):
-        minimal = SlotEmbedder(2048, 8, "none", 1, "low_rank", low_rank.slot_expander_hidden_size)
-    assert count(minimal) < count(model.slot_embedder.expander) / 5
+        minimal = SlotEmbedder(low_rank)
+    assert count(minimal.expander) < count(model.slot_embedder.expander) / 5
     adapted = {name.rpartition(".")[2] for name in config.lora_target_modules}
     assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"}
     lora = sum(p.numel() for n, p in model.named_parameters() if "lora_" in n)

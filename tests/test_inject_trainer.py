@@ -371,7 +371,7 @@ def test_a_loss_that_is_not_finite_names_step_and_rows(make_model, tmp_path):
     args = arguments(tmp_path, max_steps=3, per_device_train_batch_size=4)
     trainer = InjectTrainer(model=model, args=args, train_dataset=data)
     bank = trainer._instruction_tensors(trainer.train_dataset)
-    bank.features[bank.passages[5]] = float("nan")
+    bank.bank.features[bank.passages[5]] = float("nan")
     with pytest.raises(NonFiniteLossError) as caught:
         trainer.train()
     assert caught.value.example_ids == ["r5"]

@@ -9,7 +9,7 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llink.data.collators import InstructionTensors, distinct, tokenize_instructions
+from llink.data.collators import FeatureBank, InstructionTensors, distinct, tokenize_instructions
 from llink.data.instructions import InstructionError, instruction_dataset, read_instructions
 from llink.modeling_llink.processing_llink import LlinkProcessor
 
@@ -111,7 +111,12 @@ def tensors(passages, total) -> InstructionTensors:
     examples = [{"input_ids": list(range(3 + n)), "labels": [-100] * 3 + [5] * n} for n in range(len(passages))]
     features = torch.arange(total, dtype=torch.float).unsqueeze(1).repeat(1, 4)
     return InstructionTensors(
-        examples, features, passages, torch.zeros(len(passages), 4), torch.arange(len(passages)), pad_token_id=99
+        examples,
+        FeatureBank(features),
+        passages,
+        torch.zeros(len(passages), 4),
+        torch.arange(len(passages)),
+        pad_token_id=99,
     )
 
 
@@ -124,9 +129,9 @@ def test_shuffled_passages_are_never_the_rows_own(data):
     passages = data.draw(st.lists(row, min_size=1, max_size=6))
     batch = tensors(passages, total).collate(list(range(len(passages))))
     for index, own in enumerate(passages):
-        shuffled = batch["shuffled_features"][index, : len(own), 0].long().tolist()
+        shuffled = batch["shuffled"]["foreign_features"][index, : len(own), 0].long().tolist()
         assert not set(shuffled) & set(own), (own, shuffled)
-        assert batch["foreign_features"][index, : len(own), 0].long().tolist() == own
+        assert batch["foreign"]["foreign_features"][index, : len(own), 0].long().tolist() == own
         assert batch["foreign_mask"][index].tolist() == [True] * len(own) + [False] * (
             batch["foreign_mask"].shape[1] - len(own)
         )
@@ -135,8 +140,9 @@ def test_shuffled_passages_are_never_the_rows_own(data):
 def test_shuffled_passages_are_the_same_at_every_visit():
     bank = tensors([[i] for i in range(9)], 9)
     one, two = bank.collate([4, 2]), bank.collate([2, 8, 4])
-    assert torch.equal(one["shuffled_features"][0], two["shuffled_features"][2])
-    assert len({int(bank.collate([i])["shuffled_features"][0, 0, 0]) for i in range(9)}) > 1
+    shuffled = [batch["shuffled"]["foreign_features"] for batch in (one, two)]
+    assert torch.equal(shuffled[0][0], shuffled[1][2])
+    assert len({int(bank.collate([i])["shuffled"]["foreign_features"][0, 0, 0]) for i in range(9)}) > 1
 
 
 def test_batches_are_padded_on_the_right():

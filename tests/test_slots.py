@@ -6,6 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llink import LlinkConfig, LlinkForCausalLM
+from llink.configuration_llink import SLOT_EXPANDERS
+from llink.modeling_llink.injection import SlotMismatchError
 from llink.modeling_llink.slots import GatedAdapter, SlotEmbedder, median_embedding_norm
 
 
@@ -39,23 +42,91 @@ def test_the_median_is_taken_in_chunks_alike():
 @given(
     width=st.integers(4, 48),
     num_slots=st.integers(1, 9),
-    expander=st.sampled_from(["mlp", "low_rank"]),
+    expander=st.sampled_from(SLOT_EXPANDERS),
+    residual=st.booleans(),
     adapter=st.sampled_from(["gated", "none"]),
     scale=st.floats(0.01, 100),
     size=st.floats(1e-3, 1e3),
 )
-def test_norms_equal_the_scale_whatever_the_input(width, num_slots, expander, adapter, scale, size):
+def test_norms_equal_the_scale_whatever_the_input(width, num_slots, expander, residual, adapter, scale, size):
     torch.manual_seed(width)
-    embedder = SlotEmbedder(width, num_slots, adapter, 5, expander, 6)
+    embedder = make_embedder(width, num_slots, adapter, expander, residual)
     embedder.scale.data.fill_(scale)
-    slots = embedder(torch.randn(3, width) * size)
+    states, mask = torch.randn(3, 5, 7), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+    slots = embedder(torch.randn(3, width) * size, states, mask)
     assert slots.shape == (3, num_slots, width)
     assert torch.allclose(slots.norm(dim=-1), torch.tensor(scale), rtol=1e-3)
 
 
+def make_embedder(width, num_slots, adapter, expander, residual=False) -> SlotEmbedder:
+    torch.manual_seed(width)
+    config = LlinkConfig(
+        encoder_config={"model_type": "xlm-roberta", "hidden_size": 7, "num_attention_heads": 1},
+        decoder_config={"model_type": "gpt2", "n_embd": width, "n_head": 1},
+        num_slots=num_slots,
+        slot_adapter=adapter,
+        slot_expander=expander,
+        slot_residual=residual,
+        slot_expander_hidden_size=6,
+    )
+    return SlotEmbedder(config)
+
+
+@pytest.mark.parametrize("expander", SLOT_EXPANDERS)
+def test_with_a_residual_the_mean_of_the_slots_stays_where_the_projector_put_it(expander):
+    features = torch.randn(5, 64)
+    centred = torch.nn.functional.layer_norm(features, (64,))
+    states, mask = torch.randn(5, 3, 7), torch.ones(5, 3)
+    cosines = {}
+    for residual in (False, True):
+        slots = make_embedder(64, 8, "none", expander, residual)(features, states, mask)
+        cosines[residual] = torch.cosine_similarity(slots.mean(dim=1), centred)
+        assert torch.cdist(slots, slots).flatten(1).max() > 0.1 * slots.norm(dim=-1).mean(), "slots still differ"
+    assert cosines[True].min() > 0.95
+    assert cosines[False].mean() < cosines[True].mean() - 0.01, "vacuous unless the expander would move it"
+
+
+def test_a_resampler_reads_the_passages_tokens_and_no_padding():
+    embedder = make_embedder(16, 4, "gated", "resampler")
+    features, states = torch.randn(1, 16), torch.randn(1, 6, 7)
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0]])
+    slots = embedder(features, states, mask)
+    padding, token = states.clone(), states.clone()
+    padding[:, 5] += 1
+    token[:, 3] += torch.randn(7)
+    assert torch.equal(embedder(features, padding, mask), slots)
+    assert not torch.allclose(embedder(features, token, mask), slots, atol=1e-3)
+    assert torch.allclose(embedder(features, states[:, :4], mask[:, :4]), slots, atol=1e-6)
+    with pytest.raises(SlotMismatchError, match="foreign_input_ids"):
+        embedder(features)
+
+
+@pytest.mark.parametrize("expander", ["queries", "resampler"])
+def test_every_expander_goes_through_saving_forward_and_generation(make_model, tmp_path, expander):
+    model = make_model(slot_expander=expander, slot_residual=True)
+    inputs = model.processor(["Translate.", "A longer prompt."], [["the cat"], ["a dog", "two cats"]])
+    logits = tiny.logits_of(model, inputs)
+    slots, mask = model.resolve_slots(**{k: inputs[k] for k in ("foreign_input_ids", "foreign_attention_mask")})
+    kept = model.encode_foreign(["the cat", "a dog", "two cats"], batch_size=2)
+    assert torch.allclose(slots[mask], kept, atol=1e-5)
+    assert torch.allclose(model.get_slot_features("a dog"), kept[1:2].mean(dim=1), atol=1e-5)
+    model.save_pretrained(tmp_path)
+    again = LlinkForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(tiny.logits_of(again, inputs), logits)
+    answers = [m.generate(foreign_text="the cat", max_new_tokens=4, do_sample=False) for m in (model, again)]
+    assert torch.equal(*answers)
+    features = model.get_foreign_features(["the cat"]).unsqueeze(1)
+    prompt = {key: value[:1] for key, value in inputs.items() if not key.startswith("foreign_")}
+    if expander == "resampler":
+        with pytest.raises(SlotMismatchError, match="foreign_input_ids"):
+            model(**prompt, foreign_features=features)
+    else:
+        model(**prompt, foreign_features=features)
+
+
 def test_slots_depend_on_the_direction_of_the_input_and_not_on_its_size():
     torch.manual_seed(0)
-    embedder = SlotEmbedder(2048, 2, "none", 1, "low_rank", 8)  # the paper's width: eps must not swallow 1/d
+    embedder = make_embedder(2048, 2, "none", "low_rank")  # the paper's width: eps must not swallow 1/d
     features = torch.randn(2, 2048)
     slots = embedder(features)
     assert torch.allclose(slots, embedder(features * 50), rtol=1e-3, atol=1e-5)
@@ -77,9 +148,13 @@ def test_the_gate_starts_half_open():
     assert torch.allclose(adapter(x), x + torch.tanh(torch.tensor(0.5)) * inner)
 
 
-def test_gradients_reach_every_part():
-    torch.manual_seed(0)
-    embedder = SlotEmbedder(16, 3, "gated", 8, "mlp", 32)
-    (embedder(torch.randn(4, 16)) * torch.randn(4, 3, 16)).sum().backward()
-    silent = [n for n, p in embedder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert silent == []
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("expander", SLOT_EXPANDERS)
+def test_gradients_reach_every_part(expander, residual):
+    embedder = make_embedder(16, 3, "gated", expander, residual)
+    slots = embedder(torch.randn(4, 16), torch.randn(4, 5, 7), torch.ones(4, 5))
+    (slots * torch.randn(4, 3, 16)).sum().backward()
+    exact = {"expander.attention.key.bias"}  # adds the same to all of a query's scores
+    silent = {n for n, p in embedder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 1e-5}
+    silent -= exact
+    assert silent == set()

@@ -1,6 +1,7 @@
 """Usage: gaps, intervals, tasks, noise and single slots; the trainer's log, the command and the `evaluate` module."""
 
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import evaluate
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llink.cli import main
-from llink.data.collators import instruction_tensors, shuffled_passages, tokenize_instructions
+from llink.data.collators import PassageBank, instruction_tensors, shuffled_passages, tokenize_instructions
 from llink.data.instructions import InstructionError, instruction_dataset
 from llink.evaluation import module_path
 from llink.evaluation.usage import (
@@ -50,7 +51,7 @@ def tensors(model):
     """The rows with their passages' features. Read only."""
     dataset = instruction_dataset(rows())
     examples, _ = tokenize_instructions(model.processor, dataset, 200)
-    return instruction_tensors(dataset, examples, model.processor.pad_token_id, model.get_foreign_features)
+    return instruction_tensors(dataset, examples, model.processor.pad_token_id, partial(PassageBank, model.processor))
 
 
 class Fake(torch.nn.Module):
@@ -62,7 +63,9 @@ class Fake(torch.nn.Module):
         self.config = SimpleNamespace(num_slots=2)
         self.decoder = torch.nn.Linear(1, 1)
 
-    def forward(self, input_ids, attention_mask, foreign_mask, use_cache, foreign_features=None, foreign_slots=None):
+    def forward(
+        self, input_ids, attention_mask, use_cache, foreign_mask=None, foreign_features=None, foreign_slots=None
+    ):
         slots = foreign_features.unsqueeze(2).repeat(1, 1, 2, 1) if foreign_slots is None else foreign_slots
         logits = torch.zeros(*input_ids.shape, 4)
         logits[..., 1] = self.reads(slots)[:, None]  # the answer's token
@@ -77,8 +80,8 @@ def fake_batch(features) -> dict:
         attention_mask=torch.ones(count, 3),
         labels=torch.tensor([[-100, 1, 1]]).repeat(count, 1),
         foreign_mask=torch.ones(count, 1, dtype=torch.bool),
-        foreign_features=features,
-        shuffled_features=features.roll(1, 0),
+        foreign={"foreign_features": features},
+        shuffled={"foreign_features": features.roll(1, 0)},
         rows=torch.arange(count),
     )
 
@@ -258,7 +261,7 @@ def test_the_variants_are_what_they_say(model, tensors):
     assert losses.shape == (5, len(variants)) == (5, 8)
     prompt = {name: batch[name] for name in ("input_ids", "attention_mask", "foreign_mask")}
     with torch.no_grad():
-        slots = model.resolve_slots(foreign_features=batch["foreign_features"], foreign_mask=batch["foreign_mask"])[0]
+        slots = model.resolve_slots(**batch["foreign"])[0]
         slots[:, :, 2] = 0
         loss = model(**prompt, foreign_slots=slots, labels=batch["labels"]).loss
     assert (losses[:, variants.index("without_2")].sum() / tokens.sum()).item() == pytest.approx(loss.item(), rel=1e-4)

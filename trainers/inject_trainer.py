@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from ..data.collators import InstructionTensors, instruction_tensors, tokenize_instructions
+from ..data.collators import FeatureBank, InstructionTensors, PassageBank, instruction_tensors, tokenize_instructions
 from ..data.features import FeatureCache, encoder_spec, teacher_spec
 from ..data.instructions import InstructionError, instruction_dataset
 from ..evaluation.usage import answer_losses, collect_usage, usage_by_task, usage_metrics
@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 class InjectTrainer(HubMixin):
     """Trains LoRA, the slots' scale, adapter and expander; projector and bases stay bit-identical (paper 4.2).
 
-    The encoder and the projector are frozen, so every passage is encoded once and p_F is kept. Prompts are rendered by
+    The encoder and the projector are frozen, so every passage is encoded once and p_F is kept (a resampler reads the
+    encoder's states of every batch anew). Prompts are rendered by
     the processor exactly as in inference; the loss is taken on the answers' tokens only. Losses are sums over the
     accumulated batch divided by its size, on all processes: accumulation equals the big batch.
 
@@ -119,9 +120,11 @@ class InjectTrainer(HubMixin):
     def _with_features(self, dataset: Dataset, examples: list[dict[str, list[int]]]) -> InstructionTensors:
         model = self.model
 
-        def encode(passages: list[str]) -> Tensor:
+        def encode(passages: list[str]) -> FeatureBank | PassageBank:
+            if model.slot_embedder.reads_states:
+                return PassageBank(model.processor, passages)
             pooled = self._cached(encoder_spec(model), passages, "get_pooled_features", "Encoding the passages")
-            return model.project(pooled)
+            return FeatureBank(model.project(pooled))
 
         def teach(references: list[str]) -> Tensor:
             states = self._cached(teacher_spec(model), references, "get_teacher_states", "Encoding the references")
@@ -206,8 +209,8 @@ class InjectTrainer(HubMixin):
         prompt (B, S) with slots (B, T, K, d) → logits (B, S, V) → summed answer losses (B,) → scalar
         """
         args = self.args
-        prompt = {name: inputs[name] for name in ("input_ids", "attention_mask", "foreign_mask")}
-        output = model(**prompt, foreign_features=inputs["foreign_features"], use_cache=False)
+        prompt = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        output = model(**prompt, **inputs["foreign"], use_cache=False)
         losses, tokens = answer_losses(output.logits, inputs["labels"])  # (B,), (B,)
         step_tokens = inputs.get("step_tokens", tokens.sum())
         step_rows = inputs.get("step_rows", len(losses))
@@ -231,9 +234,10 @@ class InjectTrainer(HubMixin):
     def _contrasted(self, model: nn.Module, prompt: dict, inputs: dict[str, Tensor], slots: Tensor) -> Tensor:
         """(B,) summed answer losses without the rows' own slots."""
         if self.args.usage_variant == "zeroed":
-            output = model(**prompt, foreign_slots=torch.zeros_like(slots), use_cache=False)
+            zeros = {"foreign_slots": torch.zeros_like(slots), "foreign_mask": inputs["foreign_mask"]}
+            output = model(**prompt, **zeros, use_cache=False)
         else:
-            output = model(**prompt, foreign_features=inputs["shuffled_features"], use_cache=False)
+            output = model(**prompt, **inputs["shuffled"], use_cache=False)
         return answer_losses(output.logits, inputs["labels"])[0]
 
     def _anchor(self, slots: Tensor, inputs: dict[str, Tensor], step_rows: Any, terms: dict[str, Tensor]) -> Any:
