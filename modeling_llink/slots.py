@@ -80,7 +80,7 @@ class StateAttention(nn.Module):
         self.slot_norm = nn.LayerNorm(width)
         self.state_norm = nn.LayerNorm(state_width)
         self.query = nn.Linear(width, width)
-        self.key = nn.Linear(state_width, width)
+        self.key = nn.Linear(state_width, width, bias=False)  # it would add the same to all of a slot's scores
         self.value = nn.Linear(state_width, width)
         self.out = nn.Linear(width, width)
 
