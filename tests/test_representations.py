@@ -212,7 +212,7 @@ def test_bad_input_is_refused_before_a_model_loads(files, capsys):
         "two files": ["--pairs", f"{files}/a.en"],
         "none.km": ["--pairs", f"{files}/a.en", f"{files}/none.km"],
         "--limit=1": [*pairs, "--limit", "1"],
-        "batch_size=0": [*pairs, "--batch-size", "0"],
+        "--batch-size 0 must": [*pairs, "--batch-size", "0"],
         "not line-aligned": [*pairs, "--transliterated", f"{files}/one.en"],
         "at least 2 pairs": ["--pairs", f"{files}/one.en", f"{files}/one.km"],
     }
