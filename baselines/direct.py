@@ -20,7 +20,7 @@ from transformers.utils.hub import cached_file
 from ..configuration_llink import LlinkConfig
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 from ..modeling_llink.bases import freeze, load_base
-from ..modeling_llink.checkpoint import LlinkCheckpointError, lora_modules, read_bridge
+from ..modeling_llink.checkpoint import LlinkCheckpointError, lora_modules, lora_parameters, read_bridge
 from ..modeling_llink.foreign_text import check_passages, cut_text
 from ..modeling_llink.rendering import FOREIGN_PART
 
@@ -125,16 +125,6 @@ def load_direct(
     add_saved_adapter(decoder, folder)
     freeze(decoder)
     return decoder.eval(), RawTextProcessor.from_pretrained(folder)
-
-
-def lora_parameters(decoder: nn.Module) -> list[nn.Parameter]:
-    """The weights of a decoder's LoRA."""
-    return [
-        parameter
-        for _, module in lora_modules(decoder)
-        for adapter in module.adapter_layer_names
-        for parameter in getattr(module, adapter).parameters()
-    ]
 
 
 def read_adapter_config(folder: str | os.PathLike) -> PeftConfig:

@@ -10,10 +10,11 @@ from typing import Any
 
 from ..data.collators import PassageBank, instruction_tensors, shuffled_passages, tokenize_instructions
 from ..data.instructions import read_instructions
+from ..evaluation.bootstrap import check_resampling
 from ..evaluation.plot_usage import plot_usage
 from ..evaluation.record import write_record
 from ..evaluation.report import table
-from ..evaluation.usage import check_resampling, evaluate_usage
+from ..evaluation.usage import evaluate_usage
 from ..modeling_llink import LlinkForCausalLM
 from .parsing import check_positive, output_field, parse_arguments
 

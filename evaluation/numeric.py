@@ -19,10 +19,10 @@ from ..data.entities.english import extract, known_names
 from ..data.entities.entity import KINDS, Entity
 from ..data.entities.foreign import FOREIGN_KINDS, extract_foreign
 from ..data.entities.matching import foreign_kept, kept_and_lost
+from .bootstrap import percentile_ends, resampled_sums
 
 #: The row of a result that holds every kind.
 ALL = "all"
-_DRAW_CELLS = 4_000_000
 
 
 class NumericError(ValueError):
@@ -94,7 +94,7 @@ def numeric_metrics(
                 counts[row, [0, 1 + KINDS.index(entity.kind)], column] += 1
         if comparison.kept or comparison.lost:
             exact[row, 0, 0 if comparison.exact else 1] = 1
-    draws = _draws(np.concatenate([counts, exact], axis=1), resamples, seed)
+    draws = resampled_sums(np.concatenate([counts, exact], axis=1), resamples, seed)
     of_exact = _rates(exact[:, 0].sum(axis=0), draws[:, -1])
     kinds = {}
     for index, kind in enumerate((ALL, *KINDS)):
@@ -139,7 +139,7 @@ def source_metrics(
         wanted = extract_foreign(text)
         for entity, kept in zip(wanted, foreign_kept(wanted, extract(output)), strict=True):
             counts[row, [0, 1 + FOREIGN_KINDS.index(entity.kind)], 0 if kept else 1] += 1
-    draws = _draws(counts, resamples, seed)
+    draws = resampled_sums(counts, resamples, seed)
     kinds = {}
     for index, kind in enumerate((ALL, *FOREIGN_KINDS)):
         total = counts[:, index].sum(axis=0)
@@ -171,18 +171,6 @@ def _holds_entities(english: str, foreign: str) -> bool:
     return bool(extract_foreign(foreign)) or any(entity.kind != "name" for entity in extract(english))
 
 
-def _draws(counts: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Sums over examples drawn with replacement: (N, K, 3) → (R, K, 3)."""
-    n = len(counts)
-    generator, flat = np.random.default_rng(seed), counts.reshape(n, -1)
-    chunk = max(1, _DRAW_CELLS // n)
-    sums = [
-        generator.multinomial(n, np.full(n, 1 / n), size=min(chunk, resamples - start)) @ flat
-        for start in range(0, resamples, chunk)
-    ]
-    return np.concatenate(sums or [flat[:0]]).reshape(-1, *counts.shape[1:])
-
-
 def _rates(total: np.ndarray, draws: np.ndarray) -> dict[str, Any]:
     """Precision, recall and F1 with their 95 % intervals, from (3,) and (R, 3) counts of kept, lost and added."""
     rates, drawn = _ratios(total[None])[0], _ratios(draws)
@@ -191,7 +179,7 @@ def _rates(total: np.ndarray, draws: np.ndarray) -> dict[str, Any]:
     for column, name in enumerate(names):
         defined = drawn[~np.isnan(drawn[:, column]), column]
         if len(defined):
-            intervals[name] = np.quantile(defined, [0.025, 0.975]).tolist()
+            intervals[name] = percentile_ends(defined).tolist()
     values = {name: None if np.isnan(rate) else float(rate) for name, rate in zip(names, rates, strict=True)}
     return {**values, "intervals": intervals}
 

@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .bootstrap import check_resampling, draw_counts, percentile_ends
+
 #: The k of recall at k in the paper's table 1.
 KS = (1, 5, 10)
 
 #: Two cosines closer than this many units in the last place cannot be told apart, and count as a tie.
 _TIE_UNITS = 8
 _CANDIDATE_CHUNK = 16_384
-_DRAW_CELLS = 4_000_000
 
 
 class RetrievalError(ValueError):
@@ -131,24 +132,21 @@ def bootstrap_interval(
         (low, high) of `r@k` for every k, of `mrr`, `mean_rank` and `median_rank`.
 
     Raises:
-        RetrievalError: If a k, `resamples` or `confidence` is out of range.
+        RetrievalError: If a k is out of range.
+        ResamplingError: If `resamples` or `confidence` is.
     """
     n = len(ranks)
     check_ks(ks, n)
-    if resamples < 1 or not 0 < confidence < 1:
-        raise RetrievalError(f"resamples={resamples} must be positive and confidence={confidence} inside (0, 1).")
-    generator = np.random.default_rng(seed)
+    check_resampling(resamples, confidence)
     # A draw of N ranks is a draw of how often each of the U values that occur is seen: U is small for a good model.
     values, occurrences = np.unique(ranks.cpu().numpy(), return_counts=True)  # (U,)
-    chunk = max(1, _DRAW_CELLS // len(values))
     draws = []
-    for start in range(0, resamples, chunk):
-        counts = generator.multinomial(n, occurrences / n, size=min(chunk, resamples - start))  # (R, U)
+    for counts in draw_counts(occurrences, resamples, seed):  # (R, U)
         seen = counts.cumsum(axis=1)
         middle = [values[(seen <= place).sum(axis=1)] for place in ((n - 1) // 2, n // 2)]
         columns = [*(counts @ (values <= k) / n for k in ks), counts @ (1 / values) / n, counts @ values / n]
         draws.append(np.stack([*columns, (middle[0] + middle[1]) / 2], axis=1))
-    ends = np.quantile(np.concatenate(draws), [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    ends = percentile_ends(np.concatenate(draws), confidence)  # (2, columns)
     names = [*(f"r@{k}" for k in ks), "mrr", "mean_rank", "median_rank"]
     return {name: (float(low), float(high)) for name, low, high in zip(names, *ends, strict=True)}
 

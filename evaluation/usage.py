@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from ..data.collators import InstructionTensors
 from ..modeling_llink.checkpoint import device_of
+from .bootstrap import check_resampling, percentile_ends, resampled_sums
 
 #: What the Trainer's evaluation runs.
 VARIANTS = ("slots", "zeroed", "shuffled")
@@ -121,24 +122,15 @@ def gap_intervals(
         (low, high) of each `<variant>_gap`, in nats a token.
 
     Raises:
-        UsageError: As [`usage_metrics`], or if `resamples` or `confidence` is out of range.
+        UsageError: As [`usage_metrics`].
+        ResamplingError: If `resamples` or `confidence` is out of range.
     """
     check_resampling(resamples, confidence)
     losses, tokens = _checked(losses, tokens, variants)
     rises = losses[:, 1:] - losses[:, :1]  # (N, V-1)
-    rng = np.random.default_rng(seed)
-    draws = np.empty((resamples, rises.shape[1]))
-    for index in range(resamples):
-        chosen = rng.integers(len(tokens), size=len(tokens))
-        draws[index] = rises[chosen].sum(axis=0) / max(tokens[chosen].sum(), 1)
-    ends = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)  # (2, V-1)
+    sums = resampled_sums(np.column_stack([rises, tokens]), resamples, seed)  # (R, V)
+    ends = percentile_ends(sums[:, :-1] / sums[:, -1:].clip(min=1), confidence)  # (2, V-1)
     return {f"{name}_gap": (float(low), float(high)) for name, low, high in zip(variants[1:], *ends, strict=True)}
-
-
-def check_resampling(resamples: int, confidence: float = 0.95) -> None:
-    """Raises [`UsageError`] unless intervals can be drawn so."""
-    if resamples < 1 or not 0 < confidence < 1:
-        raise UsageError(f"resamples={resamples} must be positive and confidence={confidence} inside (0, 1).")
 
 
 def usage_report(

@@ -36,6 +36,16 @@ def lora_modules(decoder: nn.Module) -> Iterator[tuple[str, BaseTunerLayer]]:
             yield name, module
 
 
+def lora_parameters(decoder: nn.Module) -> list[nn.Parameter]:
+    """The weights of a decoder's LoRA."""
+    return [
+        parameter
+        for _, module in lora_modules(decoder)
+        for adapter in module.adapter_layer_names
+        for parameter in getattr(module, adapter).parameters()
+    ]
+
+
 def bridge_keys(model: nn.Module) -> set[str]:
     """The state-dict keys that no base owns: projector, teacher statistics, slots, LoRA."""
     keys = set()

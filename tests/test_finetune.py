@@ -9,13 +9,13 @@ from baseline_runs import QUICK, fit, loss_by_hand, losses_of, quick, rows
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from llink.baselines.direct import load_adapter, load_direct, lora_parameters, new_direct
+from llink.baselines.direct import load_adapter, load_direct, new_direct
 from llink.cli import main
 from llink.configuration_llink import LlinkConfig
 from llink.data.instructions import InstructionError, instruction_dataset
 from llink.evaluation.systems import RawTextSystem
 from llink.modeling_llink import LlinkForCausalLM
-from llink.modeling_llink.checkpoint import LlinkCheckpointError, lora_modules
+from llink.modeling_llink.checkpoint import LlinkCheckpointError, lora_modules, lora_parameters
 from llink.trainers.answer_config import AnswerConfigError
 from llink.trainers.finetune_config import FinetuneConfig
 from llink.trainers.finetune_trainer import FinetuneTrainer

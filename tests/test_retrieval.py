@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llink.evaluation import retrieval
+from llink.evaluation.bootstrap import ResamplingError
 from llink.evaluation.retrieval import (
     RetrievalError,
     bootstrap_interval,
@@ -97,7 +98,7 @@ def test_bad_arguments():
         retrieval_metrics(vectors, vectors, ks=(0, 1))
     with pytest.raises(RetrievalError, match="chunk_size=0"):
         retrieval_ranks(vectors, vectors, chunk_size=0)
-    with pytest.raises(RetrievalError, match="confidence=1"):
+    with pytest.raises(ResamplingError, match="confidence=1"):
         bootstrap_interval(torch.arange(1, 20), confidence=1)
 
 
@@ -130,7 +131,7 @@ def test_bootstrap_draws_ranks_with_replacement():
 def test_bootstrap_in_chunks(monkeypatch):
     ranks = torch.arange(1, 30)
     whole = bootstrap_interval(ranks, resamples=50)
-    monkeypatch.setattr("llink.evaluation.retrieval._DRAW_CELLS", 100)
+    monkeypatch.setattr("llink.evaluation.bootstrap._CELLS", 100)
     assert bootstrap_interval(ranks, resamples=50) == whole
 
 

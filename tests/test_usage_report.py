@@ -15,6 +15,7 @@ from llink.cli import main
 from llink.data.collators import PassageBank, instruction_tensors, shuffled_passages, tokenize_instructions
 from llink.data.instructions import InstructionError, instruction_dataset
 from llink.evaluation import module_path
+from llink.evaluation.bootstrap import ResamplingError
 from llink.evaluation.usage import (
     VARIANTS,
     UsageError,
@@ -187,7 +188,7 @@ def test_losses_without_a_gap_are_refused(losses, tokens, variants):
 
 @pytest.mark.parametrize("options", [{"resamples": 0}, {"confidence": 1.0}, {"confidence": 0.0}])
 def test_impossible_intervals_are_refused(options):
-    with pytest.raises(UsageError, match="resamples"):
+    with pytest.raises(ResamplingError, match="resamples"):
         gap_intervals(np.ones((2, 3)), np.ones(2), **options)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from .distributed import gather_rows
 from .hub import HubMixin
 from .losses import NonFiniteLossError, direction_loss, log_norm_loss, symmetric_info_nce
 from .queue import QueueStateError, TeacherQueue
-
-logger = logging.getLogger(__name__)
 
 QUEUE_FILE = "teacher_queue.safetensors"
 MIN_EVAL_PAIRS = 10  # recall at 10 needs ten candidates
@@ -208,10 +205,7 @@ class AlignTrainer(HubMixin):
         if self.args.queue_size:
             width = self.llink_model.config.hidden_size
             self.queue = TeacherQueue(self.args.queue_size, width, self.args.device)
-        try:
-            return super().train(resume_from_checkpoint, *args, **kwargs)
-        finally:
-            self.model.eval()
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     @property
     def temperature(self) -> float:
@@ -347,13 +341,17 @@ class AlignTrainer(HubMixin):
             self.queue.load(path, self._queue_metadata())
         elif path.exists():
             raise QueueStateError(f"{path} exists but queue_size=0: resume with the queue_size of the broken run.")
-        self.llink_model.load_bridge(resume_from_checkpoint)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
         self._resumed = True
         self._train_tensors, self._eval_tensors = None, {}  # they were conditioned with another space
 
-    def _load_best_model(self) -> None:
-        logger.info("Loading the best model, %s = %s.", self.state.best_model_checkpoint, self.state.best_metric)
-        self.llink_model.load_bridge(self.state.best_model_checkpoint)
+    def load_weights(self, folder: str) -> None:
+        """Loads a checkpoint's bridge.
+
+        Raises:
+            LlinkCheckpointError: If it is missing, damaged or does not fit.
+        """
+        self.llink_model.load_bridge(folder)
 
     def _queue_metadata(self) -> dict[str, str]:
         """Names the training pairs: the queue's group ids mean nothing for others."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,20 +10,19 @@ from datasets import Dataset
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.collators import tokenize_instructions
 from ..data.instructions import instruction_dataset
 from ..evaluation.usage import answer_losses
 from ..modeling_llink import LlinkProcessor
 from .answer_config import AnswerConfig
+from .base import LlinkTrainer
 from .losses import NonFiniteLossError
 
-logger = logging.getLogger(__name__)
 
-
-class AnswerTrainer(Trainer):
+class AnswerTrainer(LlinkTrainer):
     """Trains what a model leaves unfrozen on the answers of instruction rows.
 
     Prompts are rendered by the processor exactly as in inference. Losses are sums over the answers' tokens divided by
@@ -122,18 +120,7 @@ class AnswerTrainer(Trainer):
             tokens = self.accelerator.gather(tokens).sum()
         return [{**batch, "step_tokens": tokens} for batch in batches], items
 
-    # ------------------------------------------------------------------ loss and optimiser
-
-    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As `Trainer.train`; leaves the model in evaluation mode.
-
-        Raises:
-            NonFiniteLossError: If the loss becomes NaN or infinite.
-        """
-        try:
-            return super().train(*args, **kwargs)
-        finally:
-            self.model.eval()
+    # ------------------------------------------------------------------ loss
 
     def compute_loss(
         self,
@@ -158,17 +145,6 @@ class AnswerTrainer(Trainer):
         own = {name: value for name, value in inputs.items() if name not in ("labels", "ids", "step_tokens")}
         output = model(**own, use_cache=False)
         return output, *answer_losses(output.logits, inputs["labels"])  # (B,), (B,)
-
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over `parameter_groups`."""
-        if self.optimizer is None:
-            optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            self.optimizer = optimizer_class(self.parameter_groups(), **kwargs)
-        return self.optimizer
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups of what is trained, each with its learning rate; given by the subclass."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what it trains.")
 
     # ------------------------------------------------------------------ evaluation and checkpoints
 
@@ -209,14 +185,3 @@ class AnswerTrainer(Trainer):
         super()._save(output_dir, state_dict)
         if self.args.should_save:
             self.processor.save_pretrained(output_dir or self.args.output_dir)
-
-    def load_weights(self, folder: str) -> None:
-        """Loads a checkpoint's trained weights into the model, in place; given by the subclass."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how its weights are loaded.")
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        self.load_weights(resume_from_checkpoint)
-
-    def _load_best_model(self) -> None:
-        logger.info("Loading the best model, %s = %s.", self.state.best_model_checkpoint, self.state.best_metric)
-        self.load_weights(self.state.best_model_checkpoint)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..baselines.direct import RawTextProcessor, load_adapter, lora_parameters
+from ..baselines.direct import RawTextProcessor, load_adapter
+from ..modeling_llink.checkpoint import lora_parameters
 from .answer_trainer import AnswerTrainer
 from .finetune_config import FinetuneConfig
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from huggingface_hub import CommitInfo
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import HubStrategy, TrainOutput
 from transformers.utils.hub import PushInProgress, hf_api
 
@@ -26,6 +26,7 @@ from ..hub_cards.packager import stage_folder
 from ..modeling_llink.canary import installed_versions
 from ..modeling_llink.publishing import base_problems, publish, temporary_stage
 from ..modeling_llink.upload import LlinkPushError
+from .base import LlinkTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ SETTINGS = (
 NO_SETTINGS = ("feature_cache_dir", "feature_batch_size", "remove_unused_columns", "ddp_find_unused_parameters")
 
 
-class HubMixin(Trainer):
+class HubMixin(LlinkTrainer):
     """Saves the whole model with its run record, and pushes nothing but complete, checked models.
 
     `hub_strategy` is `end` or `every_save`: the others would push optimiser states, which are pickles. A push that

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,13 +17,11 @@ from ..data.collators import FeatureBank, InstructionTensors, PassageBank, instr
 from ..data.features import FeatureCache, encoder_spec, teacher_spec
 from ..data.instructions import InstructionError, instruction_dataset
 from ..evaluation.usage import answer_losses, collect_usage, usage_by_task, usage_metrics
-from ..modeling_llink.checkpoint import device_of, lora_modules
+from ..modeling_llink.checkpoint import device_of, lora_parameters
 from .hub import HubMixin
 from .inject_config import InjectConfig
 from .inject_losses import slot_cosine, slot_info_nce, usage_contrast
 from .losses import NonFiniteLossError
-
-logger = logging.getLogger(__name__)
 
 
 class InjectTrainer(HubMixin):
@@ -149,10 +146,7 @@ class InjectTrainer(HubMixin):
             NonFiniteLossError: If the loss becomes NaN or infinite.
         """
         self.model.config.stage = "inject"
-        try:
-            return super().train(*args, **kwargs)
-        finally:
-            self.model.eval()
+        return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of tokenised rows with their passages' features; computes the features on the first call."""
@@ -278,22 +272,10 @@ class InjectTrainer(HubMixin):
 
     # ------------------------------------------------------------------ optimiser
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over groups by module: LoRA, adapter and expander, scale."""
-        if self.optimizer is None:
-            optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            self.optimizer = optimizer_class(self.parameter_groups(), **kwargs)
-        return self.optimizer
-
     def parameter_groups(self) -> list[dict[str, Any]]:
         """LoRA, adapter and expander (matrices, then biases, norms and gate), scale: each with its learning rate."""
         args, slots = self.args, self.model.slot_embedder
-        lora = [
-            parameter
-            for _, module in lora_modules(self.model.decoder)
-            for adapter in module.adapter_layer_names
-            for parameter in getattr(module, adapter).parameters()
-        ]
+        lora = lora_parameters(self.model.decoder)
         bridge = [*slots.adapter.parameters(), *slots.expander.parameters()]
         matrices = [p for p in bridge if p.dim() > 1]
         vectors = [p for p in bridge if p.dim() <= 1]
@@ -336,9 +318,10 @@ class InjectTrainer(HubMixin):
             yield self._prepare_inputs(batch)
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        self.model.load_bridge(resume_from_checkpoint)
+    def load_weights(self, folder: str) -> None:
+        """Loads a checkpoint's bridge and LoRA.
 
-    def _load_best_model(self) -> None:
-        logger.info("Loading the best model, %s = %s.", self.state.best_model_checkpoint, self.state.best_metric)
-        self.model.load_bridge(self.state.best_model_checkpoint)
+        Raises:
+            LlinkCheckpointError: If they are missing, damaged or do not fit.
+        """
+        self.model.load_bridge(folder)

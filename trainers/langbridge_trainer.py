@@ -7,9 +7,9 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..baselines.direct import lora_parameters
 from ..baselines.langbridge import LangBridgeProcessor
 from ..data.instructions import instruction_dataset
+from ..modeling_llink.checkpoint import lora_parameters
 from .answer_trainer import AnswerTrainer
 from .langbridge_config import LangBridgeConfig
 

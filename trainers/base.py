@@ -1,0 +1,53 @@
+"""What all trainers share: named groups of parameters, weights that load in place, evaluation mode afterwards."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer
+from transformers.trainer_utils import TrainOutput
+
+logger = logging.getLogger(__name__)
+
+
+class LlinkTrainer(Trainer):
+    """A `Trainer` of a part of a model: a subclass says what is trained, and how its weights are loaded in place."""
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As `Trainer.train`; leaves the model in evaluation mode.
+
+        Raises:
+            NonFiniteLossError: If the loss becomes NaN or infinite.
+        """
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self.model.eval()
+
+    def parameter_groups(self) -> list[dict[str, Any]] | None:
+        """Groups of what is trained, each with its learning rate; None leaves the library's own grouping."""
+        return None
+
+    def load_weights(self, folder: str) -> None:
+        """Loads a checkpoint's trained weights into the model, in place."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how its weights are loaded.")
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The chosen optimiser over `parameter_groups`."""
+        groups = self.parameter_groups()
+        if groups is None:
+            return super().create_optimizer(model)
+        if self.optimizer is None:
+            optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = optimizer_class(groups, **kwargs)
+        return self.optimizer
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self.load_weights(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        logger.info("Loading the best model, %s = %s.", self.state.best_model_checkpoint, self.state.best_metric)
+        self.load_weights(self.state.best_model_checkpoint)
