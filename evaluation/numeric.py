@@ -20,6 +20,7 @@ from ..data.entities.entity import KINDS, Entity
 from ..data.entities.foreign import FOREIGN_KINDS, extract_foreign
 from ..data.entities.matching import foreign_kept, kept_and_lost
 from .bootstrap import percentile_ends, resampled_sums
+from .texts import check_texts
 
 #: The row of a result that holds every kind.
 ALL = "all"
@@ -83,7 +84,7 @@ def numeric_metrics(
     Raises:
         NumericError: If the lengths differ, if there is nothing to score, or if an item is not a string.
     """
-    _check(outputs=outputs, references=references)
+    check_texts(NumericError, outputs=outputs, references=references)
     known = known_names(references)
     comparisons = [compare(output, reference, known) for output, reference in zip(outputs, references, strict=True)]
     counts = np.zeros((len(outputs), len(KINDS) + 1, 3))
@@ -133,7 +134,7 @@ def source_metrics(
         NumericError: If the lengths differ, if there is nothing to score, or if an output is not a string.
     """
     texts = [source if isinstance(source, str) else "\n".join(source) for source in sources]
-    _check(outputs=outputs, sources=texts)
+    check_texts(NumericError, outputs=outputs, sources=texts)
     counts = np.zeros((len(outputs), len(FOREIGN_KINDS) + 1, 3))
     for row, (output, text) in enumerate(zip(outputs, texts, strict=True)):
         wanted = extract_foreign(text)
@@ -156,7 +157,7 @@ def entity_rows(english: Sequence[str], foreign: Sequence[str]) -> list[int]:
     Raises:
         NumericError: If the lengths differ, if there are no rows, or if an item is not a string.
     """
-    _check(english=english, foreign=foreign)
+    check_texts(NumericError, english=english, foreign=foreign)
     return [row for row, sides in enumerate(zip(english, foreign, strict=True)) if _holds_entities(*sides)]
 
 
@@ -189,17 +190,3 @@ def _ratios(counts: np.ndarray) -> np.ndarray:
     kept, lost, added = counts.T
     with np.errstate(invalid="ignore"):
         return np.stack([kept / (kept + added), kept / (kept + lost), 2 * kept / (2 * kept + lost + added)], axis=1)
-
-
-def _check(**columns: Sequence[str]) -> None:
-    (first, firsts), (second, seconds) = columns.items()
-    for name, texts in columns.items():
-        if isinstance(texts, str):
-            raise NumericError(f"{name} is one string; give a list of strings.")
-        wrong = [index for index, text in enumerate(texts) if not isinstance(text, str)]
-        if wrong:
-            raise NumericError(f"{name}[{wrong[0]}] is a {type(texts[wrong[0]]).__name__}; give strings.")
-    if len(firsts) != len(seconds):
-        raise NumericError(f"{len(firsts)} {first} for {len(seconds)} {second}: give one for each.")
-    if not firsts:
-        raise NumericError(f"There are no {first} to score.")

@@ -13,17 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..data.features import condition
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.checkpoint import device_of, lora_disabled
+from ..modeling_llink.checkpoint import lora_disabled
 from ..modeling_llink.foreign_text import cut_text
-from ..modeling_llink.injection import embed_with_zeros
-from ..modeling_llink.teacher import read_teacher_state
 from .retrieval import RetrievalError
 
 
@@ -84,7 +80,6 @@ def _check_decoder(model: LlinkForCausalLM, finetuned: PreTrainedModel | None) -
             )
 
 
-@torch.no_grad()
 def raw_text_states(
     model: LlinkForCausalLM,
     decoder: PreTrainedModel,
@@ -107,31 +102,8 @@ def raw_text_states(
     Returns:
         (N, d) float32 on the CPU.
     """
-    config, device = model.config, device_of(decoder)
+    config = model.config
     texts = [cut_text(text.strip(), config.max_foreign_chars).rstrip() for text in texts]
     frame = model.processor.teacher_inputs(["a"], config.teacher_template, 1)["input_ids"].shape[1]
     room = getattr(decoder.config.get_text_config(), "max_position_embeddings", 1_000_000) - frame
-
-    def compute(chosen: list[int]) -> Tensor:
-        inputs = model.processor.teacher_inputs([texts[i] for i in chosen], config.teacher_template, room)
-        inputs = {key: value.to(device) for key, value in inputs.items()}
-        embeds = embed_with_zeros(decoder.get_input_embeddings(), inputs["input_ids"], config.reserved_token_start)
-        output = decoder.base_model(
-            inputs_embeds=embeds,  # (B, S, d)
-            attention_mask=inputs["attention_mask"],
-            output_hidden_states=config.teacher_layer != -1,
-            use_cache=False,
-        )
-        last = config.teacher_layer == -1
-        hidden = output.last_hidden_state if last else output.hidden_states[config.teacher_layer]  # (B, S, d)
-        return read_teacher_state(hidden, inputs["text_mask"].bool(), inputs["attention_mask"], config.teacher_state)
-
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]), reverse=True)
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    was_training = decoder.training
-    decoder.eval()
-    try:
-        rows = torch.cat([compute(batch).cpu() for batch in tqdm(batches, desc="raw text", disable=not show_progress)])
-    finally:
-        decoder.train(was_training)
-    return torch.empty_like(rows).index_copy_(0, torch.tensor(order), rows)
+    return model.read_states(decoder, texts, room, batch_size, show_progress)

@@ -12,6 +12,7 @@ from pathlib import Path
 from sacrebleu.metrics import BLEU, CHRF
 
 from . import comet_runner
+from .texts import check_texts
 
 #: A COMET model that scores translations against source and reference.
 COMET_MODEL = "Unbabel/wmt22-comet-da"
@@ -32,7 +33,7 @@ def chrf(hypotheses: Sequence[str], references: Sequence[str], word_order: int =
     Raises:
         TranslationError: If the lengths differ, if there is nothing to score, or if an item is not a string.
     """
-    _check(hypotheses, references)
+    check_texts(TranslationError, hypotheses=hypotheses, references=references)
     return CHRF(word_order=word_order).corpus_score(list(hypotheses), [list(references)]).score
 
 
@@ -46,7 +47,7 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     Raises:
         TranslationError: If the lengths differ, if there is nothing to score, or if an item is not a string.
     """
-    _check(hypotheses, references)
+    check_texts(TranslationError, hypotheses=hypotheses, references=references)
     return BLEU().corpus_score(list(hypotheses), [list(references)]).score
 
 
@@ -86,8 +87,8 @@ def comet(
         TranslationError: As [`chrf`], of the sources too.
         CometError: If the interpreter does not start or has no COMET, or if COMET fails; says what it said.
     """
-    _check(hypotheses, references)
-    _check(hypotheses, sources, "sources")
+    check_texts(TranslationError, hypotheses=hypotheses, references=references)
+    check_texts(TranslationError, hypotheses=hypotheses, sources=sources)
     samples = [{"src": s, "mt": h, "ref": r} for s, h, r in zip(sources, hypotheses, references, strict=True)]
     own = Path(model).expanduser()
     request = {"model": str(own.resolve()) if own.exists() else model, "samples": samples, "batch_size": batch_size}
@@ -112,18 +113,3 @@ def comet(
                 "or has in its cache."
             )
         return json.loads(target.read_text("utf-8"))["system_score"]
-
-
-def _check(hypotheses: Sequence[str], references: Sequence[str], name_of_references: str = "references") -> None:
-    for name, texts in (("hypotheses", hypotheses), (name_of_references, references)):
-        if isinstance(texts, str):
-            raise TranslationError(f"{name} is one string; give a list of strings.")
-        wrong = [index for index, text in enumerate(texts) if not isinstance(text, str)]
-        if wrong:
-            raise TranslationError(f"{name}[{wrong[0]}] is a {type(texts[wrong[0]]).__name__}; give strings.")
-    if len(hypotheses) != len(references):
-        raise TranslationError(
-            f"{len(hypotheses)} hypotheses for {len(references)} {name_of_references}: give one for each."
-        )
-    if not hypotheses:
-        raise TranslationError("There are no translations to score.")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
 from .bases import fingerprint
 from .checkpoint import LlinkCheckpointError, device_of, lora_disabled
@@ -137,40 +137,56 @@ class LlinkEncodingMixin:
 
         return self._over_passages(compute, texts, batch_size, show_progress, "slots")
 
-    @torch.no_grad()
     def get_teacher_states(self, english: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
         """English texts → raw h_E (N, d) float32 on the CPU: the base decoder's states, LoRA off (paper 4.1)."""
-        english = _texts(english)
-        config = self.config
-        base = self.decoder.base_model
-        device = device_of(self.decoder)
+        texts = _texts(english)
+        with lora_disabled(self.decoder):
+            return self.read_states(self.decoder, texts, self.config.teacher_max_tokens, batch_size, show_progress)
+
+    @torch.no_grad()
+    def read_states(
+        self,
+        decoder: PreTrainedModel,
+        texts: Sequence[str],
+        max_tokens: int,
+        batch_size: int = 32,
+        show_progress: bool = False,
+    ) -> Tensor:
+        """Texts → a decoder's states where the teacher's are read: in its template, state and layer (paper 4.1).
+
+        Args:
+            decoder: The model's own, or another of the same architecture; LoRA is used as it is set.
+            texts: N texts.
+            max_tokens: Tokens at which a text is cut.
+            batch_size: Texts in one forward pass.
+            show_progress: Whether to show a bar.
+
+        Returns:
+            (N, d) float32 on the CPU.
+        """
+        config, device, layer = self.config, device_of(decoder), self.config.teacher_layer
 
         def compute(chosen: list[int]) -> Tensor:
-            texts = [english[i] for i in chosen]
-            inputs = self.processor.teacher_inputs(texts, config.teacher_template, config.teacher_max_tokens)
-            inputs = {key: value.to(device) for key, value in inputs.items()}
-            embeds = embed_with_zeros(
-                self.get_input_embeddings(), inputs["input_ids"], config.reserved_token_start
-            )  # (B, S, d)
-            output = base(
-                inputs_embeds=embeds,
+            inputs = self.processor.teacher_inputs([texts[i] for i in chosen], config.teacher_template, max_tokens)
+            inputs = {key: value.to(device) for key, value in inputs.items()}  # (B, S)
+            embeds = embed_with_zeros(decoder.get_input_embeddings(), inputs["input_ids"], config.reserved_token_start)
+            output = decoder.base_model(
+                inputs_embeds=embeds,  # (B, S, d)
                 attention_mask=inputs["attention_mask"],
-                output_hidden_states=config.teacher_layer != -1,
+                output_hidden_states=layer != -1,
                 use_cache=False,
             )
-            layer = config.teacher_layer
             hidden = output.last_hidden_state if layer == -1 else output.hidden_states[layer]  # (B, S, d)
             return read_teacher_state(
                 hidden, inputs["text_mask"].bool(), inputs["attention_mask"], config.teacher_state
-            )
+            )  # (B, d)
 
-        was_training = self.decoder.training
-        self.decoder.eval()
+        was_training = decoder.training
+        decoder.eval()
         try:
-            with lora_disabled(self.decoder):
-                return self._in_batches(compute, [len(t) for t in english], batch_size, show_progress, "teacher")
+            return self._in_batches(compute, [len(text) for text in texts], batch_size, show_progress, "decoder")
         finally:
-            self.decoder.train(was_training)
+            decoder.train(was_training)
 
     def get_teacher_features(self, english: Sequence[str], batch_size: int = 32) -> Tensor:
         """English texts → h_E (N, d) in the conditioned space, comparable with `get_foreign_features` by cosine.

@@ -100,7 +100,7 @@ def test_texts_are_checked_before_anything_starts():
         comet(["ក"], ["a", "b"], ["a", "b"], python="/nowhere")
     with pytest.raises(TranslationError, match="2 hypotheses for 1 references"):
         comet(["ក", "ខ"], ["a", "b"], ["a"], python="/nowhere")
-    with pytest.raises(TranslationError, match="no translations"):
+    with pytest.raises(TranslationError, match="no hypotheses"):
         comet([], [], [], python="/nowhere")
     with pytest.raises(TranslationError, match=r"sources\[0\] is a int"):
         comet([1], ["a"], ["a"], python="/nowhere")

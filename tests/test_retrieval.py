@@ -171,7 +171,7 @@ def test_chrf_and_bleu():
     ("hypotheses", "references", "message"),
     [
         (["a"], ["a", "b"], "1 hypotheses for 2"),
-        ([], [], "no translations"),
+        ([], [], "no hypotheses"),
         (["a", None], ["a", "b"], r"hypotheses\[1\] is a NoneType"),
         (["a"], "a", "references is one string"),
     ],
