@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from ..data.features import condition
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.checkpoint import lora_disabled
+from ..modeling_llink.checkpoint import lora_switched
 from ..modeling_llink.foreign_text import cut_text
 from .retrieval import RetrievalError
 
@@ -56,7 +56,7 @@ def retrieval_rows(
     pooled = model.get_pooled_features(foreign, **options)  # z_F (N, d_e)
     yield "encoder", pooled, model.get_pooled_features(english, **options)
     teachers = condition(model.teacher_space, model.get_teacher_states(english, **options))  # h_E (N, d)
-    with lora_disabled(model.decoder):
+    with lora_switched(model.decoder, False):
         states = raw_text_states(model, model.decoder, foreign, **options)
     yield "base", condition(model.teacher_space, states), teachers
     if finetuned is not None:

@@ -52,6 +52,11 @@ def escape(value: Any) -> str:
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", text)
 
 
+def is_language(tag: str) -> bool:
+    """Whether it looks like a BCP-47 tag, as the Hub wants languages."""
+    return tag != "und" and re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", tag) is not None
+
+
 def write_card(folder: Path, repo_id: str, ask_hub: bool = False) -> ModelCard:
     """Writes `README.md` of a checkpoint's folder; the reader's own text of the one that lies there stays.
 
@@ -196,7 +201,7 @@ def _metadata(
     licence = strictest(list(licences.values()))
     results: list[EvalResult] = evaluation_results(records)
     return ModelCardData(
-        language=[*(name for name in languages if re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", name)), "en"],
+        language=[*filter(is_language, languages), "en"],
         license=licence.id if licence.on_hub else "other",
         license_name=None if licence.on_hub else licence.id,
         license_link=(licence.link or None) if not licence.on_hub else None,
@@ -214,7 +219,7 @@ def _metadata(
 
 
 def _languages_text(languages: Sequence[str]) -> str:
-    return ", ".join(f"`{escape(language)}`" for language in languages) or "foreign text"
+    return ", ".join(map(escape, languages)) or "foreign text"
 
 
 def _bases_table(config: Mapping[str, Any]) -> str:

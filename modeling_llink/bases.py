@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    StrictDataclassError,
 )
 from safetensors import SafetensorError
 from torch import nn
@@ -62,7 +63,7 @@ def base_config(
     """
     try:
         config = AutoConfig.from_pretrained(name_or_path, revision=revision, subfolder=subfolder, **hub)
-    except (OSError, ValueError, KeyError, HFValidationError) as error:
+    except (OSError, ValueError, KeyError, HFValidationError, StrictDataclassError) as error:
         raise _unreadable(kind, name_or_path, revision, error) from error
     check_kind(kind, config, name_or_path)
     _check_sizes(kind, config, name_or_path)

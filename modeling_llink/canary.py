@@ -6,6 +6,7 @@ every tensor, the bases' commits and the libraries' versions: when a reloaded mo
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -74,6 +75,7 @@ def take_canary(model: Any) -> Canary:
         "prompt": PROMPT,
         "texts": list(TEXTS),
         "tokens": tokens,
+        "vocabularies": {name: _vocabulary(getattr(processor, name)) for name in tokens},
         "bases": {kind: _base_facts(model, kind) for kind in BASES},
         "tensors": names,
         "versions": installed_versions(),
@@ -122,7 +124,7 @@ def compare(stored: Canary, found: Canary) -> list[Finding]:
     return [
         _compare_versions(stored.facts["versions"], found.facts["versions"]),
         *_compare_bases(stored.facts["bases"], found.facts["bases"]),
-        *(_compare_tokens(kind, stored.facts["tokens"], found.facts["tokens"]) for kind in stored.facts["tokens"]),
+        *(_compare_tokens(kind, stored.facts, found.facts) for kind in ("tokenizer", "encoder_tokenizer")),
         *_compare_weights(stored, found),
         *(_compare_outputs(name, stored, found, half, quantized) for name in ("slots", "logits")),
     ]
@@ -162,6 +164,11 @@ def _placed(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     places = {True: device_of(model.encoder), False: device_of(model.get_input_embeddings())}
     places = {key: torch.device("cpu") if place.type == "meta" else place for key, place in places.items()}
     return {name: value.to(places[name.startswith("foreign_")]) for name, value in inputs.items()}
+
+
+def _vocabulary(tokenizer: Any) -> dict[str, Any]:
+    entries = sorted(tokenizer.get_vocab().items())
+    return {"size": len(entries), "sha256": hashlib.sha256(json.dumps(entries).encode()).hexdigest()}
 
 
 def _base_facts(model: Any, kind: str) -> dict[str, Any]:
@@ -213,12 +220,16 @@ def _precision(base: Mapping[str, Any]) -> str:
     return base["dtype"] + ", quantised" * bool(base["quantized"])
 
 
-def _compare_tokens(kind: str, stored: Mapping[str, list], found: Mapping[str, list]) -> Finding:
+def _compare_tokens(kind: str, stored: Mapping[str, Any], found: Mapping[str, Any]) -> Finding:
     what = {"tokenizer": "decoder tokenizer", "encoder_tokenizer": "encoder tokenizer"}[kind]
-    for text, old, new in zip(TEXTS, stored[kind], found[kind], strict=True):
+    for text, old, new in zip(TEXTS, stored["tokens"][kind], found["tokens"][kind], strict=True):
         if old != new:
-            return Finding(what, False, f"{text!r} becomes {new[:8]}… instead of {old[:8]}…")
-    return Finding(what, True, "the texts become the same tokens")
+            return Finding(what, False, f"with {text!r} the tokens are {new[:8]}… instead of {old[:8]}…")
+    new = found["vocabularies"][kind]
+    old = stored.get("vocabularies", found["vocabularies"])[kind]  # the first canaries have none
+    if old != new:
+        return Finding(what, False, f"another vocabulary: {new['size']} entries instead of {old['size']}, or others")
+    return Finding(what, True, f"the same tokens, the same {old['size']} entries")
 
 
 def _compare_weights(stored: Canary, found: Canary) -> list[Finding]:

@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -167,20 +169,28 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
 
 
+#: One lock a decoder: whether LoRA is on is a state of its modules, which all threads share.
+_SWITCHES: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+_NEW_SWITCH = threading.Lock()
+
+
 @contextmanager
-def lora_disabled(decoder: nn.Module) -> Iterator[None]:
-    """Runs the block with the decoder as its authors left it.
+def lora_switched(decoder: nn.Module, on: bool) -> Iterator[None]:
+    """Runs the block with LoRA on, or with the decoder as its authors left it; other threads wait for its end.
 
     The library's own `disable_adapters` also switches off the gradients of the LoRA weights and leaves them so.
     """
-    modules = [(module, module._disable_adapters) for _, module in lora_modules(decoder)]
-    try:
-        for module, _ in modules:
-            module._disable_adapters = True
-        yield
-    finally:
-        for module, before in modules:
-            module._disable_adapters = before
+    with _NEW_SWITCH:
+        switch = _SWITCHES.setdefault(decoder, threading.RLock())
+    with switch:
+        modules = [] if on else [(module, module._disable_adapters) for _, module in lora_modules(decoder)]
+        try:
+            for module, _ in modules:
+                module._disable_adapters = True
+            yield
+        finally:
+            for module, before in modules:
+                module._disable_adapters = before
 
 
 def merge_lora(decoder: PreTrainedModel) -> None:

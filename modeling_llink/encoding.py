@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedModel
 
 from .bases import fingerprint
-from .checkpoint import LlinkCheckpointError, device_of, lora_disabled
+from .checkpoint import LlinkCheckpointError, device_of, lora_switched
 from .foreign_text import ForeignTextError, check_passages
 from .injection import embed_with_zeros
 from .processing_llink import LlinkProcessor
@@ -51,9 +51,15 @@ class LlinkEncodingMixin:
 
     def _load_processor(self) -> LlinkProcessor:
         if self._source is not None:
-            return LlinkProcessor.from_pretrained(
-                **processor_source(self._source)
-            )  # the setter of `processor` checks that it fits
+            try:
+                # The setter checks that it fits.
+                return LlinkProcessor.from_pretrained(**processor_source(self._source))
+            except (OSError, ValueError) as error:
+                name = self._source["pretrained_model_name_or_path"]
+                raise LlinkCheckpointError(
+                    f"The processor of {name} cannot be loaded: {str(error).strip().splitlines()[0]} Save the model "
+                    "again with its processor, or load it once with a connection."
+                ) from error
         names = self.config.encoder_name_or_path, self.config.decoder_name_or_path
         if None in names:
             raise LlinkCheckpointError(
@@ -140,7 +146,7 @@ class LlinkEncodingMixin:
     def get_teacher_states(self, english: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
         """English texts → raw h_E (N, d) float32 on the CPU: the base decoder's states, LoRA off (paper 4.1)."""
         texts = _texts(english)
-        with lora_disabled(self.decoder):
+        with lora_switched(self.decoder, False):
             return self.read_states(self.decoder, texts, self.config.teacher_max_tokens, batch_size, show_progress)
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,6 +81,16 @@ def fit_passage(
     return ids[: max_tokens - 1] + ids[-1:] if len(ids) > max_tokens else ids, text != whole
 
 
+#: A tokenizer keeps what its last call asked for, such as to split special tokens, and all threads share it.
+_TOKENIZING = threading.Lock()
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False, **options: Any) -> list[int]:
+    """Token ids of a text, one thread at a time; `special` frames it with the tokenizer's own special tokens."""
+    with _TOKENIZING:
+        return list(tokenizer.encode(text, add_special_tokens=special, **options))
+
+
 def encode_literal(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False) -> list[int]:
     """Tokenises text so that nothing in it becomes a control token.
 
@@ -96,14 +107,14 @@ def encode_literal(tokenizer: PreTrainedTokenizerBase, text: str, special: bool 
     """
     added = [token for token in tokenizer.get_added_vocab() if not token.isspace() and token in text]
     if not added:
-        return tokenizer.encode(text, add_special_tokens=special)
+        return encode(tokenizer, text, special)
     pattern = "|".join(map(regex.escape, sorted(added, key=len, reverse=True)))
     cuts = sorted({match.start() + 1 for match in regex.finditer(pattern, text, overlapped=True)})
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    ids = [i for piece in pieces for i in tokenizer.encode(piece, add_special_tokens=False, split_special_tokens=True)]
+    ids = [i for piece in pieces for i in encode(tokenizer, piece, split_special_tokens=True)]
     if not special:
         return ids
-    frame = tokenizer.encode("a", add_special_tokens=True)
-    bare = tokenizer.encode("a", add_special_tokens=False)
+    frame = encode(tokenizer, "a", special=True)
+    bare = encode(tokenizer, "a")
     before = next(i for i in range(len(frame)) if frame[i : i + len(bare)] == bare)
     return [*frame[:before], *ids, *frame[before + len(bare) :]]

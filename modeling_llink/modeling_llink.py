@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 
 from ..configuration_llink import LlinkConfig
 from .bases import build_base, check_kind, freeze
-from .checkpoint import LlinkCheckpointError, lora_disabled, projection_names
+from .checkpoint import LlinkCheckpointError, lora_switched, projection_names
 from .encoding import LlinkEncodingMixin
 from .generation import LlinkGenerationMixin
 from .injection import SlotMismatchError, embed_with_zeros, inject_slots
@@ -250,11 +250,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             logits_to_keep=logits_to_keep,
             **kwargs,
         )
-        if has_slots if use_lora is None else use_lora:
+        with lora_switched(self.decoder, has_slots if use_lora is None else use_lora):
             output = self.decoder(**arguments)
-        else:
-            with lora_disabled(self.decoder):
-                output = self.decoder(**arguments)
         if slots is not None and isinstance(output, ModelOutput):
             output["foreign_slots"] = slots
         return output

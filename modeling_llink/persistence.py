@@ -32,7 +32,14 @@ from .checkpoint import (
 )
 from .publishing import LlinkPublishingMixin
 from .remote_code import write_code
-from .sources import merged_config, read_json, stored_config, unknown_fields, where_base_lies
+from .sources import (
+    merged_config,
+    processor_source,
+    read_json,
+    stored_config,
+    unknown_fields,
+    where_base_lies,
+)
 
 #: What loading a checkpoint passes on to both bases, and never to the bridge or LoRA.
 BASE_ARGUMENTS = ("dtype", "torch_dtype", "device_map", "max_memory", "attn_implementation", "quantization_config")
@@ -177,6 +184,7 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
         model._source = {"pretrained_model_name_or_path": name, **hub, **place}
         if cls.is_remote_code():  # its code is already running: do not ask a second time
             model._source["trust_remote_code"] = True
+        processor_source(model._source)  # into the cache, so that it is there offline too
         info = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": [], "error_msgs": []}
         return (model, info) if kwargs.get("output_loading_info") else model
 

@@ -11,7 +11,7 @@ import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase
 
 from ..configuration_llink import FOREIGN_TOKEN, slot_tokens
-from .foreign_text import Passages, check_passages, encode_literal, fit_passage
+from .foreign_text import Passages, check_passages, encode, encode_literal, fit_passage
 from .processor_files import CompleteProcessorMixin
 from .rendering import FOREIGN_PART, Marks, PromptError
 
@@ -153,7 +153,7 @@ class LlinkProcessor(CompleteProcessorMixin):
     def _adds_bos(self) -> bool:
         """Whether the decoder's tokenizer opens a text with its beginning-of-sequence token."""
         bos = self.tokenizer.bos_token_id
-        return bos is not None and self.tokenizer.encode("a")[:1] == [bos]
+        return bos is not None and encode(self.tokenizer, "a", special=True)[:1] == [bos]
 
     def training_example(self, messages: Sequence[dict], completion: str) -> dict[str, Any]:
         """One supervised example: the rendered prompt, exactly as in inference, then the answer.
@@ -179,7 +179,7 @@ class LlinkProcessor(CompleteProcessorMixin):
         """The ids with which the chat template closes the assistant's turn, or the end-of-sequence id."""
         mark = secrets.token_hex(8)
         text = self._rendered_text([{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}], False)
-        ids = self.tokenizer.encode(text.rpartition(mark)[2].rstrip(), add_special_tokens=False)
+        ids = encode(self.tokenizer, text.rpartition(mark)[2].rstrip())
         return ids or [self.tokenizer.eos_token_id]
 
     def __call__(
@@ -362,8 +362,8 @@ class LlinkProcessor(CompleteProcessorMixin):
         before, after = template.split("{text}")
         glue = before[len(before.rstrip(" ")) :]  # byte-level tokenizers keep a space with the word that follows it
         bos = [self.tokenizer.bos_token_id] if self._adds_bos() else []
-        head = bos + self.tokenizer.encode(before.rstrip(" "), add_special_tokens=False)
-        tail = [*self.tokenizer.encode(after, add_special_tokens=False), self.foreign_token_id]
+        head = bos + encode(self.tokenizer, before.rstrip(" "))
+        tail = [*encode(self.tokenizer, after), self.foreign_token_id]
         rows, masks = [], []
         for sentence in english:
             body = encode_literal(self.tokenizer, glue + sentence)[:max_tokens]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi
+from transformers import AutoTokenizer
 from transformers.processing_utils import ProcessorMixin
 
 from .remote_code import PROCESSOR_AUTO_MAP, write_code
@@ -16,6 +17,15 @@ from .upload import LlinkPushError, commit_folder, look
 
 class CompleteProcessorMixin(ProcessorMixin):
     """A processor that is saved and pushed with everything it needs elsewhere."""
+
+    @classmethod
+    def _load_tokenizer_from_pretrained(
+        cls, sub_processor_type: str, pretrained_model_name_or_path: str, subfolder: str = "", **kwargs: Any
+    ) -> Any:
+        """As in the library, which takes the decoder's tokenizer for an encoder's that does not load; this raises."""
+        parts = [subfolder, "" if sub_processor_type == "tokenizer" else sub_processor_type]
+        place = "/".join(part for part in parts if part)
+        return AutoTokenizer.from_pretrained(pretrained_model_name_or_path, subfolder=place, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
         """As in the library, with the code and with a configuration beside the encoder's tokenizer.

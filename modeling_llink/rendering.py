@@ -11,7 +11,7 @@ import secrets
 import regex
 from transformers import PreTrainedTokenizerBase
 
-from .foreign_text import encode_literal
+from .foreign_text import encode, encode_literal
 
 FOREIGN_PART = "foreign_text"
 
@@ -77,7 +77,7 @@ class Marks:
         return ids, used
 
     def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
+        return encode(self._tokenizer, text) if text else []
 
     def _without_control(self, text: str) -> str:
         """Replaces what the tokenizer would read as a control token."""

@@ -73,7 +73,7 @@ class Repo:
     log: list = field(default_factory=list)
 
     def commit(self, files, branch="main", message="initial commit"):
-        sha = hashlib.sha1(f"{len(self.log)} {branch} {message} {sorted(files)}".encode()).hexdigest()
+        sha = hashlib.sha1(f"{len(self.log)} {branch} {message} {id(self)} {sorted(files)}".encode()).hexdigest()
         self.commits[sha] = dict(files)
         self.heads[branch] = sha
         self.log.append((branch, message, sha))
