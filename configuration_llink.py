@@ -147,6 +147,8 @@ class LlinkConfig(PretrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if not self.is_remote_code():  # with llink installed, its own pipeline is registered
+            kwargs.pop("custom_pipelines", None)
         self.encoder_config = _as_config(self.encoder_config)
         self.decoder_config = _as_config(self.decoder_config)
         chosen = {name: getattr(self, name)._attn_implementation for name in self.sub_configs if getattr(self, name)}
@@ -235,6 +237,10 @@ class LlinkConfig(PretrainedConfig):
     def foreign_token_id(self) -> int:
         """The id of `<foreign_emb>`, outside the decoder's vocabulary."""
         return self.reserved_token_start + self.num_slots
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in the library, without the pipelines: the library puts classes there, and saving declares them anew."""
+        return {name: value for name, value in super().to_dict().items() if name != "custom_pipelines"}
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
         """The decoder's configuration: what the library asks for cache shapes and vocabulary size."""

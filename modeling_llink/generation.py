@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import GenerationMixin, LogitsProcessorList
 from transformers.utils import ModelOutput, logging
 
+from .continuing import NewTokens, cached_length, holds_beginning, read_otherwise, remember
 from .injection import SlotMismatchError
 from .rendering import PromptError
 
@@ -54,53 +55,100 @@ class LlinkGenerationMixin(GenerationMixin):
         *,
         foreign_text: Any = None,
         prompt: str | list[str] | None = None,
+        messages: list | None = None,
         foreign_slots: Tensor | list[Tensor] | None = None,
+        streamer: Any = None,
         **kwargs: Any,
     ) -> Tensor | ModelOutput:
-        """Generates an answer to an English prompt about foreign text.
+        """Generates an answer to an English prompt about foreign text, or the next turn of a conversation.
 
         Args:
             inputs: Token ids, as in the library; then the library's conventions hold.
             foreign_text: One passage, one a row, or a list of passages a row.
             prompt: The instruction, one for all rows or one a row; asks for a translation when not given.
+            messages: In their place a conversation, or one a row: messages as `processor.apply_chat_template` takes
+                them, with `{"type": "foreign_text", "text": …}` parts. With the same `past_key_values` at each turn
+                only what is new is read; a cache that holds anything else than the conversation's beginning is emptied.
             foreign_slots: Slots from `encode_foreign`, in place of `foreign_text`: (B, K, d), (B, T, K, d), or a list
                 of (T, K, d) a row.
+            streamer: As in the library; with strings or messages it is given only new tokens. An error ends it too.
             kwargs: Everything that the library's `generate` takes.
 
         Returns:
-            With strings, **only the new tokens** (B, new), or the library's output object with its `sequences` cut to
-            them; `model.processor.batch_decode(…, skip_special_tokens=True)` makes text of them. With token ids, what
-            the library returns: prompt and new tokens.
+            With strings or messages, **only the new tokens** (B, new), or the library's output object with its
+            `sequences` cut to them; `model.processor.batch_decode(…, skip_special_tokens=True)` makes text of them.
+            With token ids, what the library returns: prompt and new tokens.
 
         Raises:
             ForeignTextError, PromptError: If a string is unusable, before anything is computed.
             SlotMismatchError: If passages and placeholders differ in number.
         """
-        has_ids = any(x is not None for x in (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds")))
-        if has_ids and (foreign_text is not None or prompt is not None):
-            raise PromptError("Give either strings (foreign_text, prompt) or token ids (input_ids), not both.")
-        if foreign_text is not None and foreign_slots is not None:
-            raise PromptError("Give either foreign_text or foreign_slots, not both.")
-        if foreign_slots is not None:
-            foreign_slots, mask = self._stack_slots(foreign_slots)
-            kwargs["foreign_mask"] = mask if kwargs.get("foreign_mask") is None else kwargs["foreign_mask"]
-        if not has_ids:
-            inputs_of, foreign_slots = self._string_inputs(prompt, foreign_text, foreign_slots, kwargs)
-            kwargs |= inputs_of
-            self._string_defaults(kwargs)
+        try:
+            _check_combination(inputs, foreign_text, prompt, messages, foreign_slots, kwargs)
+            if foreign_slots is not None:
+                foreign_slots, mask = self._stack_slots(foreign_slots)
+                kwargs["foreign_mask"] = mask if kwargs.get("foreign_mask") is None else kwargs["foreign_mask"]
+            if _has_ids(inputs, kwargs):
+                self._check_cache(inputs, kwargs)
+                return self._generate(inputs, foreign_slots, streamer, kwargs)
+            rendered, foreign_slots = self._string_inputs(prompt, foreign_text, messages, foreign_slots, kwargs)
+            return self._generate_from(rendered, foreign_slots, streamer, kwargs)
+        except BaseException:
+            if streamer is not None:
+                streamer.end()  # or whoever reads it in another thread would wait for ever
+            raise
+
+    def _generate_from(
+        self, rendered: dict[str, Tensor], foreign_slots: Tensor | None, streamer: Any, kwargs: dict[str, Any]
+    ) -> Tensor | ModelOutput:
+        """Generates from rendered strings and gives only what is new."""
+        cache, ids = kwargs.get("past_key_values"), rendered["input_ids"]
+        if cache is not None and (
+            not holds_beginning(cache, rendered) or read_otherwise(cache, ids, self.config.reserved_token_start)
+        ):
+            cache.reset()
+        kwargs = kwargs | rendered
+        self._string_defaults(kwargs)
+        output = self._generate(None, foreign_slots, None if streamer is None else NewTokens(streamer), kwargs)
+        if cache is not None:
+            sequences = output.sequences if isinstance(output, ModelOutput) else output
+            beams = kwargs.get("num_beams") or (kwargs.get("generation_config") or self.generation_config).num_beams
+            known = len(sequences) == len(ids) and (beams or 1) == 1 and foreign_slots is None
+            remember(cache, rendered, sequences if known else None)
+        return _without_prompt(output, ids.shape[1])
+
+    def _generate(
+        self, inputs: Tensor | None, foreign_slots: Tensor | None, streamer: Any, kwargs: dict[str, Any]
+    ) -> Tensor | ModelOutput:
         foreign_slots = self._encode_once(kwargs, foreign_slots)
         if foreign_slots is not None:
             self._check_generation(kwargs)
-        output = super().generate(inputs, foreign_slots=foreign_slots, **kwargs)
-        if has_ids:
-            return output
-        return _without_prompt(output, kwargs["input_ids"].shape[1])
+        return super().generate(inputs, foreign_slots=foreign_slots, streamer=streamer, **kwargs)
+
+    def _check_cache(self, inputs: Tensor | None, kwargs: dict[str, Any]) -> None:
+        """Empties a cache that was filled before the first passage: with LoRA off, which is on now."""
+        cache, ids = kwargs.get("past_key_values"), kwargs.get("input_ids") if inputs is None else inputs
+        if ids is None or not cached_length(cache):
+            return
+        mask = kwargs.get("attention_mask")
+        if mask is not None and mask.shape[1] != ids.shape[1]:
+            raise SlotMismatchError(
+                f"{ids.shape[1]} token ids were given for a cache and a mask of {mask.shape[1]}: give the ids of the "
+                "whole conversation. The earlier ones tell whether it holds foreign passages."
+            )
+        if read_otherwise(cache, ids, self.config.reserved_token_start):
+            cache.reset()
 
     def _string_inputs(
-        self, prompt: Any, foreign_text: Any, foreign_slots: Tensor | None, kwargs: dict[str, Any]
+        self, prompt: Any, foreign_text: Any, messages: Any, foreign_slots: Tensor | None, kwargs: dict[str, Any]
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """Renders strings to tensors on the decoder's device; slots of one row serve all prompts."""
         processor = self.processor
+        if messages is not None:
+            if not isinstance(messages, (list, tuple)) or not messages:
+                raise PromptError(f"messages={messages!r} is no conversation: give a list of messages, or such lists.")
+            options = dict(add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
+            return dict(processor.apply_chat_template(messages, **options).to(self.device)), None
         if foreign_slots is None:
             return dict(processor(prompt, foreign_text).to(self.device)), None
         rows = list(range(len(foreign_slots)))
@@ -209,6 +257,22 @@ class LlinkGenerationMixin(GenerationMixin):
             stacked[index, : len(row)] = row
             mask[index, : len(row)] = True
         return stacked.to(self.device), mask.to(self.device)
+
+
+def _has_ids(inputs: Tensor | None, kwargs: dict[str, Any]) -> bool:
+    return any(x is not None for x in (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds")))
+
+
+def _check_combination(
+    inputs: Tensor | None, foreign_text: Any, prompt: Any, messages: Any, foreign_slots: Any, kwargs: dict[str, Any]
+) -> None:
+    """Raises [`PromptError`] unless the input is given in one form only."""
+    if _has_ids(inputs, kwargs) and any(x is not None for x in (foreign_text, prompt, messages)):
+        raise PromptError("Give either strings (foreign_text, prompt, messages) or token ids (input_ids), not both.")
+    if messages is not None and any(x is not None for x in (foreign_text, prompt, foreign_slots)):
+        raise PromptError("Give either messages or foreign_text, foreign_slots and prompt, not both.")
+    if foreign_text is not None and foreign_slots is not None:
+        raise PromptError("Give either foreign_text or foreign_slots, not both.")
 
 
 def _without_prompt(output: Tensor | ModelOutput, length: int) -> Tensor | ModelOutput:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
+
+from .pipeline import TASK, LlinkPipeline
 
 CONFIG_AUTO_MAP = {
     "AutoConfig": "configuration_llink.LlinkConfig",
     "AutoModel": "modeling_llink.LlinkForCausalLM",
     "AutoModelForCausalLM": "modeling_llink.LlinkForCausalLM",
+    "AutoModelForMultimodalLM": "modeling_llink.LlinkForCausalLM",
 }
+CUSTOM_PIPELINES = {TASK: {"impl": f"pipeline.{LlinkPipeline.__name__}", "pt": ["AutoModelForCausalLM"]}}
 PROCESSOR_AUTO_MAP = {"AutoProcessor": "processing_llink.LlinkProcessor"}
 
 CODE_FILES = (
@@ -18,12 +23,14 @@ CODE_FILES = (
     "bases.py",
     "canary.py",
     "checkpoint.py",
+    "continuing.py",
     "encoding.py",
     "foreign_text.py",
     "generation.py",
     "injection.py",
     "modeling_llink.py",
     "persistence.py",
+    "pipeline.py",
     "pooling.py",
     "processing_llink.py",
     "processor_files.py",
@@ -39,7 +46,7 @@ CODE_FILES = (
 
 
 def write_code(directory: Path) -> None:
-    """Copies the model's source files flat into a checkpoint and declares them in its `auto_map`s.
+    """Copies the model's source files flat into a checkpoint and declares them in its configurations.
 
     transformers copies and follows only imports from the same folder: `from ..x import y` becomes `from .x import y`.
 
@@ -53,13 +60,12 @@ def write_code(directory: Path) -> None:
             source = here.parent / name  # configuration_llink.py, when running from the package
         text = re.sub(r"^from \.\.(\w+) import", r"from .\1 import", source.read_text("utf-8"), flags=re.MULTILINE)
         (directory / name).write_text(text, "utf-8")
-    _declare(directory / "config.json", CONFIG_AUTO_MAP)
-    _declare(directory / "processor_config.json", PROCESSOR_AUTO_MAP)
+    _declare(directory / "config.json", auto_map=CONFIG_AUTO_MAP, custom_pipelines=CUSTOM_PIPELINES)
+    _declare(directory / "processor_config.json", auto_map=PROCESSOR_AUTO_MAP)
 
 
-def _declare(path: Path, auto_map: dict[str, str]) -> None:
+def _declare(path: Path, **fields: dict[str, Any]) -> None:
     if not path.is_file():
         return
-    content = json.loads(path.read_text("utf-8"))
-    content["auto_map"] = auto_map
+    content = json.loads(path.read_text("utf-8")) | fields
     path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")

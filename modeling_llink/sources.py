@@ -16,7 +16,9 @@ from ..configuration_llink import LlinkConfig, LlinkConfigError
 from .checkpoint import LlinkCheckpointError
 
 #: Fields of a config.json that the library writes and reads itself.
-_LIBRARY_FIELDS = {"architectures", "auto_map", "dtype", "model_type", "torch_dtype", "transformers_version"}
+_LIBRARY_FIELDS = {
+    *("architectures", "auto_map", "custom_pipelines", "dtype", "model_type", "torch_dtype", "transformers_version"),
+}
 
 #: Fields that the library's trainer sets on whatever it trains; they mean nothing for loading.
 _TRAINER_FIELDS = {"use_cache", "bos_token_id", "eos_token_id", "pad_token_id"}

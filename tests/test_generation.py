@@ -336,9 +336,11 @@ def test_a_run_of_slots_bans_no_ngram(model):
 def test_streaming(model, capsys, skip_prompt):
     streamer = TextStreamer(model.processor.tokenizer, skip_prompt=skip_prompt)
     new = model.generate(foreign_text="the cat", prompt="Summarize.", max_new_tokens=5, streamer=streamer)
-    printed = capsys.readouterr().out
-    assert model.processor.tokenizer.decode(new[0]) in printed
-    assert ("Summarize." in printed) == (not skip_prompt)
+    assert new.shape[1] == 5
+    assert capsys.readouterr().out == model.processor.tokenizer.decode(new[0]) + "\n", "the new tokens and no others"
+    ids = model.processor("Summarize.", "the cat")
+    model.generate(**ids, max_new_tokens=5, streamer=streamer)
+    assert ("Summarize." in capsys.readouterr().out) == (not skip_prompt), "ids keep the library's conventions"
 
 
 def test_stop_strings(model):
