@@ -16,7 +16,7 @@ from llink.evaluation.representations import (
     read_passages,
     representation_report,
 )
-from llink.modeling_llink.checkpoint import lora_disabled
+from llink.modeling_llink.checkpoint import lora_switched
 from llink.modeling_llink.foreign_text import ForeignTextError, encode_literal
 
 ENGLISH = ["the cat sat on the mat", "a dog", "we eat rice at noon", "he runs home", "two books"]
@@ -98,7 +98,7 @@ def test_text_is_read_by_the_base_decoder(model):
         body = processor.tokenizer.encode(text)
         start = next(i for i in range(ids.shape[1]) if ids[0, i : i + len(body)].tolist() == body)
         span = slice(start, start + len(body))
-        with torch.no_grad(), lora_disabled(decoder):
+        with torch.no_grad(), lora_switched(decoder, False):
             output = decoder(input_ids=ids, output_hidden_states=True)
             text_labels = torch.full_like(ids, -100)
             text_labels[0, span] = ids[0, span]

@@ -129,7 +129,7 @@ def test_threads_share_the_tokenizers(model):
 
 
 def test_the_teacher_reads_beside_generation(make_model):
-    """It reads with LoRA off, many batches long; others may go on between them."""
+    """It reads with LoRA off, many batches long."""
     model = make_model()
     english = [f"he has {n} books" for n in range(40)]
     states, answer = model.get_teacher_states(english, batch_size=2), model.generate(**ASK)
