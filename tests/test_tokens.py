@@ -10,14 +10,17 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, LlamaConfig, PreTrainedModel, XLMRobertaConfig
 
 from llink.baselines.direct import RawTextProcessor, like
 from llink.cli import main
+from llink.configuration_llink import SLOT_EXPANDERS
 from llink.evaluation.costs import (
     CostError,
     StackCost,
+    bridge_flops,
     matrix_parameters,
     prompt_costs,
     reuses_to_pay_off,
@@ -435,6 +438,19 @@ def test_costs_of_prompts(model, base_folder):
     shapes = shape_model(base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama"), num_slots=4)
     shapes.processor = model.processor
     assert prompt_costs(shapes, texts) == found, "no weight is needed"
+
+
+@pytest.mark.parametrize("expander", SLOT_EXPANDERS)
+def test_the_bridges_work_is_what_torch_counts(make_model, expander):
+    model = make_model(slot_expander=expander, slot_residual=True)
+    counts = []
+    for tokens in (3, 9):
+        states = torch.randn(1, tokens, model.config.encoder_hidden_size)
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            model.slot_embedder(model.projector(states.mean(dim=1)), states, torch.ones(1, tokens))
+        assert counter.get_total_flops() == bridge_flops(model, tokens)
+        counts.append(counter.get_total_flops())
+    assert (counts[0] < counts[1]) == (expander == "resampler")
 
 
 # ------------------------------------------------------------------ the command
