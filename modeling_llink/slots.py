@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from ..configuration_llink import LlinkConfig
 from .injection import SlotMismatchError
 
+#: The learned weight of what all slots have in common starts here; what tells them apart has weight one.
+RESIDUAL = 0.25
+
 
 class GatedAdapter(nn.Module):
     """A gated residual: x + tanh(g)·W2·GELU(W1·LN(x)), with g₀ = 0.5."""
@@ -108,7 +111,7 @@ class SlotEmbedder(nn.Module):
     def __init__(self, config: LlinkConfig) -> None:
         super().__init__()
         d, hidden, kind = config.hidden_size, config.slot_expander_hidden_size, config.slot_expander
-        self.width, self.residual = d, config.slot_residual
+        self.width = d
         #: Whether slots are made of the encoder's states of all tokens, and not of p_F alone.
         self.reads_states = kind == "resampler"
         self.scale = nn.Parameter(torch.tensor(1.0))
@@ -119,6 +122,7 @@ class SlotEmbedder(nn.Module):
             self.expander = SlotQueries(d, hidden, config.num_slots, state_width)
         else:
             self.expander = SlotExpander(d, hidden, config.num_slots, linear=kind == "low_rank")
+        self.residual = nn.Parameter(torch.tensor(RESIDUAL)) if config.slot_residual else None
 
     def forward(self, features: Tensor, states: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """p_F (N, d) → slots (N, K, d).
@@ -141,9 +145,9 @@ class SlotEmbedder(nn.Module):
         x = F.layer_norm(x, (self.width,), eps=1e-12) * self.scale  # (N, d)
         x = self.adapter(x)  # (N, d)
         slots = self.expander(x, states, mask)  # (N, K, d)
-        if self.residual:
+        if self.residual is not None:
             common = F.layer_norm(x, (self.width,), eps=1e-12).unsqueeze(1)  # (N, 1, d)
-            slots = common + slots - slots.mean(dim=1, keepdim=True)  # (N, K, d)
+            slots = self.residual * common + slots - slots.mean(dim=1, keepdim=True)  # (N, K, d)
         return F.normalize(slots, dim=-1) * self.scale  # (N, K, d)
 
 

@@ -276,7 +276,7 @@ class InjectTrainer(HubMixin):
         """LoRA, adapter and expander (matrices, then biases, norms and gate), scale: each with its learning rate."""
         args, slots = self.args, self.model.slot_embedder
         lora = lora_parameters(self.model.decoder)
-        bridge = [*slots.adapter.parameters(), *slots.expander.parameters()]
+        bridge = [parameter for name, parameter in slots.named_parameters() if name != "scale"]
         matrices = [p for p in bridge if p.dim() > 1]
         vectors = [p for p in bridge if p.dim() <= 1]
         return [
