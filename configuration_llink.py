@@ -1,5 +1,6 @@
 """Configuration of LLINK models: which bases, how wide the bridge, which teacher, which slots."""
 
+import copy
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -10,6 +11,13 @@ TEACHER_STATES = ("placeholder", "mean")
 TEACHER_CONDITIONINGS = ("none", "center", "whiten")
 SLOT_ADAPTERS = ("gated", "none")
 SLOT_EXPANDERS = ("mlp", "low_rank", "queries", "resampler")
+SLOT_FIELDS = (
+    "slot_adapter",
+    "slot_adapter_hidden_size",
+    "slot_expander",
+    "slot_expander_hidden_size",
+    "slot_residual",
+)
 STAGES = ("untrained", "align", "inject")
 
 #: The teacher's prompts. Every template holds `{text}` once; the placeholder `<foreign_emb>` stands after it.
@@ -163,6 +171,26 @@ class LlinkConfig(PretrainedConfig):
             self.max_foreign_tokens = min(self.max_foreign_tokens, _encoder_positions(self.encoder_config))
         if self.decoder_config is not None:
             self._fill_decoder_widths()
+
+    def with_slots(self, **fields: Any) -> "LlinkConfig":
+        """A copy with other settings of the slots; an inner width that is not given follows from the decoder's.
+
+        Args:
+            fields: `slot_adapter`, `slot_adapter_hidden_size`, `slot_expander`, `slot_expander_hidden_size`,
+                `slot_residual`.
+
+        Raises:
+            LlinkConfigError: If a field is none of these, or its value lies outside its valid set.
+        """
+        if unknown := sorted(set(fields) - set(SLOT_FIELDS)):
+            raise LlinkConfigError(f"{', '.join(unknown)}: settings of the slots are {', '.join(SLOT_FIELDS)}.")
+        changed = copy.copy(self)
+        for name, value in {"slot_adapter_hidden_size": None, "slot_expander_hidden_size": None, **fields}.items():
+            setattr(changed, name, value)
+        changed._validate_choices()
+        changed._validate_numbers()
+        changed._fill_decoder_widths()
+        return changed
 
     def _fill_decoder_widths(self) -> None:
         d = self.hidden_size

@@ -41,6 +41,7 @@ class ModelArguments:
     teacher_components: int | None = field(default=None, metadata={"help": "Components that whiten keeps."})
     slot_expander: str | None = field(default=None, metadata={"help": "mlp, low_rank, queries or resampler."})
     slot_adapter: str | None = field(default=None, metadata={"help": "gated or none."})
+    slot_residual: bool | None = field(default=None, metadata={"help": "Keep the slots' mean near the projection."})
     lora_rank: int | None = field(default=None, metadata={"help": "LoRA rank (paper 4.2: 16)."})
     max_foreign_chars: int | None = field(default=None, metadata={"help": "Cut of a passage (paper 5.1: 256)."})
 
@@ -71,6 +72,13 @@ class InjectData:
     instructions: str = field(metadata={"help": "JSONL file of instruction rows."})
     eval_instructions: str | None = field(default=None, metadata={"help": "JSONL file of held-out rows."})
     dtype: str = field(default="auto", metadata={"help": "dtype of the bases: auto, float32, bfloat16 or float16."})
+    slot_expander: str | None = field(default=None, metadata={"help": "Other slots than Stage A's: see llink align."})
+    slot_adapter: str | None = field(default=None, metadata={"help": "As slot_expander."})
+    slot_residual: bool | None = field(default=None, metadata={"help": "As slot_expander."})
+
+    def slot_fields(self) -> dict[str, Any]:
+        """What was set of the slots."""
+        return {k: v for k, v in vars(self).items() if k.startswith("slot_") and v is not None}
 
 
 def align(argv: Sequence[str]) -> None:
@@ -102,6 +110,8 @@ def inject(argv: Sequence[str]) -> None:
     held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
     set_seed(args.seed)
     model = LlinkForCausalLM.from_pretrained(data.model, dtype=data.dtype)
+    if slots := data.slot_fields():
+        model.renew_slots(**slots)
     trainer = InjectTrainer(model=model, args=args, train_dataset=rows, eval_dataset=held_out)
     trainer.data_files = tuple(name for name in (data.instructions, data.eval_instructions) if name)
     train_and_save(trainer, "eval_zeroed_gap")

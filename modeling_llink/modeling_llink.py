@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 
 from ..configuration_llink import LlinkConfig
 from .bases import build_base, check_kind, freeze
-from .checkpoint import LlinkCheckpointError, lora_switched, projection_names
+from .checkpoint import LlinkCheckpointError, device_of, lora_switched, projection_names
 from .encoding import LlinkEncodingMixin
 from .generation import LlinkGenerationMixin
 from .injection import SlotMismatchError, embed_with_zeros, inject_slots
@@ -83,8 +83,24 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         if self.decoder.generation_config is not None:
             self.generation_config = GenerationConfig.from_dict(self.decoder.generation_config.to_dict())
         if given:
-            with torch.no_grad():
-                self.slot_embedder.scale.fill_(median_embedding_norm(self.get_input_embeddings(), config.vocab_size))
+            self._start_scale()
+
+    def renew_slots(self, **fields: Any) -> None:
+        """Gives the model untrained slots of other settings, as [`LlinkConfig.with_slots`] takes them.
+
+        Stage A trains nothing of the slots: after it, before Stage B, is the time.
+
+        Raises:
+            LlinkConfigError: If a field is none of the slots', or its value lies outside its valid set.
+        """
+        self.config = self.config.with_slots(**fields)
+        self.slot_embedder = SlotEmbedder(self.config).to(device_of(self.slot_embedder))
+        self.slot_embedder.apply(self._init_weights)
+        self._start_scale()
+
+    @torch.no_grad()
+    def _start_scale(self) -> None:
+        self.slot_embedder.scale.fill_(median_embedding_norm(self.get_input_embeddings(), self.config.vocab_size))
 
     def _check_widths(self) -> None:
         rows = self.decoder.get_input_embeddings().weight.shape[0]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llink import LlinkConfig, LlinkForCausalLM
-from llink.configuration_llink import SLOT_EXPANDERS
+from llink.configuration_llink import SLOT_EXPANDERS, LlinkConfigError
 from llink.modeling_llink.injection import SlotMismatchError
 from llink.modeling_llink.slots import GatedAdapter, SlotEmbedder, median_embedding_norm
 
@@ -122,6 +122,31 @@ def test_every_expander_goes_through_saving_forward_and_generation(make_model, t
             model(**prompt, foreign_features=features)
     else:
         model(**prompt, foreign_features=features)
+
+
+def test_slots_are_renewed_between_the_stages(make_model, tmp_path):
+    model = make_model()
+    before, projector = model.get_slot_features("the cat"), model.get_foreign_features("the cat")
+    model.renew_slots(slot_expander="resampler", slot_residual=True, slot_adapter="none")
+    assert (model.config.slot_expander, model.config.slot_residual, model.config.slot_adapter) == (
+        *("resampler", True, "none"),
+    )
+    median = median_embedding_norm(model.get_input_embeddings(), model.config.vocab_size)
+    assert model.slot_embedder.scale.item() == pytest.approx(median)
+    assert not torch.allclose(model.get_slot_features("the cat"), before)
+    assert torch.equal(model.get_foreign_features("the cat"), projector)
+    assert all(torch.isfinite(p).all() and p.requires_grad for p in model.slot_embedder.parameters())
+    assert model.slot_embedder.expander.queries.weight.std().item() == pytest.approx(1, abs=0.4)
+    model.save_pretrained(tmp_path)
+    again = LlinkForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(again.get_slot_features("the cat"), model.get_slot_features("the cat"))
+    for fields, message in (
+        ({"slot_expander": "huge"}, "slot_expander='huge'"),
+        ({"num_slots": 3}, "num_slots: settings"),
+    ):
+        with pytest.raises(LlinkConfigError, match=message):
+            model.renew_slots(**fields)
+    assert model.config.slot_expander == "resampler", "a refused change changes nothing"
 
 
 def test_slots_depend_on_the_direction_of_the_input_and_not_on_its_size():
