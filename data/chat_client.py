@@ -34,6 +34,7 @@ _ABOUT_MESSAGE = (400, 413, 422)
 _TOO_LONG = re.compile(r"context[ _-]?(window|size)|length|too long|\btokens\b", re.IGNORECASE)
 #: What a call can fail with: the connection, the clock, or a body that is not what it should be.
 _FAILURES = (HTTPError, ValueError, TypeError, AttributeError, TimeoutError)
+Messages = Sequence[Mapping[str, str]]
 Job = TypeVar("Job")
 
 
@@ -110,7 +111,7 @@ class ChatClient:
         automatic = settings.response_format == "auto"
         self._format = RESPONSE_FORMATS[0] if automatic else settings.response_format
         self._format_is_settled = not automatic
-        self._next_start = 0.0
+        self._turn, self._next_start = asyncio.Lock(), 0.0
         # A client without a key sends a saved Hugging Face token to whatever server it calls, unless told not to.
         headers: Any = {"authorization": None} if self._key is None else {}
         self._client = AsyncInferenceClient(
@@ -124,11 +125,11 @@ class ChatClient:
     async def __aexit__(self, *error: Any) -> None:
         await self._client.__aexit__(*error)
 
-    async def ask(self, message: str, schema: Mapping[str, Any], attempt: int = 0) -> Reply:
-        """One answer to one message.
+    async def ask(self, messages: Messages, schema: Mapping[str, Any], attempt: int = 0) -> Reply:
+        """One answer.
 
         Args:
-            message: Of the user.
+            messages: Turns of a chat, the last of them the user's.
             schema: JSON schema of the answer, with a `title`; sent where the response format is `json_schema`.
             attempt: Number of the repeated question: changes the seed and warms the temperature.
 
@@ -140,7 +141,7 @@ class ChatClient:
             form = self._format
             await self._wait_for_turn()
             try:
-                reply = await asyncio.wait_for(self._call(message, schema, attempt, form), self.settings.timeout)
+                reply = await asyncio.wait_for(self._call(messages, schema, attempt, form), self.settings.timeout)
             except _FAILURES as error:
                 status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
                 if status in _NOT_UNDERSTOOD and not _is_about_length(error) and self._loosen(form):
@@ -157,9 +158,9 @@ class ChatClient:
                 self._format_is_settled = True
                 return reply
 
-    async def _call(self, message: str, schema: Mapping[str, Any], attempt: int, form: str) -> Reply:
+    async def _call(self, messages: Messages, schema: Mapping[str, Any], attempt: int, form: str) -> Reply:
         found = await self._client.chat_completion(
-            [{"role": "user", "content": message}],
+            [dict(message) for message in messages],
             model=self.settings.server_model,
             max_tokens=self.settings.max_tokens,
             response_format=_response_format(form, schema),
@@ -178,10 +179,9 @@ class ChatClient:
         """Starts calls no closer together than the rate limit allows, repeated ones too."""
         if self.settings.requests_per_minute is None:
             return
-        now = time.monotonic()
-        start = max(now, self._next_start)
-        self._next_start = start + 60 / self.settings.requests_per_minute
-        await asyncio.sleep(start - now)
+        async with self._turn:
+            await asyncio.sleep(max(0.0, self._next_start - time.monotonic()))
+            self._next_start = time.monotonic() + 60 / self.settings.requests_per_minute
 
     def _loosen(self, refused: str) -> bool:
         """Goes to the next response format after a server refused one; False when that cannot be the reason."""

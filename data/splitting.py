@@ -100,19 +100,20 @@ def _usual_shares(sizes: Sequence[int]) -> list[float]:
 
 
 class Corpus:
-    """The keys of all cleaned pairs, on disk in blocks, and what became of each pair.
+    """The keys of all cleaned pairs, in blocks, and what became of each pair.
 
     Args:
-        files: `.npy` files of arrays (2 + BANDS, n) uint64, see `cleaning.block_keys`, in the order of the pairs.
+        files: Arrays (2 + BANDS, n) uint64, see `cleaning.block_keys`, or `.npy` files of such, which stay on disk; in
+            the order of the pairs.
 
     Attributes:
         sizes: Pairs of each block.
         fate: (N,) uint8: 0 for a pair that is left, else the number given to [`drop`].
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path | np.ndarray]) -> None:
         self._files = list(files)
-        self.sizes = [np.load(file, mmap_mode="r").shape[1] for file in self._files]
+        self.sizes = [_keys(file).shape[1] for file in self._files]
         self.fate = np.zeros(sum(self.sizes), np.uint8)
         self.parts = max(1, math.ceil(len(self.fate) / PART_ROWS))
 
@@ -120,7 +121,7 @@ class Corpus:
         """The number of each block's first pair, and its keys (2 + BANDS, n), read when they are looked at."""
         first = 0
         for file, size in zip(self._files, self.sizes, strict=True):
-            yield first, np.load(file, mmap_mode="r")
+            yield first, _keys(file)
             first += size
 
     def repeated(self, key: KeyFunction) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -166,6 +167,10 @@ class Corpus:
     def drop(self, numbers: np.ndarray, step: int) -> None:
         """Notes that a step dropped pairs."""
         self.fate[numbers] = step
+
+
+def _keys(file: Path | np.ndarray) -> np.ndarray:
+    return file if isinstance(file, np.ndarray) else np.load(file, mmap_mode="r")
 
 
 def drop_split_conflicts(corpus: Corpus, splits: Sequence[Split], rule: str, step: int) -> list[tuple[int, int]]:

@@ -104,7 +104,7 @@ async def _judged(key: str, message: str, before: Judgement | None, client: Chat
     while verdict == UNPARSED and len(answers) < client.settings.attempts:
         attempt = len(answers)
         reminder = REMINDERS[(attempt - 1) % len(REMINDERS)] if attempt else ""
-        reply = await client.ask(message + reminder, VERDICT_SCHEMA, attempt)
+        reply = await client.ask([{"role": "user", "content": message + reminder}], VERDICT_SCHEMA, attempt)
         answers.append(reply.text)
         tokens[0] += reply.prompt_tokens
         tokens[1] += reply.completion_tokens

@@ -7,19 +7,12 @@
 # The first file's system is compared with the others'. Writes RUN/judge.json and RUN/judge.png; every judgement stays in
 # RUN/judge/judgements.jsonl, so that the same command goes on where a run stopped. PORT, DTYPE: of the server.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/transformers_serve.sh"
 model=$1 run=$2 first=$3 second=$4
 shift 4
-url="http://localhost:${PORT:-8123}"
 
 mkdir -p "$run"
-transformers serve "$model" --port "${PORT:-8123}" --dtype "${DTYPE:-auto}" > "$run/server.log" 2>&1 &
-server=$!
-trap 'kill $server; wait $server || true' EXIT
-until python -c "import urllib.request as u; u.urlopen('$url/health')" 2> /dev/null; do
-  kill -0 $server 2> /dev/null || { cat "$run/server.log" >&2; exit 1; }
-  sleep 1
-done
-
+serve "$model" "$run/server.log"
 # The server runs one generation at a time. huggingface_hub calls no server, a local one neither, when it is offline.
 HF_HUB_OFFLINE=0 llink eval judge --outputs "$first" "$second" --judge-url "$url/v1" --judge-model "$model" \
   --concurrency 1 --output-dir "$run" "$@"

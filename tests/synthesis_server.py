@@ -15,21 +15,21 @@ WORDINGS = {
 
 def shown_text(body):
     """The English side as the model reads it."""
-    return re.search(r"<text>\n(.*?)\n</text>", body["messages"][-1]["content"], re.DOTALL).group(1)
+    return re.match(r"Text: (.*)", body["messages"][-1]["content"]).group(1)
 
 
 def asked_task(body):
     """The task of a default prompt."""
-    message = body["messages"][-1]["content"]
     signs = {
-        "translation into English": "translate_to_english",
-        "a summary in English": "summarize_in_english",
-        "points as a list": "bullet_pointify",
-        "one question": "qa_about_text",
+        "English translation": "translate_to_english",
+        "English summary": "summarize_in_english",
+        "English list": "bullet_pointify",
+        "one English question": "qa_about_text",
         "in other words": "paraphrase",
-        "an English title": "title",
+        "English title": "title",
     }
-    return next(task for sign, task in signs.items() if sign in message)
+    rules = " ".join(body["messages"][0]["content"].split())
+    return next(task for sign, task in signs.items() if sign in rules)
 
 
 def example_of(body):

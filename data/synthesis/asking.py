@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ..chat_client import ChatClient, ChatError, Reply, cost_of, estimated_tokens, json_objects, work_through
+from ..chat_client import ChatClient, ChatError, Messages, Reply, cost_of, estimated_tokens, json_objects, work_through
 from ..journal import Journal
 from .config import SynthesisConfig, SynthesisServer
 from .filters import REFUSED, UNREADABLE
@@ -78,13 +78,13 @@ class Asker:
         #: Prompt and completion tokens of all answers.
         self.tokens = [sum(answer.prompt_tokens for answer in found), sum(answer.completion_tokens for answer in found)]
 
-    def message(self, job: Job) -> str:
-        """What is asked first."""
-        return self._prompts.message(job.task, job.english)
+    def messages(self, job: Job) -> list[dict[str, str]]:
+        """What is asked first: turns of a chat."""
+        return self._prompts.messages(job.task, job.english)
 
     def key(self, job: Job) -> str:
-        """SHA-256 of what an answer depends on: the message, the model and its sampling, not the server's address."""
-        content = {"message": self.message(job), **self._server.content()}
+        """SHA-256 of what an answer depends on: the messages, the model and its sampling, not the server's address."""
+        content = {"messages": self.messages(job), **self._server.content()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def is_answered(self, job: Job) -> bool:
@@ -172,15 +172,16 @@ class Asker:
         return affordable
 
     def _most_tokens(self, job: Job) -> int:
-        return self._server.attempts * (estimated_tokens(self.message(job)) + self._server.max_tokens)
+        return self._server.attempts * (_estimated(self.messages(job)) + self._server.max_tokens)
 
     async def _answer(self, job: Job, client: ChatClient) -> Answer:
         """Asks until the answer can be read, going on after the attempts that were made before."""
-        key, message = self.key(job), self.message(job)
+        key = self.key(job)
         found = self.journal.records.get(key) or Answer(key, job.id, job.task, [], "", "", 0, 0)
         while self._read(job, found.answers) is None and len(found.answers) < self._server.attempts:
             attempt = len(found.answers)
-            asked = message + (reminder(job.task) if attempt else "")
+            asked = self.messages(job)
+            asked[-1]["content"] += reminder(job.task) if attempt else ""
             try:
                 reply = await client.ask(asked, answer_schema(job.task), attempt)
             except ChatError as error:
@@ -190,8 +191,8 @@ class Asker:
             found = self._with_reply(found, asked, reply)
         return found
 
-    def _with_reply(self, found: Answer, asked: str, reply: Reply) -> Answer:
-        prompt = reply.prompt_tokens or estimated_tokens(asked)
+    def _with_reply(self, found: Answer, asked: Messages, reply: Reply) -> Answer:
+        prompt = reply.prompt_tokens or _estimated(asked)
         completion = reply.completion_tokens or estimated_tokens(reply.text)
         self._spent_now += prompt + completion
         self.tokens[0] += prompt
@@ -213,3 +214,7 @@ class Asker:
             "tokens/s": f"{self._spent_now / seconds:.0f}",
         }
         return shown if cost is None else shown | {"cost": f"{cost:.4g}"}
+
+
+def _estimated(messages: Messages) -> int:
+    return estimated_tokens("".join(message["content"] for message in messages))

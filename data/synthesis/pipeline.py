@@ -112,7 +112,8 @@ class Synthesis:
             while (job := queue.next_job(self.asker.is_answered, lambda _: True)) is not None:
                 missing.append(job)
         prices = (self.config.price_per_million_input, self.config.price_per_million_output)
-        return estimate_cost([self.asker.message(job) for job in missing], self.server.max_tokens, *prices)
+        asked = ["".join(message["content"] for message in self.asker.messages(job)) for job in missing]
+        return estimate_cost(asked, self.server.max_tokens, *prices)
 
     def run(self, show_progress: bool = False) -> dict[str, Any]:
         """Makes the examples and writes them.

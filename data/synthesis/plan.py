@@ -7,10 +7,8 @@ the seed, that side and the task draws: with more pairs, or in another order, th
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,11 +98,9 @@ class Planner:
         jobs: dict[tuple[str, str], list[Job]] = {
             (split.name, task): [] for split in self._splits for task in self._mix
         }
-        with tempfile.TemporaryDirectory() as folder:
-            kept, steps = self._usable(english, foreign, Path(folder))
-            corpus = Corpus(sorted(Path(folder).glob("*.npy")))
-            assigned = self._assigned(corpus, steps)
-            hashes = np.concatenate([pair_hash(block) for _, block in corpus.blocks()])
+        kept, blocks, steps = self._usable(english, foreign)
+        assigned = self._assigned(Corpus(blocks), steps)
+        hashes = np.concatenate([pair_hash(block) for block in blocks])
         unused = 0
         for rank, place in enumerate(np.lexsort((np.arange(len(hashes)), hashes)).tolist()):
             if assigned[place] < 0:
@@ -118,9 +114,10 @@ class Planner:
         return jobs, steps
 
     def _usable(
-        self, english: Sequence[str], foreign: Sequence[str], folder: Path
-    ) -> tuple[list[int], list[dict[str, Any]]]:
-        """The rows whose texts will do; their keys go into files of the folder."""
+        self, english: Sequence[str], foreign: Sequence[str]
+    ) -> tuple[list[int], list[np.ndarray], list[dict[str, Any]]]:
+        """The rows whose texts will do, and their keys, in blocks."""
+        blocks: list[np.ndarray] = []
         kept, empty, length = [], 0, 0
         low, high = self._length
         for first in range(0, len(english), BLOCK_ROWS):
@@ -129,11 +126,11 @@ class Planner:
             fits = filled & (sides[1].codes.lengths >= low) & (sides[1].codes.lengths <= high)
             empty, length = empty + int((~filled).sum()), length + int((filled & ~fits).sum())
             kept += (np.flatnonzero(fits) + first).tolist()
-            np.save(folder / f"{first:012d}.npy", block_keys(*sides, fits))
+            blocks.append(block_keys(*sides, fits))
         steps: list[dict[str, Any]] = []
         _count(steps, "empty", len(english), empty)
         _count(steps, "foreign_length", len(english) - empty, length)
-        return kept, steps
+        return kept, blocks, steps
 
     def _assigned(self, corpus: Corpus, steps: list[dict[str, Any]]) -> np.ndarray:
         """(N,) the number of each pair's split; -1 for those that go."""

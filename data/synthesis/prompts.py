@@ -1,8 +1,13 @@
-"""What the language model is asked: one Jinja file a task, which a user may read, copy and change."""
+"""What the language model is asked: one Jinja file a task, which a user may read, copy and change.
+
+A file is a chat: lines `--- user` and `--- assistant` begin its turns, of which the first and the last are the user's.
+A file without such lines is one message.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +20,8 @@ from .tasks import TASK_TABLE
 PROMPT_FOLDER = Path(__file__).parent / "prompts"
 _ENDING = ".jinja"
 _PROBE = "probe-english-probe"
+_TURN = re.compile(r"^--- (user|assistant)[ \t]*\n", re.MULTILINE)
+_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 
 
 class PromptError(ValueError):
@@ -32,8 +39,8 @@ class Prompts:
         digests: Task → SHA-256 of its prompt.
 
     Raises:
-        PromptError: If the folder is missing or holds other prompts, or one is no UTF-8, no template, or does not show
-            `english` and ask for the placeholder.
+        PromptError: If the folder is missing or holds other prompts, or one is no UTF-8, no template, no chat, or does
+            not show `english` and the placeholder.
     """
 
     def __init__(self, tasks: Iterable[str], folder: str | Path | None = None) -> None:
@@ -41,30 +48,34 @@ class Prompts:
             _check_folder(Path(folder))
         self._environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True)
         self.digests: dict[str, str] = {}
-        self._templates = {task: self._read(task, folder) for task in tasks}
+        self._turns = {task: self._read(task, folder) for task in tasks}
 
-    def message(self, task: str, english: str) -> str:
-        """The message about a pair.
+    def messages(self, task: str, english: str) -> list[dict[str, str]]:
+        """The chat about a pair: `role` and `content` of every turn.
 
         Raises:
             PromptError: If the template fails on it.
         """
-        return _render(self._templates[task], task, english)
+        return [{"role": role, "content": _render(part, task, english)} for role, part in self._turns[task]]
 
-    def _read(self, task: str, folder: str | Path | None) -> Template:
+    def _read(self, task: str, folder: str | Path | None) -> list[tuple[str, Template]]:
         path = prompt_file(task) if folder is None else Path(folder) / f"{task}{_ENDING}"
         path = path if path.is_file() else prompt_file(task)
         try:
             source = path.read_text("utf-8")
-            template = self._environment.from_string(source)
+            before, *parts = _TURN.split(_COMMENT.sub("", source))
+            roles = parts[::2] or ["user"]
+            turns = [self._environment.from_string(part.strip()) for part in parts[1::2] or [before]]
         except (OSError, UnicodeDecodeError, TemplateError) as error:
             raise PromptError(f"The prompt {path} is no Jinja template in UTF-8: {error}.") from error
+        if (parts and before.strip()) or roles != (["user", "assistant"] * len(roles))[: len(roles) // 2 * 2 + 1]:
+            raise PromptError(f"The prompt {path} must be turns of user and assistant, the user's first and last.")
         self.digests[task] = hashlib.sha256(source.encode()).hexdigest()
-        shown = _render(template, task, _PROBE)
+        shown = "\n".join(_render(turn, task, _PROBE) for turn in turns)
         missing = [name for name, text in (("english", _PROBE), (FOREIGN_TOKEN, FOREIGN_TOKEN)) if text not in shown]
         if missing:
             raise PromptError(f"The prompt {path} never shows {' and '.join(missing)}.")
-        return template
+        return list(zip(roles, turns, strict=True))
 
 
 def prompt_file(task: str) -> Path:
