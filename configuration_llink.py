@@ -101,8 +101,9 @@ class LlinkConfig(PretrainedConfig):
             `queries` (K learned vectors, each added to it and put through one MLP), or `resampler` (the same queries
             attend to the encoder's states of all tokens: slots may hold what a pooled vector has lost).
         slot_expander_hidden_size (`int`, *optional*): Inner width; d/4 for `low_rank`, otherwise 2·d when not given.
-        slot_residual (`bool`): Whether the slots' common part is the adapter's output, and the expander gives only what
-            tells one slot from another: the mean of the slots then stays where Stage A put it.
+        slot_residual (`bool`): Whether the slots' common part is the adapter's output, with a learned weight, and the
+            expander gives only what tells one slot from another: their mean stays where Stage A put it. False is the
+            paper.
         lora_rank (`int`), lora_alpha (`float`), lora_dropout (`float`): LoRA in the decoder (paper 4.2: 16, 16).
         lora_target_modules (`list[str]`, *optional*): Names of the adapted projections; found from the decoder when
             not given.
@@ -143,7 +144,7 @@ class LlinkConfig(PretrainedConfig):
     slot_adapter_hidden_size: int | None = None
     slot_expander: str = "mlp"
     slot_expander_hidden_size: int | None = None
-    slot_residual: bool = False
+    slot_residual: bool = True
     lora_rank: int = 16
     lora_alpha: float | int = 16
     lora_dropout: float | int = 0.05

@@ -142,7 +142,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             init.normal_(module.weight)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
-            init.zeros_(module.bias)
+            if module.bias is not None:
+                init.zeros_(module.bias)
 
     def train(self, mode: bool = True) -> LlinkForCausalLM:
         """As in torch, but what is frozen stays in evaluation mode: the encoder always, the projector when frozen."""

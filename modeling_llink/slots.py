@@ -123,6 +123,8 @@ class SlotEmbedder(nn.Module):
         else:
             self.expander = SlotExpander(d, hidden, config.num_slots, linear=kind == "low_rank")
         self.residual = nn.Parameter(torch.tensor(RESIDUAL)) if config.slot_residual else None
+        if config.slot_residual:
+            self.expander.norm = nn.LayerNorm(d, bias=False)  # a bias would be taken out with the slots' mean
 
     def forward(self, features: Tensor, states: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """p_F (N, d) → slots (N, K, d).

@@ -36,11 +36,10 @@ def make_model(base_folder):
 
     def make(encoder="xlm-roberta", decoder="llama", seed=0, awake=True, dtype=None, **config):
         options = {} if dtype is None else {"dtype": dtype}
-        torch.manual_seed(seed)
+        bases = base_folder("encoder", encoder, **options), base_folder("decoder", decoder, **options)
+        torch.manual_seed(seed)  # after the bases, which are made on first use
         config = {"teacher_conditioning": "none", "num_slots": 4, "stage": "inject", **config}
-        model = LlinkForCausalLM.from_encoder_decoder_pretrained(
-            base_folder("encoder", encoder, **options), base_folder("decoder", decoder, **options), **config
-        )
+        model = LlinkForCausalLM.from_encoder_decoder_pretrained(*bases, **config)
         return tiny.wake(model) if awake else model
 
     return make

@@ -17,6 +17,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "teacher_template": PAPER_TEACHER_TEMPLATE,
             "teacher_state": "placeholder",
             "teacher_conditioning": "none",
+            "slot_residual": False,
         },
         "align": {"temperature_start": 0.17, "temperature_end": 0.08, "hard_negative_mining": "step"},
         "inject": {"usage_weight": 0.05, "usage_margin": 0.0, "cosine_weight": 0.05, "nce_weight": 0.01},
@@ -26,6 +27,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "teacher_template": PAPER_TEACHER_TEMPLATE,
             "teacher_state": "placeholder",
             "teacher_conditioning": "none",
+            "slot_residual": False,
         },
         "align": {
             "temperature_start": 0.17,
@@ -35,12 +37,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "inject": {"usage_weight": 0.05, "usage_margin": 0.0, "cosine_weight": 0.05, "nce_weight": 0.001},
     },
-    # A prompt that asks for the meaning, states averaged over the sentence, whitened, at a constant low temperature.
+    # A prompt that asks for the meaning, states averaged over the sentence, whitened, at a constant low temperature;
+    # slots whose mean stays in that space.
     "recommended": {
         "model": {
             "teacher_template": PROMPT_EOL_TEMPLATE,
             "teacher_state": "mean",
             "teacher_conditioning": "whiten",
+            "slot_residual": True,
         },
         "align": {"temperature_start": 0.07, "temperature_end": 0.07, "hard_negative_mining": "step"},
         "inject": {"learning_rate": 1e-3, "slot_learning_rate": 2e-3, "nce_weight": 0.1, "usage_margin": 1.0},
