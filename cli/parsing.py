@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import field
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser
@@ -16,6 +17,13 @@ from ..trainers.presets import DEFAULT_PRESET, PRESETS, preset
 
 class CommandError(ValueError):
     """A command line that cannot be run."""
+
+
+class _Parser(HfArgumentParser):
+    """Raises where argparse would print the whole usage and end the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message}. `{self.prog} --help` lists the options.")
 
 
 def pair_field(required: bool, text: str) -> Any:
@@ -91,19 +99,40 @@ def parse_arguments(command: str, argv: Sequence[str], types: tuple, defaults: d
         One object of each type.
 
     Raises:
-        CommandError: If the file of `--config` is unreadable or sets an option that does not exist.
+        CommandError: If an option does not exist, is missing or has an unusable value, on the command line or in the
+            file of `--config`.
     """
-    parser = HfArgumentParser(types, prog=f"llink {command}", description=types[0].__doc__, allow_abbrev=False)
+    parser = _Parser(types, prog=f"llink {command}", description=types[0].__doc__, allow_abbrev=False)
     parser.add_argument("--config", help="YAML file of options; flags stand above it.")
     if defaults is not None:
         parser.add_argument("--preset", help=f"{', '.join(PRESETS)}; {DEFAULT_PRESET} when not given.")
     file = _read_yaml(_early_flags(argv).config)
-    actions = {action.dest: action for action in parser._actions}
-    unknown = sorted(set(file) - set(actions))
+    names = {action.dest for action in parser._actions}
+    unknown = sorted(set(file) - names)
     if unknown:
-        raise CommandError(f"The file of --config sets unknown options: {', '.join(unknown)}.")
-    for name, value in {**(defaults or {}), **file}.items():
-        actions[name].required = False
-        actions[name].default = value
-    *parsed, _ = parser.parse_args_into_dataclasses(list(argv), look_for_args_file=False)
+        raise CommandError(f"The file of --config sets unknown options: {_with_likely(unknown, names)}.")
+    values = {**(defaults or {}), **file}
+    for action in parser._actions:  # an option that is on by default has two: --name and --no_name
+        if action.dest in values:
+            action.required, action.default = False, values[action.dest]
+    try:
+        *parsed, _, rest = parser.parse_args_into_dataclasses(
+            list(argv), return_remaining_strings=True, look_for_args_file=False
+        )
+    except ValueError as error:
+        if type(error).__module__.startswith("llink."):
+            raise
+        raise CommandError(f"{error}") from error  # such as the library's check of its own options
+    if rest:
+        flags = [word for word in rest if word.startswith("-")] or rest
+        raise CommandError(
+            f"unknown options: {_with_likely(flags, parser._option_string_actions)}. `{parser.prog} --help` lists the "
+            "options."
+        )
     return tuple(parsed)
+
+
+def _with_likely(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """Unknown names, each with the known one that may have been meant."""
+    likely = {name: get_close_matches(name, list(known), n=1) for name in unknown}
+    return ", ".join(f"{name} (did you mean {found[0]}?)" if found else name for name, found in likely.items())

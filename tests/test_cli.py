@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
 
 from llink.cli import main
+from llink.cli.parsing import parse_arguments
 from llink.data.demo_corpus import generate_instructions, generate_pairs
 from llink.evaluation.report import table
 
@@ -175,6 +177,70 @@ def test_unknown_options_of_a_file_are_named(files, bases, tmp_path, capsys):
     command = ["align", *bases, "--pairs", f"{files}/train.en", f"{files}/train.km"]
     assert main([*command, "--config", str(tmp_path / "run.yaml")]) == 2
     assert "learning_rat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["generate", "--model", "x", "--foreign-text", "a", "--prompts", "b"], "--prompts (did you mean --prompt?)"),
+        (
+            [
+                "align",
+                "--num_slot",
+                "4",
+                "--encoder",
+                "e",
+                "--decoder",
+                "d",
+                "--pairs",
+                "a",
+                "b",
+                "--output_dir",
+                "out",
+            ],
+            "--num_slot (did you mean --num_slots?)",
+        ),
+        (["push", "folder", "someone/repo", "third"], "third"),
+        (["generate", "--foreign-text", "a"], "required: --model"),
+        (["generate", "--model", "x", "--foreign-text", "a", "--seed", "many"], "--seed"),
+        (["verify", "x", "--fresh_process", "perhaps"], "--fresh_process"),
+        (["inject", "--model", "x", "--instructions", "y", "--output_dir", "z", "--eval_strategy", "never"], "never"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_options_that_do_not_exist_or_fit_are_one_line_and_code_2(command, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    output = capsys.readouterr()
+    (line,) = output.err.strip().splitlines()
+    assert line.startswith(f"llink {command[0]}: error: ")
+    assert words in line
+    assert output.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+@dataclass
+class Switches:
+    """Options of every kind that can be on."""
+
+    on: bool = field(default=True, metadata={"help": "On."})
+    off: bool = field(default=False, metadata={"help": "Off."})
+
+
+@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize("name", ["on", "off"])
+def test_a_file_switches_options_on_and_off(tmp_path, name, value):
+    """Whatever their default; flags stand above the file."""
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({name: value}))
+    command = ["--config", str(tmp_path / "run.yaml")]
+    (found,) = parse_arguments("switch", command, (Switches,))
+    assert vars(found) == {"on": True, "off": False} | {name: value}
+    (found,) = parse_arguments("switch", [*command, f"--{name}"], (Switches,))
+    assert getattr(found, name) is True
+    (found,) = parse_arguments("switch", [*command, "--no_on", "--off", "False"], (Switches,))
+    assert vars(found) == {"on": False, "off": False}
+    (found,) = parse_arguments("switch", command, (Switches,), defaults={name: not value})
+    assert getattr(found, name) is value, "the file stands above a preset"
 
 
 def test_help_and_version(capsys):
