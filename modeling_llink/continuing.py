@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache, PretrainedConfig
 from transformers.generation.streamers import BaseStreamer
 
 #: Where a cache keeps what was read into it; the library's own caches do not know.
@@ -33,6 +34,14 @@ class NewTokens(BaseStreamer):
 def cached_length(cache: Any) -> int:
     """Tokens that a cache holds; 0 without one."""
     return 0 if cache is None else int(cache.get_seq_length())
+
+
+def empty(cache: Any, config: PretrainedConfig) -> None:
+    """Makes a cache of a decoder with this configuration hold nothing."""
+    if isinstance(cache, DynamicCache):  # which some versions of the library reset to zeros, of the same length
+        cache.__init__(config=config, offloading=getattr(cache, "offloading", False))
+    else:
+        cache.reset()
 
 
 def read_otherwise(cache: Any, ids: Tensor, reserved_start: int) -> bool:

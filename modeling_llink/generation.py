@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import GenerationMixin, LogitsProcessorList
 from transformers.utils import ModelOutput, logging
 
-from .continuing import NewTokens, cached_length, holds_beginning, read_otherwise, remember
+from .continuing import NewTokens, cached_length, empty, holds_beginning, read_otherwise, remember
 from .injection import SlotMismatchError
 from .rendering import PromptError
 
@@ -106,7 +106,7 @@ class LlinkGenerationMixin(GenerationMixin):
         if cache is not None and (
             not holds_beginning(cache, rendered) or read_otherwise(cache, ids, self.config.reserved_token_start)
         ):
-            cache.reset()
+            empty(cache, self.config.get_text_config())
         kwargs = kwargs | rendered
         self._string_defaults(kwargs)
         output = self._generate(None, foreign_slots, None if streamer is None else NewTokens(streamer), kwargs)
@@ -137,7 +137,7 @@ class LlinkGenerationMixin(GenerationMixin):
                 "whole conversation. The earlier ones tell whether it holds foreign passages."
             )
         if read_otherwise(cache, ids, self.config.reserved_token_start):
-            cache.reset()
+            empty(cache, self.config.get_text_config())
 
     def _string_inputs(
         self, prompt: Any, foreign_text: Any, messages: Any, foreign_slots: Tensor | None, kwargs: dict[str, Any]
