@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "What the decoder's layers make of the text (figure 3).",
     ),
     "report": ("reporting", "report", "One page of everything that a run's folders hold."),
+    "app": ("app", "serve", "A page to ask a model on."),
+    "space": ("space", "push", "That page, as a Space on the Hub."),
     "push": ("pushing", "push", "A checkpoint onto the Hub, checked and in one commit."),
     "verify": ("verifying", "check", "Is this the model that was saved? Names what differs."),
     "check-table": ("check_table", "check", "Can these R@k, MRR and mean rank come from one ranking?"),

@@ -14,7 +14,7 @@ from ..evaluation.bootstrap import check_resampling
 from ..evaluation.plot_usage import plot_usage
 from ..evaluation.record import write_record
 from ..evaluation.report import table
-from ..evaluation.usage import evaluate_usage
+from ..evaluation.usage_rows import evaluate_usage
 from ..modeling_llink import LlinkForCausalLM
 from .parsing import check_positive, output_field, parse_arguments
 

@@ -57,7 +57,7 @@ def read_pairs(english_path: str | Path, foreign_path: str | Path, language: str
     if Path(english_path).is_dir():
         return _read_split(Path(english_path), str(foreign_path))
     english_path, foreign_path = Path(english_path), Path(foreign_path)
-    english, foreign = _read_lines(english_path), _read_lines(foreign_path)
+    english, foreign = read_lines(english_path), read_lines(foreign_path)
     if len(english) != len(foreign):
         raise PairFileError(
             f"The files are not line-aligned: {english_path} has {len(english)} lines, {foreign_path} has "
@@ -330,7 +330,7 @@ def _lines_named(numbers: Iterable[int]) -> str:
     return "lines " + ", ".join(map(str, numbers[:_SHOWN])) + more
 
 
-def _read_lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -3,23 +3,20 @@
 Variants: `slots`, the rows' own; `zeroed`, the reserved rows restored; `shuffled`, another example's slots; `gaussian`,
 noise of the same norms; `without_0` … `without_{K-1}`, one slot of each passage zeroed alone. A gap is a variant's loss
 less the loss with slots, in nats a token.
+
+This file also travels with a Space's page: of llink it imports only `bootstrap.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate.utils import send_to_device
 from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
-from ..data.collators import InstructionTensors
-from ..modeling_llink.checkpoint import device_of
 from .bootstrap import check_resampling, percentile_ends, resampled_sums
 
 #: What the Trainer's evaluation runs.
@@ -309,40 +306,3 @@ def collect_usage(
         raise UsageError("There are no rows to measure usage on.")
     losses, tokens, rows = (torch.cat(column) for column in zip(*found, strict=True))
     return losses, tokens, rows
-
-
-def evaluate_usage(
-    model: torch.nn.Module,
-    tensors: InstructionTensors,
-    batch_size: int = 16,
-    gaussian: bool = True,
-    per_slot: bool = False,
-    resamples: int = 1000,
-    seed: int = 0,
-    show_progress: bool = False,
-) -> dict[str, Any]:
-    """The usage report of a model on instruction rows; see [`usage_report`].
-
-    Args:
-        model: A [`LlinkForCausalLM`].
-        tensors: Rows with their passages, from `instruction_tensors`.
-        batch_size: Rows in one forward pass.
-        gaussian, per_slot: As [`usage_variants`].
-        resamples: Of the intervals.
-        seed: Of the Gaussian slots and the intervals.
-        show_progress: Whether to show a bar.
-
-    Raises:
-        UsageError: If a loss is NaN or infinite.
-    """
-    variants = usage_variants(model.config.num_slots, gaussian, per_slot)
-    loader = DataLoader(tensors, batch_size=batch_size, collate_fn=tensors.collate)
-    device = device_of(model.decoder)
-
-    def batches() -> Iterator[dict[str, Any]]:
-        for batch in tqdm(loader, desc="Usage", disable=not show_progress):
-            yield send_to_device(batch, device)
-
-    losses, tokens, rows = collect_usage(model, batches(), variants, seed)
-    tasks = [tensors.tasks[row] for row in rows.tolist()]
-    return usage_report(losses, tokens, tasks, variants, resamples, seed)

@@ -168,7 +168,7 @@ def publish(
     Raises:
         LlinkPushError: If the files are not complete, reload to another model, or the upload fails.
     """
-    _forget_folders(stage)
+    forget_folders(stage)
     validate(stage)
     api = HfApi(token=token)
     remote = look(api, repo_id, revision)
@@ -177,22 +177,43 @@ def publish(
             f"{remote.repo_id} holds an adapter_config.json, which would redirect loading to another model. Push to "
             "another repository, or delete that file first."
         )
-    for finish in FINISHERS:
-        finish(stage, remote.repo_id)
-    _complete_card(stage, remote.repo_id, remote.readme, tags or [])
-    findings = reload(stage, cache_dir)
-    wrong = [f"{finding.what}: {finding.detail}" for finding in findings if not (finding.equal or finding.harmless)]
-    if wrong:
-        raise LlinkPushError(
-            f"Reloaded in a fresh process, it is another model; nothing was pushed. {'; '.join(wrong)}"
-        )
+    complete_stage(stage, remote.repo_id, remote.readme, tags, cache_dir)
     return commit_folder(api, stage, remote, message, OWNED, description, private, revision, create_pr)
 
 
 # ------------------------------------------------------------------ staging
 
 
-def _forget_folders(stage: Path) -> None:
+def complete_stage(
+    stage: Path,
+    repo_id: str,
+    earlier: str | None = None,
+    tags: list[str] | None = None,
+    cache_dir: str | os.PathLike | None = None,
+) -> None:
+    """Writes the card of a validated stage and reloads the whole in a fresh process.
+
+    Args:
+        stage: Changed: the card is written into it.
+        repo_id: Where it will be.
+        earlier: The card that it replaces.
+        tags, cache_dir: As in [`publish`].
+
+    Raises:
+        LlinkPushError: If it may not be there, or reloads to another model.
+    """
+    for finish in FINISHERS:
+        finish(stage, repo_id)
+    _complete_card(stage, repo_id, earlier, tags or [])
+    findings = reload(stage, cache_dir)
+    wrong = [f"{finding.what}: {finding.detail}" for finding in findings if not (finding.equal or finding.harmless)]
+    if wrong:
+        raise LlinkPushError(
+            f"Reloaded in a fresh process, it is another model; nothing was pushed. {'; '.join(wrong)}"
+        )
+
+
+def forget_folders(stage: Path) -> None:
     """Strikes the folders of this machine from a configuration; a self-contained checkpoint does not need them."""
 
     def without(fields: dict[str, Any]) -> dict[str, Any]:

@@ -34,17 +34,21 @@ class LlinkPushError(RuntimeError):
 
 @dataclass(frozen=True)
 class Remote:
-    """A revision as it is before a push: its commit, files and card; all empty where there is none yet."""
+    """A revision as it is before a push: its commit, files and card; all empty where there is none yet.
+
+    `kind` is the Hub's repo_type: `model` or `space`.
+    """
 
     repo_id: str
     commit: str | None = None
     files: tuple[str, ...] = ()
     readme: str | None = None
     branch_exists: bool = True
+    kind: str = "model"
 
 
-def look(api: HfApi, repo_id: str, revision: str | None = None) -> Remote:
-    """What the Hub holds at `repo_id` now.
+def look(api: HfApi, repo_id: str, revision: str | None = None, kind: str = "model") -> Remote:
+    """What the Hub holds at `repo_id`, a `model` or a `space`, now.
 
     Raises:
         LlinkPushError: If the Hub cannot be asked, or refuses.
@@ -54,20 +58,21 @@ def look(api: HfApi, repo_id: str, revision: str | None = None) -> Remote:
             repo_id = f"{api.whoami()['name']}/{repo_id}"
         exists = True
         try:
-            info = api.model_info(repo_id, revision=revision)
+            info = api.repo_info(repo_id, revision=revision, repo_type=kind)
         except RevisionNotFoundError:
-            exists, info = False, api.model_info(repo_id)  # the branch will start from the default one
+            exists, info = False, api.repo_info(repo_id, repo_type=kind)  # the branch will start from the default one
         files = tuple(sibling.rfilename for sibling in info.siblings or ())
         readme = None
         if README in files:
-            readme = Path(api.hf_hub_download(repo_id, README, revision=info.sha)).read_text("utf-8")
+            path = api.hf_hub_download(repo_id, README, revision=info.sha, repo_type=kind)
+            readme = Path(path).read_text("utf-8")
     except RepositoryNotFoundError:  # or one that the token may not see: creating it will tell
-        return Remote(repo_id, branch_exists=False)
+        return Remote(repo_id, branch_exists=False, kind=kind)
     except OfflineModeIsEnabled as error:
         raise LlinkPushError(f"{repo_id}: offline mode is on. Unset HF_HUB_OFFLINE to push.") from error
     except Exception as error:
         raise LlinkPushError(f"{repo_id} cannot be read: {_reason(error)}") from error
-    return Remote(repo_id, info.sha, files, readme, exists)
+    return Remote(repo_id, info.sha, files, readme, exists, kind)
 
 
 def commit_folder(
@@ -101,16 +106,18 @@ def commit_folder(
     stale = [old for old in remote.files if old not in names and any(fnmatch(old, pattern) for pattern in owned)]
     operations = [CommitOperationAdd(name, str(path)) for name, path in zip(names, files, strict=True)]
     operations += [CommitOperationDelete(old) for old in stale]
-    repo_id, parent = remote.repo_id, remote.commit
+    repo_id, parent, kind = remote.repo_id, remote.commit, remote.kind
     try:
         if parent is None:
-            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            parent = api.model_info(repo_id).sha
+            sdk = "gradio" if kind == "space" else None
+            repo_id = api.create_repo(repo_id, repo_type=kind, space_sdk=sdk, private=private, exist_ok=True).repo_id
+            parent = api.repo_info(repo_id, repo_type=kind).sha
         if revision is not None and not remote.branch_exists and not revision.startswith("refs/"):
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
+            api.create_branch(repo_id, repo_type=kind, branch=revision, exist_ok=True)
         return api.create_commit(
             repo_id,
             operations,
+            repo_type=kind,
             commit_message=message,
             commit_description=description,
             revision=revision,
@@ -118,14 +125,14 @@ def commit_folder(
             parent_commit=parent,
         )
     except Exception as error:
-        state = _state_after(api, repo_id, revision, parent)
+        state = _state_after(api, repo_id, revision, parent, kind)
         raise LlinkPushError(f"{repo_id} was not pushed: {_reason(error)} {state}") from error
 
 
-def _state_after(api: HfApi, repo_id: str, revision: str | None, parent: str | None) -> str:
+def _state_after(api: HfApi, repo_id: str, revision: str | None, parent: str | None, kind: str) -> str:
     """What a failed push has left on the Hub, asked there."""
     try:
-        now = api.model_info(repo_id, revision=revision).sha
+        now = api.repo_info(repo_id, revision=revision, repo_type=kind).sha
     except (RepositoryNotFoundError, RevisionNotFoundError):
         return "Nothing was changed there."
     except Exception:

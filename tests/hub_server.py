@@ -212,15 +212,18 @@ class HubServer:
             ("POST", r"/api/validate-yaml", self.validate_yaml),
             ("POST", r"/api/repos/create", self.create),
             ("PUT", r"/lfs/(\w+)", self.store),
-            ("POST", r"/(?:[\w.-]+/[\w.-]+)\.git/info/lfs/objects/batch", self.lfs_batch),
-            ("POST", r"/api/models/([\w.-]+/[\w.-]+)/preupload/(.+)", self.preupload),
-            ("POST", r"/api/models/([\w.-]+/[\w.-]+)/commit/(.+)", self.commit),
-            ("POST", r"/api/models/([\w.-]+/[\w.-]+)/branch/(.+)", self.branch),
-            ("GET", r"/api/models/([\w.-]+/[\w.-]+)/tree/([^/]+)/?(.*)", self.tree),
-            ("GET", r"/api/models/([\w.-]+/[\w.-]+)/revision/(.+)", self.info),
-            ("GET", r"/api/models/([\w.-]+/[\w.-]+)", self.info),
-            ("(?:GET|HEAD)", r"/([\w.-]+/[\w.-]+)/resolve/([^/]+|refs/pr/\d+)/(.+)", self.file),
+            ("POST", r"/REPO\.git/info/lfs/objects/batch", self.lfs_batch),
+            ("POST", r"/api/REPO/preupload/(.+)", self.preupload),
+            ("POST", r"/api/REPO/commit/(.+)", self.commit),
+            ("POST", r"/api/REPO/branch/(.+)", self.branch),
+            ("GET", r"/api/REPO/tree/([^/]+)/?(.*)", self.tree),
+            ("GET", r"/api/REPO/revision/(.+)", self.info),
+            ("GET", r"/api/REPO", self.info),
+            ("(?:GET|HEAD)", r"/REPO/resolve/([^/]+|refs/pr/\d+)/(.+)", self.file),
         ):
+            # Spaces are kept as `spaces/user/name`, models as `user/name`, which the API calls `models/user/name`.
+            kinds = r"(?:models/)?" if "/api/" in pattern else ""
+            pattern = pattern.replace("REPO", kinds + r"((?:spaces/)?[\w.-]+/[\w.-]+)")
             match = re.fullmatch(pattern, path)
             if match and re.fullmatch(method, request.command):
                 function(user, query, body, *match.groups())
@@ -230,7 +233,7 @@ class HubServer:
         repo = self.repos.get(repo_id)
         if repo is None or (repo.private and user is None):
             raise Answer(404 if user else 401, code="RepoNotFound", message="Repository not found")
-        if write and user != repo_id.partition("/")[0]:
+        if write and user != repo_id.removeprefix("spaces/").partition("/")[0]:
             raise Answer(403 if user else 401, message="You have no write access")
         return repo
 
@@ -256,7 +259,10 @@ class HubServer:
         asked = json.loads(body)
         if user is None or (asked.get("organization") or user) != user:
             raise Answer(403 if user else 401, message="You cannot create it")
-        repo_id = f"{user}/{asked['name']}"
+        kind = asked.get("type") or "model"
+        if kind == "space" and not asked.get("sdk"):
+            raise Answer(400, message="A Space needs an sdk")
+        repo_id = f"{'spaces/' if kind == 'space' else ''}{user}/{asked['name']}"
         answer = {"url": f"{self.url}/{repo_id}", "name": repo_id}
         if repo_id in self.repos:
             raise Answer(409, answer)
@@ -269,7 +275,7 @@ class HubServer:
         sha = repo.resolve(revision)
         siblings = [{"rfilename": name} for name in sorted(repo.commits[sha])]
         raise Answer(
-            content={"_id": "0", "id": repo_id, "modelId": repo_id, "sha": sha, "private": repo.private, "tags": []}
+            content={"_id": "0", "id": repo_id.removeprefix("spaces/"), "sha": sha, "private": repo.private, "tags": []}
             | {"siblings": siblings, "downloads": 0, "likes": 0, "gated": "auto" if repo.gated else False}
         )
 
@@ -307,7 +313,7 @@ class HubServer:
             answers.append(mode | {"oid": oid})
         raise Answer(content={"files": answers})
 
-    def lfs_batch(self, user, query, body):
+    def lfs_batch(self, user, query, body, repo_id):
         answers = []
         for wanted in json.loads(body)["objects"]:
             upload = {"upload": {"href": f"{self.url}/lfs/{wanted['oid']}", "header": {}}}

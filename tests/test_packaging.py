@@ -13,7 +13,7 @@ import llink
 from llink.modeling_llink.remote_code import CODE_FILES
 
 ROOT = Path(llink.__file__).parent
-PACKAGES = ("modeling_llink", "baselines", "data", "evaluation", "hub_cards", "trainers", "cli", "assets")
+PACKAGES = ("modeling_llink", "baselines", "data", "evaluation", "hub_cards", "app", "trainers", "cli", "assets")
 #: A room imports only itself and the rooms before it; `demo` and `cli` share one.
 ROOMS = (
     "_version",
@@ -23,6 +23,7 @@ ROOMS = (
     "data",
     "evaluation",
     "hub_cards",
+    "app",
     "trainers",
     "top",
 )

@@ -20,7 +20,6 @@ from llink.evaluation.usage import (
     VARIANTS,
     UsageError,
     collect_usage,
-    evaluate_usage,
     gap_intervals,
     gaussian_slots,
     usage_by_task,
@@ -29,6 +28,7 @@ from llink.evaluation.usage import (
     usage_report,
     usage_variants,
 )
+from llink.evaluation.usage_rows import evaluate_usage
 from llink.trainers.inject_config import InjectConfig
 from llink.trainers.inject_trainer import InjectTrainer
 

@@ -1,0 +1,56 @@
+"""`llink app`: a page to ask a model on."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ..app.page import build, launch
+from ..app.settings import page_settings
+from ..modeling_llink import LlinkForCausalLM
+from .parsing import CommandError, check_positive, parse_arguments
+
+
+@dataclass
+class AppArguments:
+    """Serves a page: foreign text, a question, the answer as it grows, and whether it needed the text."""
+
+    model: str = field(metadata={"help": "Folder or repository of an llink model."})
+    port: int = field(default=7860, metadata={"help": "Port to listen on."})
+    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0 lets other machines in."})
+    title: str | None = field(default=None, metadata={"help": "Heading of the page; the model's name when not given."})
+    sentences: str | None = field(
+        default=None,
+        metadata={"help": "File of English sentences, one a line, of which the nearest to the text are shown."},
+    )
+    examples: str | None = field(default=None, metadata={"help": "File of foreign texts to try, one a line."})
+    max_new_tokens: int = field(default=256, metadata={"help": "Length of an answer at most."})
+    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
+
+    def __post_init__(self) -> None:
+        check_positive(self, "max_new_tokens", "port")
+
+
+def serve(argv: Sequence[str]) -> None:
+    """Serves `llink app MODEL` until it is interrupted."""
+    argv = list(argv)
+    if argv and not argv[0].startswith("-"):
+        argv.insert(0, "--model")
+    (args,) = parse_arguments("app", argv, (AppArguments,))
+    title = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
+    settings = page_settings(args.title or title, args.sentences, args.examples, args.max_new_tokens)
+    _check_free(args.host, args.port)  # before the model loads
+    model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    launch(build(model, **settings), args.host, args.port)
+
+
+def _check_free(host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port)).close()
+    except (OSError, OverflowError) as error:
+        raise CommandError(f"--host {host} --port {port} cannot be listened on: {error}. Choose others.") from error
