@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import Any
 
-from ..data.demo_corpus import demo_splits
+from ..data.demo_corpus import DemoPair, demo_splits
 from ..data.pairs import read_lines
 from ..hub_cards.card import EXAMPLES
 
@@ -36,11 +37,20 @@ def page_settings(
     """
     if importlib.util.find_spec("gradio") is None:
         raise AppError("The page is made with Gradio, which is not installed: pip install 'llink[app]'.")
-    demo = demo_splits()["test"] if sentences is None or examples is None else []
-    english = _lines(sentences, 1) if sentences else [pair.english for pair in demo[:DEMO_SENTENCES]]
-    foreign = [pair.foreign for pair in demo[:DEMO_EXAMPLES]]
-    texts = _lines(examples, 2) if examples else list(dict.fromkeys([*foreign, *EXAMPLES.values()]))
-    return {"title": title, "sentences": english, "examples": texts, "max_new_tokens": max_new_tokens}
+    own_sentences = _lines(sentences, 1) if sentences else None
+    own_examples = _lines(examples, 2) if examples else None
+    return {
+        "title": title,
+        "sentences": own_sentences or [pair.english for pair in _demo_pairs()[:DEMO_SENTENCES]],
+        "examples": own_examples or [*(pair.foreign for pair in _demo_pairs()[:DEMO_EXAMPLES]), *EXAMPLES.values()],
+        "max_new_tokens": max_new_tokens,
+    }
+
+
+@functools.cache
+def _demo_pairs() -> list[DemoPair]:
+    """Held-out pairs of the demo corpus; making it takes seconds."""
+    return demo_splits()["test"]
 
 
 def _lines(file: str, least: int) -> list[str]:

@@ -41,9 +41,9 @@ def serve(argv: Sequence[str]) -> None:
     if argv and not argv[0].startswith("-"):
         argv.insert(0, "--model")
     (args,) = parse_arguments("app", argv, (AppArguments,))
+    _check_free(args.host, args.port)
     title = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
     settings = page_settings(args.title or title, args.sentences, args.examples, args.max_new_tokens)
-    _check_free(args.host, args.port)  # before the model loads
     model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     launch(build(model, **settings), args.host, args.port)
