@@ -72,7 +72,7 @@ class Asker:
             raise QuestionError(f"The usage meter needs two other texts or more, and has {len(self.others)}.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the beginning of a long text is another text, too
-            self.other_features = model.get_foreign_features(self.others)  # (O, d)
+            self.other_slots = model.encode_foreign(self.others)  # (O, K, d)
         shows = bool(sentences) and bool(model.teacher_space.fitted)
         self.teachers = F.normalize(model.get_teacher_features(self.sentences), dim=-1) if shows else None  # (N, d)
 
@@ -106,14 +106,14 @@ class Asker:
         inputs = self._checked(text, question)
         written = f"{question}\n{text}"
         raw_tokens = self.model.processor(written)["input_ids"].shape[1]
-        features = self.model.get_foreign_features([text])  # (1, d)
-        reply = Reply("", raw_tokens, inputs["input_ids"].shape[1], nearest=self._nearest(features))
+        slots = self.model.encode_foreign([text])  # (1, K, d)
+        reply = Reply("", raw_tokens, inputs["input_ids"].shape[1], nearest=self._nearest(text))
         yield reply
         new: list[Tensor] = []
-        for answer in self._stream(reply.slot_tokens, new, foreign_text=text, prompt=question):
+        for answer in self._stream(reply.slot_tokens, new, foreign_slots=slots, prompt=question):
             reply = replace(reply, answer=answer)
             yield reply
-        reply = replace(reply, usage=self._usage(inputs["input_ids"], new[0], features, text))
+        reply = replace(reply, usage=self._usage(inputs["input_ids"], new[0], slots, text))
         yield reply
         if with_base:
             for answer in self._base(written, raw_tokens):
@@ -156,7 +156,7 @@ class Asker:
         positions = getattr(self.model.decoder.config.get_text_config(), "max_position_embeddings", None)
         return self.max_new_tokens if positions is None else min(self.max_new_tokens, positions - tokens)
 
-    def _stream(self, tokens: int, new: list[Tensor], **prompt: str) -> Iterator[str]:
+    def _stream(self, tokens: int, new: list[Tensor], **prompt: Any) -> Iterator[str]:
         """The answer to a prompt of so many tokens as it grows, word by word; closing the iterator ends it.
 
         At the end `new` holds its tokens (1, n).
@@ -183,10 +183,10 @@ class Asker:
         else:
             yield from self._stream(tokens, [], prompt=written)
 
-    def _usage(self, prompt: Tensor, new: Tensor, features: Tensor, text: str) -> dict[str, float]:
-        """Whether the answer (1, n) to a prompt (1, S) about one passage (1, d) needed that passage."""
-        controls = [row for other, row in zip(self.others, self.other_features, strict=True) if other != text]
-        shuffled = torch.stack(controls[:CONTROLS]).unsqueeze(1).to(prompt.device)  # (C, 1, d)
+    def _usage(self, prompt: Tensor, new: Tensor, slots: Tensor, text: str) -> dict[str, float]:
+        """Whether the answer (1, n) to a prompt (1, S) about one passage's slots (1, K, d) needed that passage."""
+        controls = [row for other, row in zip(self.others, self.other_slots, strict=True) if other != text]
+        shuffled = torch.stack(controls[:CONTROLS]).unsqueeze(1)  # (C, 1, K, d)
         rows = len(shuffled)
         ids = torch.cat([prompt, new.to(prompt)], dim=1).expand(rows, -1)  # (C, S + n)
         labels = ids.clone()
@@ -195,17 +195,17 @@ class Asker:
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
             "labels": labels,
-            "foreign_features": features.to(prompt.device).expand(rows, 1, -1),
-            "shuffled_features": shuffled,
+            "foreign": {"foreign_slots": slots.unsqueeze(1).expand(rows, -1, -1, -1)},
+            "shuffled": {"foreign_slots": shuffled},
             "foreign_mask": torch.ones(rows, 1, dtype=torch.bool, device=prompt.device),
         }
         losses, tokens = usage_losses(self.model, batch)
         return usage_metrics(losses.cpu(), tokens.cpu())
 
-    def _nearest(self, features: Tensor) -> tuple[tuple[float, str], ...]:
-        """The sentences nearest to one passage's vector (1, d) by cosine."""
+    def _nearest(self, text: str) -> tuple[tuple[float, str], ...]:
+        """The sentences nearest to a text by the cosine of their vectors."""
         if self.teachers is None:
             return ()
-        cosines = self.teachers @ F.normalize(features[0], dim=-1)  # (N,)
+        cosines = self.teachers @ F.normalize(self.model.get_foreign_features([text])[0], dim=-1)  # (N,)
         best = cosines.topk(min(NEAREST, len(cosines)))
         return tuple((float(value), self.sentences[i]) for value, i in zip(best.values, best.indices, strict=True))

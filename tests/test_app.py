@@ -4,16 +4,14 @@ import itertools
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import threading
-from contextlib import contextmanager
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from page_server import serving
 
 from llink import LlinkForCausalLM
 from llink.app.asking import Asker, QuestionError, Reply
@@ -148,7 +146,7 @@ def test_a_failing_model_fails_the_question_and_does_not_hang(asker, model, monk
     ],
 )
 def test_what_cannot_be_answered_is_said_before_anything_runs(asker, model, monkeypatch, text, question, words):
-    monkeypatch.setattr(model, "get_foreign_features", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(model, "encode_foreign", lambda *_: pytest.fail("it ran"))
     with pytest.raises(QuestionError, match=words):
         next(asker.ask(text, question))
 
@@ -228,18 +226,6 @@ def test_bad_settings_are_refused_before_a_model_loads(checkpoint, tmp_path, mon
 def test_a_folder_without_a_model_is_refused(tmp_path, capsys):
     assert main(["app", str(tmp_path), "--port", str(free_port())]) == 2
     assert str(tmp_path) in capsys.readouterr().err
-
-
-@contextmanager
-def serving(*arguments):
-    """The address of a page that the real command serves while the block runs."""
-    command = [sys.executable, "-m", "llink.cli", "app", *arguments, "--port", str(free_port())]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
-        try:
-            lines = iter(running.stdout.readline, "")
-            yield next(line.split()[-1] for line in lines if line.startswith("The page is at"))
-        finally:
-            running.terminate()
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hub_server import reload_here
+from hub_server import serving as hub_serving
 from judge_server import serving
+from page_server import serving as page_serving
 
+from llink.app.space import ask_page
 from llink.cli import main
 from llink.data.demo_corpus import generate_instructions, generate_pairs
+from llink.modeling_llink import publishing
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
