@@ -54,15 +54,27 @@ def test_readme_commands_run(workshop, monkeypatch, capsys):
     replaced = {"FacebookAI/xlm-roberta-base": "encoder", "meta-llama/Llama-3.2-1B-Instruct": "decoder"}
     commands = readme_commands()
     assert {"align", "inject", "finetune", "generate", "eval", "report"} <= {command[0] for command in commands}
-    with serving() as judge:
+    with serving() as judge, hub_serving() as hub:
         replaced |= {"http://localhost:8000/v1": judge.url, "NAME": judge.model}
         for command in commands:
             command = [replaced.get(word, word) for word in command]
+            if command[0] == "app":  # it would serve until it is interrupted
+                with page_serving(*command[1:]) as address:
+                    assert isinstance(ask_page(address, "ក្មេងទៅសាលា"), str)
+                continue
             if command[0] in ("align", "inject", "finetune"):
                 command += shlex.split(QUICK) + ["--max_steps", "2", "--per_device_train_batch_size", "8"]
             elif command[:2] == ["eval", "numeric"]:
                 command += ["--limit", "4"]
-            assert main(command) == 0, (command, capsys.readouterr().err)
+            with monkeypatch.context() as patch:
+                if command[0] == "space":
+                    command += ["--self_contained"]  # these bases are on no Hub
+                    patch.setattr(publishing, "reload", reload_here)
+                    hub.use(patch, Path("hf"))
+                assert main(command) == 0, (command, capsys.readouterr().err)
+    assert [command[2] for command in commands if command[0] == "space"] == [
+        name.removeprefix("spaces/") for name in hub.repos
+    ]
     kinds = set(json.loads(Path("out/eval/report/report.json").read_text())["runs"]["eval"])
     assert kinds == {c[1] for c in commands if c[0] == "eval" and "out/eval" in c}
 
