@@ -331,6 +331,11 @@ def _lines_named(numbers: Iterable[int]) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, as they are.
+
+    Raises:
+        PairFileError: If the file cannot be read, is empty, or holds what is not UTF-8.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
