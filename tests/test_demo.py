@@ -30,6 +30,7 @@ def test_retrieval(demo):
     assert retrieval["stage_a"]["n"] >= 512
     assert retrieval["stage_a"]["r@1"] >= 0.80
     assert retrieval["stage_a"]["r@1"] >= 20 * retrieval["untrained"]["r@1"]
+    assert retrieval["full"]["r@1"] >= retrieval["stage_a"]["r@1"] - 0.03, "the slots' mean stays where Stage A put it"
 
 
 def test_usage(demo):
