@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub_server import reload_here
+from hub_server import build, reload_here, tiny_hub
 from hub_server import serving as hub_serving
 from judge_server import serving
 from page_server import serving as page_serving
@@ -18,6 +18,7 @@ from page_server import serving as page_serving
 from llink.app.space import ask_page
 from llink.cli import main
 from llink.data.demo_corpus import generate_instructions, generate_pairs
+from llink.evaluation.record import write_record
 from llink.modeling_llink import publishing
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +55,7 @@ def test_readme_commands_run(workshop, monkeypatch, capsys):
     replaced = {"FacebookAI/xlm-roberta-base": "encoder", "meta-llama/Llama-3.2-1B-Instruct": "decoder"}
     commands = readme_commands()
     assert {"align", "inject", "finetune", "generate", "eval", "report"} <= {command[0] for command in commands}
+    commands = [command for command in commands if command[0] not in ("push", "verify")]  # need bases on a Hub: below
     with serving() as judge, hub_serving() as hub:
         replaced |= {"http://localhost:8000/v1": judge.url, "NAME": judge.model}
         for command in commands:
@@ -77,6 +79,23 @@ def test_readme_commands_run(workshop, monkeypatch, capsys):
     ]
     kinds = set(json.loads(Path("out/eval/report/report.json").read_text())["runs"]["eval"])
     assert kinds == {c[1] for c in commands if c[0] == "eval" and "out/eval" in c}
+
+
+def test_pushing_and_the_pipeline_as_the_readme_shows_them(workshop, monkeypatch, tmp_path, base_folder, capsys):
+    monkeypatch.setattr(publishing, "reload", reload_here)
+    with tiny_hub(monkeypatch, tmp_path / "hf", base_folder) as hub:
+        monkeypatch.chdir(tmp_path)
+        build().save_pretrained("out/b")
+        write_record(tmp_path / "out" / "eval", "usage", {"zeroed_gap": 1.5, "shuffled_gap": 1.0, "n": 9}, {})
+        commands = [command for command in readme_commands() if command[0] in ("push", "verify")]
+        assert [command[0] for command in commands] == ["push", "verify"]
+        for command in commands:
+            assert main(command) == 0, (command, capsys.readouterr().err)
+        assert "evaluation/usage.json" in hub.files("someone/Llama-km")
+        snippets = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+        piping = next(snippet for snippet in snippets if "pipeline(" in snippet)
+        exec(compile(piping, "README.md", "exec"), {"__name__": "readme"})
+        assert capsys.readouterr().out.count("generated_text") == 3
 
 
 @pytest.mark.timeout(600)

@@ -193,7 +193,7 @@ class AlignConfig(TrainingArguments):
                     f"{name}={getattr(self, name)!r} does not apply to Stage A, which trains the projector on cached "
                     "vectors. Leave it out; several processes work through torchrun."
                 )
-        if self.activation_checkpointing or self.gradient_checkpointing:
+        if getattr(self, "activation_checkpointing", False) or self.gradient_checkpointing:  # the first is new
             raise AlignConfigError(
                 "activation_checkpointing does not apply to Stage A: no base model runs in it. Leave it out."
             )
