@@ -34,6 +34,7 @@ WHOLE = {
 TOKEN = "hf_of_the_owner"
 USER = "someone"
 LFS = re.compile(r"\.(safetensors|png|bin|model)$")
+DATASETS = re.compile(r"^/(api/)?datasets/")
 
 
 class Answer(Exception):  # noqa: N818 - it also ends requests that went well
@@ -166,6 +167,9 @@ class HubServer:
         body = self.read(request)
         address = urlsplit(request.path)
         path, query = unquote(address.path), {k: v[-1] for k, v in parse_qs(address.query).items()}
+        path = DATASETS.sub(
+            lambda match: "/api/models/" if match[1] else "/", path
+        )  # repositories share one name space
         with self.lock:
             self.requests.append((request.command, path))
             fault = next((f for f in self.faults if f.method == request.command and f.path in path and f.times), None)

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import hub_server
 import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
@@ -447,6 +448,24 @@ def test_pushing(prepared, monkeypatch):
     hub.upload_folder = lambda **options: (_ for _ in ()).throw(OSError("disconnected"))
     with pytest.raises(DataCardError, match=r"The data is in .*disconnected.*tries again"):
         push_folder(prepared[0], "someone/en-km", private=False)
+
+
+def test_a_folder_goes_to_a_hub_and_comes_back(prepared, tmp_path, monkeypatch, capsys):
+    """Pushed through the real client to a real server, with its card; and prepared anew from there."""
+    rows = write_tmx(tmp_path / "en-km.tmx", make_pairs(60))
+    arguments = ["prepare", "--input", str(rows), "--language", "km", "--output_dir", str(tmp_path / "out")]
+    with hub_server.serving() as server:
+        server.use(monkeypatch, tmp_path / "hf")
+        assert main([*arguments, "--splits", "train=40", "dev=10", "--push_to_hub", f"{hub_server.USER}/en-km"]) == 0
+        assert "Pushed: " in capsys.readouterr().out
+        assert hub_server.pushed(server, f"{hub_server.USER}/en-km") == set(contents(tmp_path / "out"))
+        server.download(f"{hub_server.USER}/en-km", tmp_path / "back")
+        card = DatasetCard.load(tmp_path / "back" / "README.md")
+        assert card.data.configs[0]["data_files"][0]["path"] == "data/train-*.parquet"
+        assert main([*arguments, "--splits", "train=40", "dev=10", "--push_to_hub", "stranger/en-km"]) == 2
+        assert "pushing it to stranger/en-km failed" in capsys.readouterr().err
+    train = load_dataset(str(tmp_path / "back"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert train["english"][:] == read_pairs(tmp_path / "out", "train")["english"][:]
 
 
 def test_a_push_that_cannot_work_is_refused_first(tmp_path, monkeypatch, capsys):

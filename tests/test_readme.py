@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from hub_server import build, reload_here, tiny_hub
 from hub_server import serving as hub_serving
-from judge_server import serving
+from judge_server import prefers_longer, serving
 from page_server import serving as page_serving
+from prepare_files import write_tmx
+from synthesis_server import good
 
 from llink.app.space import ask_page
 from llink.cli import main
@@ -38,7 +40,13 @@ def workshop(base_folder, tmp_path_factory):
         (folder / f"{name}.km").write_text("".join(f"{pair.foreign}\n" for pair in rows), "utf-8")
         lines = [json.dumps(row, ensure_ascii=False) for row in generate_instructions(rows)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
+    write_tmx(folder / "en-km.tmx.gz", [(pair.english, pair.foreign) for pair in generate_pairs(500, seed=1)])
     return folder
+
+
+def judge_or_writer(body):
+    """The model on the README's server: judges, or writes examples, as it is asked."""
+    return (good if body["messages"][-1]["content"].startswith("Text: ") else prefers_longer)(body)
 
 
 def readme_commands() -> list[list[str]]:
@@ -54,9 +62,10 @@ def test_readme_commands_run(workshop, monkeypatch, capsys):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # the judge below is on this machine
     replaced = {"FacebookAI/xlm-roberta-base": "encoder", "meta-llama/Llama-3.2-1B-Instruct": "decoder"}
     commands = readme_commands()
-    assert {"align", "inject", "finetune", "generate", "eval", "report"} <= {command[0] for command in commands}
+    told = {command[0] for command in commands}
+    assert {"prepare", "synthesize", "align", "inject", "finetune", "generate", "eval", "report"} <= told
     commands = [command for command in commands if command[0] not in ("push", "verify")]  # need bases on a Hub: below
-    with serving() as judge, hub_serving() as hub:
+    with serving(judge_or_writer) as judge, hub_serving() as hub:
         replaced |= {"http://localhost:8000/v1": judge.url, "NAME": judge.model}
         for command in commands:
             command = [replaced.get(word, word) for word in command]

@@ -461,6 +461,11 @@ def test_prepared_folders_know_their_language(demo, tmp_path, capsys):
     held_out = set((data / "held_out.km").read_text("utf-8").splitlines())
     assert {row["foreign"][0] for row in rows_of(out)} <= held_out
     assert len(rows_of(out)) == 20
+    for split in ("train", "held_out"):  # which lie in one zone of prepare's each
+        whole = ["synthesize", "--rule-made", "--pairs", str(data), split, "--output-dir", str(tmp_path / split)]
+        assert main([*whole, "--splits", "train=-1", "dev=-1", "--shares", "0.75", "0.25"]) == 0
+        sizes = [len(rows_of(tmp_path / split, name)) for name in ("train", "dev")]
+        assert 0.1 < sizes[1] / sum(sizes) < 0.4
     assert main([*command, "--language", "th", "--overwrite"]) == 2
     assert "the pairs are in km" in capsys.readouterr().err
 

@@ -38,6 +38,9 @@ PAIR_STEPS = {
     "task": "too short for every task of the mix",
 }
 
+#: Of MurmurHash3's finaliser, in which every step can be undone.
+_MULTIPLIERS = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
+
 
 @dataclass(frozen=True)
 class Job:
@@ -127,6 +130,7 @@ class Planner:
             empty, length = empty + int((~filled).sum()), length + int((filled & ~fits).sum())
             kept += (np.flatnonzero(fits) + first).tolist()
             blocks.append(block_keys(*sides, fits))
+            blocks[-1][0] = _mixed(blocks[-1][0])
         steps: list[dict[str, Any]] = []
         _count(steps, "empty", len(english), empty)
         _count(steps, "foreign_length", len(english) - empty, length)
@@ -157,6 +161,13 @@ class Planner:
                 point = (int.from_bytes(digest[:8]) + 1) / (2**64 + 1)
                 draws.append((point ** (1 / share), task))
         return [task for _, task in sorted(draws, reverse=True)[: self._per_pair]]
+
+
+def _mixed(keys: np.ndarray) -> np.ndarray:
+    """Other keys, one to one: those of a split of `llink prepare` all lie in one zone, and must spread over ours."""
+    for multiplier in _MULTIPLIERS:
+        keys = (keys ^ (keys >> np.uint64(33))) * multiplier
+    return keys ^ (keys >> np.uint64(33))
 
 
 def _count(steps: list[dict[str, Any]], name: str, rows_in: int, dropped: int) -> None:
