@@ -153,7 +153,7 @@ class Asker:
             before = len(queue.kept)
             queue.judge(self.draft)
             bar.update(len(queue.kept) - before)
-            bar.set_postfix(self._shown(queues, time.monotonic() - started), refresh=False)
+            bar.set_postfix(self._shown(queues, time.monotonic() - started))
 
         try:
             await work_through(next_job, work, client)
