@@ -102,7 +102,7 @@ class LlinkConfig(PretrainedConfig):
             attend to the encoder's states of all tokens: slots may hold what a pooled vector has lost).
         slot_expander_hidden_size (`int`, *optional*): Inner width; d/4 for `low_rank`, otherwise 2·d when not given.
         slot_residual (`bool`): Whether the slots' common part is the adapter's output, with a learned weight, and the
-            expander gives only what tells one slot from another: their mean stays where Stage A put it. False is the
+            expander gives only what tells one slot from another: their mean starts near Stage A's vector. False is the
             paper.
         lora_rank (`int`), lora_alpha (`float`), lora_dropout (`float`): LoRA in the decoder (paper 4.2: 16, 16).
         lora_target_modules (`list[str]`, *optional*): Names of the adapted projections; found from the decoder when

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..data.collators import PassageBank, instruction_tensors, shuffled_passages, tokenize_instructions
+from ..data.collators import instruction_tensors, passage_bank, shuffled_passages, tokenize_instructions
 from ..data.instructions import read_instructions
 from ..evaluation.bootstrap import check_resampling
 from ..evaluation.plot_usage import plot_usage
@@ -48,7 +48,8 @@ def evaluate(argv: Sequence[str]) -> None:
     shuffled_passages(rows)  # before the model loads
     model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
     examples, _ = tokenize_instructions(model.processor, rows, args.max_length)
-    encode = partial(PassageBank, model.processor)
+    features = partial(model.get_foreign_features, batch_size=args.batch_size)
+    encode = partial(passage_bank, model, features=features)
     tensors = instruction_tensors(rows, examples, model.processor.pad_token_id, encode)
     results = evaluate_usage(
         model, tensors, args.batch_size, args.gaussian, args.per_slot, args.resamples, args.seed, show_progress=True

@@ -64,6 +64,12 @@ def preset_of(argv: Sequence[str]) -> dict[str, dict[str, Any]]:
     return preset(early.preset or _read_yaml(early.config).get("preset") or DEFAULT_PRESET)
 
 
+def preset_slots(argv: Sequence[str]) -> dict[str, Any]:
+    """The slots of a preset that is named; nothing when none is: the model's own then stay as they are."""
+    named = _early_flags(argv).preset or _read_yaml(_early_flags(argv).config).get("preset")
+    return {name: value for name, value in preset(named)["model"].items() if name.startswith("slot_")} if named else {}
+
+
 def _early_flags(argv: Sequence[str]) -> Namespace:
     """The two flags from which the others' defaults come."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False)

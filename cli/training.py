@@ -18,7 +18,7 @@ from ..trainers.align_config import AlignConfig
 from ..trainers.align_trainer import AlignTrainer
 from ..trainers.inject_config import InjectConfig
 from ..trainers.inject_trainer import InjectTrainer
-from .parsing import CommandError, check_two_files, pair_field, parse_arguments, preset_of
+from .parsing import CommandError, check_two_files, pair_field, parse_arguments, preset_of, preset_slots
 
 
 @dataclass
@@ -110,7 +110,8 @@ def inject(argv: Sequence[str]) -> None:
     held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
     set_seed(args.seed)
     model = LlinkForCausalLM.from_pretrained(data.model, dtype=data.dtype)
-    if slots := data.slot_fields():
+    slots = {**preset_slots(argv), **data.slot_fields()}
+    if any(getattr(model.config, name) != value for name, value in slots.items()):
         model.renew_slots(**slots)
     trainer = InjectTrainer(model=model, args=args, train_dataset=rows, eval_dataset=held_out)
     trainer.data_files = tuple(name for name in (data.instructions, data.eval_instructions) if name)

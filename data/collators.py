@@ -11,6 +11,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from ..configuration_llink import FOREIGN_TOKEN
+from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.processing_llink import LlinkProcessor
 from .instructions import InstructionError
 
@@ -58,6 +59,21 @@ class PassageBank:
     def batch(self, rows: list[list[int]]) -> dict[str, Tensor]:
         """Indices of each row's passages → `foreign_input_ids`, `foreign_attention_mask` (B, T, L)."""
         return self.processor.pad_passages([[self.tokens[index] for index in chosen] for chosen in rows])
+
+
+def passage_bank(
+    model: LlinkForCausalLM, passages: Sequence[str], features: Callable[[Sequence[str]], Tensor]
+) -> FeatureBank | PassageBank:
+    """The bank that a model's slots are made of.
+
+    Args:
+        model: Its slots read the encoder's states, or p_F alone.
+        passages: U texts.
+        features: Maps them to p_F (U, d); called only where that is enough.
+    """
+    if model.slot_embedder.reads_states:
+        return PassageBank(model.processor, passages)
+    return FeatureBank(features(passages))
 
 
 class InstructionTensors(torch.utils.data.Dataset):

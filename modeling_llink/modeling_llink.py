@@ -92,7 +92,13 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
 
         Raises:
             LlinkConfigError: If a field is none of the slots', or its value lies outside its valid set.
+            LlinkCheckpointError: If Stage B has trained the model's slots, and LoRA with them.
         """
+        if self.config.stage == "inject":
+            raise LlinkCheckpointError(
+                f"Other slots ({', '.join(fields)}) would throw away those that Stage B has trained, while LoRA has "
+                "learned to read them. Start from the Stage A model, or leave the slots as they are."
+            )
         self.config = self.config.with_slots(**fields)
         self.slot_embedder = SlotEmbedder(self.config).to(device_of(self.slot_embedder))
         self.slot_embedder.apply(self._init_weights)

@@ -149,7 +149,9 @@ class SlotEmbedder(nn.Module):
         slots = self.expander(x, states, mask)  # (N, K, d)
         if self.residual is not None:
             common = F.layer_norm(x, (self.width,), eps=1e-12).unsqueeze(1)  # (N, 1, d)
-            slots = self.residual * common + slots - slots.mean(dim=1, keepdim=True)  # (N, K, d)
+            if slots.shape[1] > 1:  # a single slot has none to be told apart from
+                slots = slots - slots.mean(dim=1, keepdim=True)  # (N, K, d)
+            slots = self.residual * common + slots  # (N, K, d)
         return F.normalize(slots, dim=-1) * self.scale  # (N, K, d)
 
 

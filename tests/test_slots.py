@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llink import LlinkConfig, LlinkForCausalLM
 from llink.configuration_llink import SLOT_EXPANDERS, LlinkConfigError
+from llink.modeling_llink.checkpoint import LlinkCheckpointError
 from llink.modeling_llink.injection import SlotMismatchError
 from llink.modeling_llink.slots import GatedAdapter, SlotEmbedder, median_embedding_norm
 
@@ -86,6 +87,14 @@ def test_with_a_residual_the_mean_of_the_slots_stays_where_the_projector_put_it(
     assert cosines[False].mean() < cosines[True].mean() - 0.01, "vacuous unless the expander would move it"
 
 
+def test_a_single_slot_still_has_its_expander():
+    embedder = make_embedder(16, 1, "gated", "mlp", residual=True)
+    features = torch.randn(2, 16)
+    before = embedder(features)
+    torch.nn.init.normal_(embedder.expander.up.weight)
+    assert not torch.allclose(embedder(features), before, atol=1e-2)
+
+
 def test_a_resampler_reads_the_passages_tokens_and_no_padding():
     embedder = make_embedder(16, 4, "gated", "resampler")
     features, states = torch.randn(1, 16), torch.randn(1, 6, 7)
@@ -125,7 +134,7 @@ def test_every_expander_goes_through_saving_forward_and_generation(make_model, t
 
 
 def test_slots_are_renewed_between_the_stages(make_model, tmp_path):
-    model = make_model()
+    model = make_model(stage="align")
     before, projector = model.get_slot_features("the cat"), model.get_foreign_features("the cat")
     model.renew_slots(slot_expander="resampler", slot_residual=True, slot_adapter="none")
     assert (model.config.slot_expander, model.config.slot_residual, model.config.slot_adapter) == (
@@ -147,6 +156,9 @@ def test_slots_are_renewed_between_the_stages(make_model, tmp_path):
         with pytest.raises(LlinkConfigError, match=message):
             model.renew_slots(**fields)
     assert model.config.slot_expander == "resampler", "a refused change changes nothing"
+    model.config.stage = "inject"
+    with pytest.raises(LlinkCheckpointError, match="throw away"):
+        model.renew_slots(slot_expander="mlp")
 
 
 def test_slots_depend_on_the_direction_of_the_input_and_not_on_its_size():

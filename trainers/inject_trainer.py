@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from ..data.collators import FeatureBank, InstructionTensors, PassageBank, instruction_tensors, tokenize_instructions
+from ..data.collators import InstructionTensors, instruction_tensors, passage_bank, tokenize_instructions
 from ..data.features import FeatureCache, encoder_spec, teacher_spec
 from ..data.instructions import InstructionError, instruction_dataset
 from ..evaluation.usage import answer_losses, collect_usage, usage_by_task, usage_metrics
@@ -117,16 +118,15 @@ class InjectTrainer(HubMixin):
     def _with_features(self, dataset: Dataset, examples: list[dict[str, list[int]]]) -> InstructionTensors:
         model = self.model
 
-        def encode(passages: list[str]) -> FeatureBank | PassageBank:
-            if model.slot_embedder.reads_states:
-                return PassageBank(model.processor, passages)
+        def features(passages: list[str]) -> Tensor:
             pooled = self._cached(encoder_spec(model), passages, "get_pooled_features", "Encoding the passages")
-            return FeatureBank(model.project(pooled))
+            return model.project(pooled)
 
         def teach(references: list[str]) -> Tensor:
             states = self._cached(teacher_spec(model), references, "get_teacher_states", "Encoding the references")
             return model.teacher_space(states.to(device_of(model.projector))).cpu()
 
+        encode = partial(passage_bank, model, features=features)
         return instruction_tensors(dataset, examples, model.processor.pad_token_id, encode, teach)
 
     def _cached(self, spec: dict[str, Any], texts: list[str], method: str, label: str) -> Tensor:
