@@ -18,7 +18,7 @@ from llink.data.synthesis.filters import REASONS
 
 ROOT = Path(__file__).parent.parent
 CORPUS = ROOT.parent / "shared" / "corpora" / "en-km"
-BUDGET = 5000
+BUDGET = 3500
 
 
 @pytest.mark.slow
