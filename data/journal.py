@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -54,12 +54,28 @@ class Journal(Generic[Record]):
             self.records[record.key] = record
         self._whole = whole
 
-    def __enter__(self) -> Journal[Record]:
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from writing it, and what belongs to it; the `with` block that writes may lie within.
+
+        Raises:
+            JournalError: If another run is writing it.
+        """
+        self._acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _acquire(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire()
         except Timeout:
             raise JournalError(f"Another run is writing {self.path}: wait for it, or end it.") from None
+
+    def __enter__(self) -> Journal[Record]:
+        self._acquire()
         self._read()  # what that run may have added meanwhile
         self._file = self.path.open("ab", buffering=0)
         self._file.truncate(self._whole)

@@ -17,7 +17,9 @@ from llink.cli import main
 from llink.data.chat_client import json_objects
 from llink.data.demo_corpus import generate_pairs
 from llink.data.instructions import BUCKETS, TASKS, bucket_of, read_instructions
+from llink.data.journal import Journal
 from llink.data.splitting import parse_splits
+from llink.data.synthesis.asking import Answer
 from llink.data.synthesis.filters import (
     FILTERS,
     REASONS,
@@ -28,6 +30,7 @@ from llink.data.synthesis.filters import (
     first_fault,
     numbers_of,
 )
+from llink.data.synthesis.folder import ANSWERS, LOCK
 from llink.data.synthesis.plan import Job, Planner
 from llink.data.synthesis.prompts import PromptError, Prompts, write_prompts
 from llink.data.synthesis.queues import Queue
@@ -417,7 +420,7 @@ def test_the_same_again_gives_the_same_bytes(demo, tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     assert by_rule(demo, first) == by_rule(demo, second) == 0
     files = sorted(path.name for path in first.iterdir())
-    assert files == ["held_out.jsonl", "manifest.json", "train.jsonl"]
+    assert files == [LOCK, "held_out.jsonl", "manifest.json", "train.jsonl"]
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
     before = [(path.name, path.stat().st_mtime_ns) for path in sorted(first.iterdir())]
     assert by_rule(demo, first) == 0
@@ -490,10 +493,28 @@ def test_a_folder_with_other_things_is_left_alone(demo, tmp_path, capsys):
     assert "made otherwise: other server (seed=0)" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert by_rule(demo, out, "--seed", "1", "--overwrite", splits=("fit=60", "held_out=12")) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["fit.jsonl", "held_out.jsonl", "manifest.json"]
+    assert sorted(path.name for path in out.iterdir()) == [LOCK, "fit.jsonl", "held_out.jsonl", "manifest.json"]
     (out / "fit.jsonl").write_text("changed")
     assert by_rule(demo, out, "--seed", "1", splits=("fit=60", "held_out=12")) == 2
     assert "missing or changed" in capsys.readouterr().err
+
+
+def test_a_folder_that_another_run_writes_is_left_as_it_is(demo, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert by_rule(demo, out) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with Journal(out / ANSWERS, Answer).locked():
+        assert by_rule(demo, out, "--overwrite", "--seed", "3") == 2
+        assert "Another run is writing" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert by_rule(demo, out, "--overwrite", "--seed", "3") == 0
+    assert rows_of(out) != [json.loads(line) for line in before["train.jsonl"].splitlines()]
+
+
+def test_a_folder_that_holds_only_a_lock_is_empty(demo, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / LOCK).touch()
+    assert by_rule(demo, tmp_path / "out") == 0
 
 
 def test_places_that_cannot_be_written(demo, tmp_path, capsys):

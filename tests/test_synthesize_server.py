@@ -5,6 +5,7 @@ import io
 import json
 import multiprocessing
 import resource
+import shutil
 import signal
 import sys
 import threading
@@ -361,6 +362,18 @@ def test_answers_that_others_write_or_damaged_are_refused(pairs, tmp_path, capsy
         assert main(command(pairs, server.url, output)) == 2
         assert "line 2" in capsys.readouterr().err
         assert not server.bodies
+
+
+def test_a_finished_folder_that_another_run_writes_is_left_as_it_is(pairs, unbroken, tmp_path, capsys):
+    output = tmp_path / "out"
+    shutil.copytree(unbroken, output)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    with serving(good) as server:
+        with Journal(output / "answers.jsonl", Answer):
+            assert main(command(pairs, server.url, output, "--overwrite", "--seed", "3")) == 2
+        assert "Another run is writing" in capsys.readouterr().err
+        assert not server.bodies
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
 
 
 def run_with_a_full_disk(arguments, errors):

@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from tqdm.auto import tqdm
 
@@ -58,20 +57,19 @@ class Asker:
         prompts: Of the tasks.
         server: The model, its server, sampling, and patience.
         config: Budget and prices.
-        path: JSONL file of answers.
+        journal: The answers; only it writes them.
 
     Attributes:
         journal: The answers.
         tokens: Of all answers: prompt, completion.
         budget_is_spent: Whether jobs were left because of the token budget.
-
-    Raises:
-        JournalError: If the file is no journal.
     """
 
-    def __init__(self, prompts: Prompts, server: SynthesisServer, config: SynthesisConfig, path: Path) -> None:
+    def __init__(
+        self, prompts: Prompts, server: SynthesisServer, config: SynthesisConfig, journal: Journal[Answer]
+    ) -> None:
         self._prompts, self._server, self._config = prompts, server, config
-        self.journal: Journal[Answer] = Journal(path, Answer)
+        self.journal = journal
         self.budget_is_spent = False
         self._reserved = self._spent_now = 0
         found = self.journal.records.values()

@@ -18,7 +18,10 @@ MANIFEST, ANSWERS = "manifest.json", "answers.jsonl"
 KIND = "llink synthesize"
 #: Parts of a manifest that say what was to be made, and from what.
 IDENTITY = ("pairs", "options", "server", "prompts", "versions")
+LOCK = f".{ANSWERS}.lock"
 _TEMPORARY = ".tmp"
+#: What a run that is killed before its manifest stands leaves.
+_FROM_THE_START = {LOCK, MANIFEST + _TEMPORARY}
 
 
 class SynthesisFolderError(OSError):
@@ -26,12 +29,12 @@ class SynthesisFolderError(OSError):
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder of examples; None where nothing stands.
+    """The manifest of a folder of examples; None where nothing stands but a lock.
 
     Raises:
         SynthesisFolderError: If something else stands there, or other files beside the examples.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= _FROM_THE_START):
         return None
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
@@ -42,7 +45,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         raise SynthesisFolderError(
             f"{folder} is there and was not made by llink synthesize: give another --output-dir."
         )
-    known = {MANIFEST, ANSWERS, f".{ANSWERS}.lock", *(split_file(split["name"]) for split in manifest["splits"])}
+    known = {MANIFEST, ANSWERS, LOCK, *(split_file(split["name"]) for split in manifest["splits"])}
     present = {path.relative_to(folder).as_posix().removesuffix(_TEMPORARY) for path in folder.rglob("*")}
     if others := sorted(present - known):
         raise SynthesisFolderError(
@@ -89,8 +92,7 @@ def write_examples(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -
 
 
 def claim(folder: Path, existing: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> None:
-    """Makes the folder this run's own: examples that were made otherwise go, answers stay."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Makes the folder, which is locked, this run's own: examples that were made otherwise go, answers stay."""
     if existing is not None and differences(existing, {name: manifest[name] for name in manifest if name in IDENTITY}):
         for split in existing["splits"]:
             (folder / split_file(split["name"])).unlink(missing_ok=True)

@@ -18,9 +18,10 @@ from datasets import Dataset
 from ..._version import __version__
 from ..chat_client import cost_of, estimate_cost
 from ..instructions import BUCKETS, bucket_of
+from ..journal import Journal
 from ..pairs import read_pairs, sentences
 from ..scripts import primary_language
-from .asking import Asker
+from .asking import Answer, Asker
 from .config import SynthesisConfig, SynthesisServer
 from .folder import (
     ANSWERS,
@@ -60,6 +61,7 @@ class Synthesis:
         PairFileError: If the pairs cannot be read.
         PromptError: If a prompt is wrong.
         SynthesisFolderError: If the output folder holds other things.
+        JournalError: If its answers cannot be read.
     """
 
     def __init__(self, config: SynthesisConfig, server: SynthesisServer) -> None:
@@ -82,7 +84,8 @@ class Synthesis:
             for split, wanted in planner.quotas.items()
             for task, quota in wanted.items()
         ]
-        self.asker = None if prompts is None else Asker(prompts, server, config, self.folder / ANSWERS)
+        self._journal: Journal[Answer] = Journal(self.folder / ANSWERS, Answer)
+        self.asker = None if prompts is None else Asker(prompts, server, config, self._journal)
         self._identity = {
             "pairs": {"language": language, "rows": len(pairs), "sha256": _digest(pairs)},
             "options": config.content(),
@@ -123,20 +126,17 @@ class Synthesis:
 
         Raises:
             SynthesisFolderError: If the folder holds examples that were made otherwise, or cannot be written.
+            JournalError: If another run is writing the folder.
             SynthesisServerError: If the server refuses or stops answering.
             ServerSettingsError: If the key is missing, or huggingface_hub is offline.
         """
-        if self._existing is not None and not self.config.overwrite:
-            if different := differences(self._existing, self._identity):
-                raise SynthesisFolderError(
-                    f"{self.folder} holds examples that were made otherwise: {different}. Give another --output-dir, "
-                    "or --overwrite."
-                )
-            if self._existing["complete"]:
-                check_examples(self.folder, self._existing)
-                return self._existing
+        if (finished := self._finished()) is not None:
+            return finished
         client = self.asker.client(self.queues) if self.asker else None
-        with writing(self.folder):
+        with writing(self.folder), self._journal.locked():
+            self._existing = read_manifest(self.folder)  # which another run may have written meanwhile
+            if (finished := self._finished()) is not None:
+                return finished
             planned = [{"name": split.name} for split in self.config.split_plan()]
             claim(self.folder, self._existing, {"kind": KIND, "complete": False, **self._identity, "splits": planned})
             if self.asker is None:
@@ -145,6 +145,20 @@ class Synthesis:
             elif client is not None:
                 self.asker.fill(self.queues, client, show_progress)
             return self._write()
+
+    def _finished(self) -> dict[str, Any] | None:
+        """The manifest of the same examples, if they are all there."""
+        if self._existing is None or self.config.overwrite:
+            return None
+        if different := differences(self._existing, self._identity):
+            raise SynthesisFolderError(
+                f"{self.folder} holds examples that were made otherwise: {different}. Give another --output-dir, "
+                "or --overwrite."
+            )
+        if not self._existing["complete"]:
+            return None
+        check_examples(self.folder, self._existing)
+        return self._existing
 
     def _write(self) -> dict[str, Any]:
         splits = []
