@@ -167,6 +167,36 @@ def test_guard_every_filter_is_tested():
         ({"english": "3 men came.", "answer": "There came three men."}, None),
         ({"english": "3 men came.", "answer": "There came four men."}, "numbers"),
         ({"english": "About 97.5% of 4,600 people came.", "answer": "Of 4600 people 97.5 % came."}, None),
+        *(
+            ({"english": f"There were {said} in it.", "answer": f"In it there were {answered}."}, "numbers")
+            for said, answered in (
+                ("9,500 books", "500 books"),
+                ("9,500 books", "9 books"),
+                ("15.50 dollars", "50 dollars"),
+                ("15.50 dollars", "15 dollars"),
+                ("guests at 9:30", "guests at 30"),
+                ("guests at 9:30", "30 guests"),
+                ("1,985 places", "985 places"),
+                ("5 degrees", "-5 degrees"),
+                ("-5 degrees", "5 degrees"),
+            )
+        ),
+        *(
+            ({"english": f"There were {said} in it.", "answer": f"In it there were {answered}."}, None)
+            for said, answered in (
+                ("9,500 books", "9500 books"),
+                ("9,500 books", "nine thousand five hundred books"),
+                ("15.50 dollars", "$15.50"),
+                ("guests at 9:30", "guests at half past nine"),
+                ("guests at 9:00", "guests at nine"),
+                ("guests at nine", "guests at 9:00"),
+                ("1,985 places", "1985 places"),
+                ("-5 degrees", "minus five degrees"),
+                ("men from 5-10 May 2021", "men in May 2021, from 5 to 10"),
+                ("two Boeing 737-800 planes", "Boeing 737 planes, 2 of them"),
+                ("007 books, and 40, and 50.", "7 books, 50 and 40"),
+            )
+        ),
         ({"instruction": "<foreign_emb>\nReword this. Sure, as an AI you can."}, "chatter"),
         (
             {"english": "The AI said: I am a language model.", "answer": "A language model is what the AI is."},

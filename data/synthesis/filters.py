@@ -17,7 +17,7 @@ from ...configuration_llink import FOREIGN_TOKEN
 from ..characters import damaged, letters, script_characters
 from ..cleaning import Side
 from ..entities.english import extract
-from ..entities.entity import plain
+from ..entities.entity import GROUP_SPACE, plain
 from ..language_identification import is_another_language
 from ..near_duplicates import pair_signatures, similarity
 from .tasks import TASK_TABLE, without_marker
@@ -39,6 +39,8 @@ _CHATTER = re.compile(
     r"|^(?:sure|certainly|of course|okay)[,!]|</?text>|<\|",
     re.IGNORECASE,
 )
+#: Digits that are a number of their own: no part of 9,500, 15.50, 9:30 or 1/2, and without a minus sign.
+_WHOLE = re.compile(rf"(?<!\d)(?<!\d[.,:/{GROUP_SPACE}])(?<!(?<!\w)-)\d+(?!\d|[.,:/{GROUP_SPACE}]\d)")
 _LOOP = re.compile(r"(\S)\1{7,}|\b(\w+)(?:\W+\2\b){3,}", re.IGNORECASE)
 
 
@@ -139,7 +141,7 @@ def _given_away(example: Example, rules: FilterRules) -> bool:
 
 def _numbers(example: Example, rules: FilterRules) -> bool:
     answer = "\n".join(without_marker(line) for line in example.answer.splitlines())
-    written = frozenset(number.lstrip("0") or "0" for number in re.findall(r"\d+", plain(example.english)))
+    written = frozenset(number.lstrip("0") or "0" for number in _WHOLE.findall(plain(example.english)))
     return not numbers_of(answer) <= numbers_of(example.english) | written
 
 
@@ -238,9 +240,10 @@ def words(text: str) -> list[str]:
 
 
 def numbers_of(text: str) -> frozenset[str]:
-    """Every number in an English text, in digits or words, parts of dates and measures too."""
-    values = [entity.value for entity in extract(text) if entity.kind in _NUMBER_KINDS]
-    found = (number for value in values for number in re.findall(r"\d+(?:[./]\d+)?", value))
+    """Every number in an English text, in digits or words, parts of dates and measures too; times but for full hours
+    are whole: `9:30`."""
+    values = [entity.value.removesuffix(":00") for entity in extract(text) if entity.kind in _NUMBER_KINDS]
+    found = (number for value in values for number in re.findall(r"(?:^-)?\d+(?:[.:/]\d+)*", value))
     return frozenset(number.lstrip("0") or "0" for number in found)
 
 
