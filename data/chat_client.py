@@ -42,7 +42,7 @@ class ChatError(RuntimeError):
     """The server refused, or stopped answering.
 
     Attributes:
-        about_message: Whether it refused this one message, and may take another.
+        about_message: Whether it refused this one message, and may take another; never of what passes with time.
     """
 
     def __init__(self, text: str, about_message: bool = False) -> None:
@@ -99,14 +99,13 @@ class ChatClient:
 
     Attributes:
         stopped: Set it when the work is given up: a call that fails then is not repeated.
-        answered: Calls that gave an answer.
 
     Raises:
         ServerSettingsError: As [`read_api_key`].
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        self.settings, self.stopped, self.answered = settings, False, 0
+        self.settings, self.stopped = settings, False
         self._key = read_api_key(settings)
         automatic = settings.response_format == "auto"
         self._format = RESPONSE_FORMATS[0] if automatic else settings.response_format
@@ -136,7 +135,7 @@ class ChatClient:
         Raises:
             ChatError: If the server refuses, or does not answer after all retries.
         """
-        tries, answered_before = 0, self.answered
+        tries = 0
         while True:
             form = self._format
             await self._wait_for_turn()
@@ -149,12 +148,9 @@ class ChatClient:
                 tries += 1
                 refused = status is not None and status < 500 and status not in _PASSING
                 if refused or tries > self.settings.retries or self.stopped:
-                    others_go_on = self.answered - answered_before >= self.settings.concurrency
-                    about_message = status in _ABOUT_MESSAGE if refused else others_go_on
-                    raise self._failure(error, refused, tries, about_message) from error
+                    raise self._failure(error, refused, tries, refused and status in _ABOUT_MESSAGE) from error
                 await asyncio.sleep(self._wait(error, tries))
             else:
-                self.answered += 1
                 self._format_is_settled = True
                 return reply
 
@@ -199,12 +195,12 @@ class ChatClient:
         return min(max(grown, float(asked) if asked.isdecimal() else 0), _LONGEST_WAIT)
 
     def _failure(self, error: Exception, refused: bool, tries: int, about_message: bool) -> ChatError:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         if self._key:
             reason = reason.replace(self._key, "***")  # servers may repeat the key that they refuse
         server = self.settings.server_url or "Hugging Face's inference providers"
         how = "refuses the calls" if refused else f"did not answer ({tries} tries)"
-        return ChatError(f"{server} {how}: {reason}.", about_message)
+        return ChatError(f"{server} {how}: {reason[:400]}.", about_message)
 
 
 def _response_format(form: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:

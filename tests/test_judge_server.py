@@ -299,6 +299,10 @@ def test_only_the_named_key_is_sent_and_it_is_written_nowhere(tmp_path, monkeypa
         with pytest.raises(JudgeServerError, match=r"bad key \*\*\*") as caught:
             ask(server, tmp_path, api_key_env="JUDGE_KEY")
         assert "secret" not in str(caught.value)
+    with serving(lambda body: Refusal(401, 40 * "sk-secret-of-the-judge")) as server:  # one is where the text is cut
+        with pytest.raises(JudgeServerError, match=r"\*\*\*") as caught:
+            ask(server, tmp_path, api_key_env="JUDGE_KEY")
+        assert "sk-" not in str(caught.value)
         command = command_of(tmp_path, server.url, "--api-key-env", "JUDGE_KEY")
         assert main(command) == 2
     printed = capsys.readouterr()

@@ -230,20 +230,42 @@ def test_an_outage_stops_the_run_and_it_goes_on(pairs, unbroken, tmp_path, capsy
     assert examples(tmp_path / "out") == examples(unbroken)
 
 
-@pytest.mark.parametrize("status", [400, 500])
-def test_one_message_that_the_server_never_takes_is_dropped(pairs, unbroken, tmp_path, status):
+def test_one_message_that_the_server_never_takes_is_dropped(pairs, unbroken, tmp_path):
     poison = json.loads(examples(unbroken)["train"].splitlines()[3])["english"]
 
     def model(body):
-        return Refusal(status, "I will not say that") if shown_text(body) == poison else good(body)
+        return Refusal(400, "I will not say that") if shown_text(body) == poison else good(body)
 
     with serving(model) as server:
-        waits = ["--concurrency", "1", "--retries", "4"] if status == 400 else ["--concurrency", "2", "--retries", "8"]
-        assert main(command(pairs, server.url, tmp_path / "out", *waits)) == 0
+        assert main(command(pairs, server.url, tmp_path / "out", "--concurrency", "1")) == 0
     assert dropped(tmp_path / "out") == {"refused": 1}
     rows = read_instructions(tmp_path / "out" / "train.jsonl")
     assert len(rows) == 24
     assert poison not in rows["english"]
+
+
+@pytest.mark.parametrize("trouble", [429, 500, "hangs"])
+def test_passing_trouble_with_one_message_is_no_refusal_and_is_asked_again(pairs, unbroken, tmp_path, capsys, trouble):
+    poison, others = json.loads(examples(unbroken)["train"].splitlines()[3])["english"], threading.Semaphore(0)
+
+    def model(body):
+        if shown_text(body) != poison:
+            others.release()
+            return good(body)
+        for _ in range(2):
+            others.acquire(timeout=10)  # so that the others go on meanwhile
+        return (time.sleep(2) or good(body)) if trouble == "hangs" else Refusal(trouble, "busy", {"Retry-After": "0"})
+
+    with serving(model) as server:
+        patience = ["--timeout", "1"] if trouble == "hangs" else []
+        assert main(command(pairs, server.url, tmp_path / "out", "--concurrency", "2", *patience)) == 2
+    assert "did not answer (4 tries)" in capsys.readouterr().err
+    assert len(answers_of(tmp_path / "out")) > 4, "vacuous unless others went on"
+    assert not any(answer["refused"] for answer in answers_of(tmp_path / "out"))
+    with serving(good) as server:
+        assert main(command(pairs, server.url, tmp_path / "out")) == 0
+        assert poison in map(shown_text, server.bodies)
+    assert examples(tmp_path / "out") == examples(unbroken)
 
 
 def test_a_refusal_stops_at_once_and_a_key_is_written_nowhere(pairs, tmp_path, monkeypatch, capsys):
