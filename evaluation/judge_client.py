@@ -83,7 +83,7 @@ async def _ask_all(missing: dict[str, str], kept: JudgementFile, client: ChatCli
     remaining = iter(missing.items())
 
     async def judge(question: tuple[str, str]) -> None:
-        kept.add(await _judged(*question, kept.records.get(question[0]), client))
+        await _judge(*question, kept, client)
         bar.update()
 
     try:
@@ -96,11 +96,12 @@ async def _ask_all(missing: dict[str, str], kept: JudgementFile, client: ChatCli
         ) from error
 
 
-async def _judged(key: str, message: str, before: Judgement | None, client: ChatClient) -> Judgement:
-    """Asks until a verdict can be read, going on after the attempts that were made before."""
+async def _judge(key: str, message: str, kept: JudgementFile, client: ChatClient) -> None:
+    """Asks until a verdict can be read, going on after the attempts that were made before; keeps each at once."""
+    before = kept.records.get(key)
     answers = list(before.answers) if before else []
     tokens = [before.prompt_tokens, before.completion_tokens] if before else [0, 0]
-    verdict, form = UNPARSED, before.response_format if before else ""
+    verdict = before.verdict if before else UNPARSED
     while verdict == UNPARSED and len(answers) < client.settings.attempts:
         attempt = len(answers)
         reminder = REMINDERS[(attempt - 1) % len(REMINDERS)] if attempt else ""
@@ -108,5 +109,5 @@ async def _judged(key: str, message: str, before: Judgement | None, client: Chat
         answers.append(reply.text)
         tokens[0] += reply.prompt_tokens
         tokens[1] += reply.completion_tokens
-        verdict, form = parse_verdict(reply.text), reply.response_format
-    return Judgement(key, client.settings.server_model, message, verdict, answers, form, *tokens)
+        verdict, model = parse_verdict(reply.text), client.settings.server_model
+        kept.add(Judgement(key, model, message, verdict, list(answers), reply.response_format, *tokens))

@@ -1,6 +1,6 @@
 """The judge's settings, and its judgements on disk: what it answered is never asked twice.
 
-Every finished judgement is appended at once, under a hash of the model, the prompt's template, the message, the
+Every answer is appended at once, under a hash of the model, the prompt's template, the message, the
 sampling, and the response format if it is forced.
 """
 
@@ -53,7 +53,7 @@ class Judgement:
         key: Hash of everything that it depends on.
         model: The judge's name.
         message: What was asked.
-        verdict: `A`, `B`, `tie`, or `unparsed` after the last attempt.
+        verdict: `A`, `B`, `tie`, or `unparsed` so far.
         answers: Every attempt's raw text.
         response_format: Key of `RESPONSE_FORMATS` that the server did not refuse; it may have ignored it.
         prompt_tokens: Over all attempts, as the server counted them; 0 where it does not say.

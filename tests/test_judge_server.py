@@ -175,6 +175,18 @@ def test_a_server_that_dies_loses_nothing_and_the_rest_is_asked(tmp_path):
     assert (counts["wins"], counts["losses"]) == (N * 3 // 4, N // 4)
 
 
+def test_an_unreadable_answer_is_kept_when_the_server_then_dies(tmp_path):
+    died = pytest.raises(JudgeServerError, match="0 of 1 judgements are kept")
+    with serving(lambda body: "Well...", die_at=2) as server, died:
+        ask(server, tmp_path, MESSAGES[:1])
+    (kept,) = JudgementFile(tmp_path / "judgements.jsonl").records.values()
+    assert (kept.verdict, kept.answers, kept.prompt_tokens) == (UNPARSED, ["Well..."], 100)
+    with serving() as server:
+        (judged,) = ask(server, tmp_path, MESSAGES[:1])
+        assert [body["seed"] for body in server.bodies] == [1], "it goes on with the second attempt"
+    assert (len(judged.answers), judged.prompt_tokens) == (2, 200)
+
+
 def test_answers_under_way_are_kept_when_another_call_fails(tmp_path):
     def slow_but_for_one(body):
         if body["messages"][0]["content"] == MESSAGES[0]:

@@ -19,12 +19,14 @@ from prepare_files import write_moses
 from synthesis_server import asked_task, example_of, good, shown_text
 
 from llink.cli import main
+from llink.cli.parsing import parse_arguments
 from llink.data.chat_client import ChatClient, ChatError
 from llink.data.demo_corpus import generate_pairs
 from llink.data.instructions import read_instructions
 from llink.data.journal import Journal, JournalError
 from llink.data.synthesis.asking import Answer
-from llink.data.synthesis.config import SynthesisServer
+from llink.data.synthesis.config import SynthesisConfig, SynthesisServer
+from llink.data.synthesis.pipeline import Synthesis
 from llink.data.synthesis.tasks import TASK_TABLE
 
 SPLITS = ("train=24", "held_out=6")
@@ -57,7 +59,9 @@ def manifest_of(output):
 
 
 def answers_of(output):
-    return [json.loads(line) for line in (output / "answers.jsonl").read_text("utf-8").splitlines()]
+    """The answers; the first of two attempts stands in a line of its own, too."""
+    lines = (output / "answers.jsonl").read_text("utf-8").splitlines()
+    return list({row["key"]: row for row in map(json.loads, lines)}.values())
 
 
 def examples(output):
@@ -304,6 +308,54 @@ def test_a_token_budget_is_kept_and_can_be_raised(pairs, unbroken, tmp_path, cap
         assert len(server.bodies) == 30
     assert manifest_of(tmp_path / "out")["complete"]
     assert examples(tmp_path / "out") == examples(unbroken)
+
+
+def test_an_unreadable_answer_is_kept_and_paid_for_when_the_server_then_dies(pairs, unbroken, tmp_path):
+    output = tmp_path / "out"
+    with serving(lambda body: "mumble", die_at=2) as server:
+        assert main(command(pairs, server.url, output, "--concurrency", "1")) == 2
+    (kept,) = answers_of(output)
+    assert (kept["answers"], kept["prompt_tokens"], kept["completion_tokens"]) == (["mumble"], 100, 5)
+    with serving(good) as server:
+        assert main(command(pairs, server.url, output, "--token-budget", "100")) == 0
+        assert not server.bodies, "nothing is affordable"
+        assert manifest_of(output)["spent"] == {"answers": 1, "prompt_tokens": 100, "completion_tokens": 5}
+        assert main(command(pairs, server.url, output)) == 0
+        assert sorted(body["seed"] for body in server.bodies) == [*[0] * 29, 1], "it goes on with the second attempt"
+    assert manifest_of(output)["spent"]["prompt_tokens"] == 3100
+    assert examples(output) == examples(unbroken)
+
+
+def test_a_budget_that_calls_under_way_might_pass_is_not_spent(pairs, unbroken, tmp_path, capsys):
+    small = ["--max-tokens", "20", "--attempts", "1", "--concurrency", "8", "--token-budget", "3900"]
+    lock, running, most = threading.Lock(), Counter(), []
+
+    def model(body):
+        with lock:
+            running["now"] += 1
+            most.append(running["now"])
+        time.sleep(0.05)
+        with lock:
+            running["now"] -= 1
+        return good(body)
+
+    with serving(model) as server:
+        assert main(command(pairs, server.url, tmp_path / "out", *small)) == 0
+    assert max(most[-8:]) < max(most), "vacuous unless calls had to wait for others"
+    assert "--token-budget" not in capsys.readouterr().out
+    assert manifest_of(tmp_path / "out")["complete"]
+    assert examples(tmp_path / "out") == examples(unbroken)
+
+
+def test_answers_that_another_run_adds_meanwhile_are_counted(pairs, tmp_path):
+    with serving(good) as server:
+        words = command(pairs, server.url, tmp_path / "out")[1:]
+        early = Synthesis(*parse_arguments("synthesize", words, (SynthesisConfig, SynthesisServer)))
+        with serving(good, die_at=9) as other:
+            assert main(command(pairs, other.url, tmp_path / "out", "--concurrency", "1")) == 2
+        spent = early.run()["spent"]
+        assert len(server.bodies) == 22
+    assert spent == {"answers": 30, "prompt_tokens": 3000, "completion_tokens": 150}
 
 
 def test_a_dry_run_asks_nothing(pairs, tmp_path, monkeypatch, capsys):

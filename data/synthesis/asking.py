@@ -62,7 +62,6 @@ class Asker:
     Attributes:
         journal: The answers.
         tokens: Of all answers: prompt, completion.
-        budget_is_spent: Whether jobs were left because of the token budget.
     """
 
     def __init__(
@@ -70,11 +69,12 @@ class Asker:
     ) -> None:
         self._prompts, self._server, self._config = prompts, server, config
         self.journal = journal
-        self.budget_is_spent = False
         self._reserved = self._spent_now = 0
+        self.tokens = self._all_tokens()
+
+    def _all_tokens(self) -> list[int]:
         found = self.journal.records.values()
-        #: Prompt and completion tokens of all answers.
-        self.tokens = [sum(answer.prompt_tokens for answer in found), sum(answer.completion_tokens for answer in found)]
+        return [sum(answer.prompt_tokens for answer in found), sum(answer.completion_tokens for answer in found)]
 
     def messages(self, job: Job) -> list[dict[str, str]]:
         """What is asked first: turns of a chat."""
@@ -113,8 +113,7 @@ class Asker:
         """
         for queue in queues:
             queue.judge(self.draft)
-        done = all(queue.is_full or queue.judged == len(queue.jobs) for queue in queues)
-        return None if done else ChatClient(self._server)
+        return None if all(queue.is_done for queue in queues) else ChatClient(self._server)
 
     def fill(self, queues: Sequence[Queue], client: ChatClient, show_progress: bool) -> None:
         """Asks until every queue is full, its jobs are used up, or the budget is spent.
@@ -123,12 +122,13 @@ class Asker:
             SynthesisServerError: If the server refuses or stops answering; says how many answers are kept.
             JournalError: If another run is writing the answers.
         """
-        total, done = sum(queue.most for queue in queues), sum(len(queue.kept) for queue in queues)
-        with (
-            self.journal,
-            tqdm(total=total, initial=done, desc="synthesize", unit="row", disable=not show_progress) as bar,
-        ):
-            asyncio.run(self._fill(queues, client, bar))
+        with self.journal:
+            self.tokens = self._all_tokens()  # of what another run may have added meanwhile, too
+            for queue in queues:
+                queue.judge(self.draft)
+            total, done = sum(queue.most for queue in queues), sum(len(queue.kept) for queue in queues)
+            with tqdm(total=total, initial=done, desc="synthesize", unit="row", disable=not show_progress) as bar:
+                asyncio.run(self._fill(queues, client, bar))
 
     async def _fill(self, queues: Sequence[Queue], client: ChatClient, bar: tqdm) -> None:
         started = time.monotonic()
@@ -144,10 +144,9 @@ class Asker:
         async def work(chosen: tuple[Queue, Job]) -> None:
             queue, job = chosen
             try:
-                answer = await self._answer(job, client)
+                await self._answer(job, client)
             finally:
                 self._reserved -= self._most_tokens(job)
-            self.journal.add(answer)
             before = len(queue.kept)
             queue.judge(self.draft)
             bar.update(len(queue.kept) - before)
@@ -165,15 +164,13 @@ class Asker:
         """Whether a job may be begun: not even its longest answers would pass the budget."""
         if self._config.token_budget is None:
             return True
-        affordable = sum(self.tokens) + self._reserved + self._most_tokens(job) <= self._config.token_budget
-        self.budget_is_spent |= not affordable
-        return affordable
+        return sum(self.tokens) + self._reserved + self._most_tokens(job) <= self._config.token_budget
 
     def _most_tokens(self, job: Job) -> int:
         return self._server.attempts * (_estimated(self.messages(job)) + self._server.max_tokens)
 
-    async def _answer(self, job: Job, client: ChatClient) -> Answer:
-        """Asks until the answer can be read, going on after the attempts that were made before."""
+    async def _answer(self, job: Job, client: ChatClient) -> None:
+        """Asks until the answer can be read, going on after the attempts that were made before; keeps each at once."""
         key = self.key(job)
         found = self.journal.records.get(key) or Answer(key, job.id, job.task, [], "", "", 0, 0)
         while self._read(job, found.answers) is None and len(found.answers) < self._server.attempts:
@@ -185,9 +182,10 @@ class Asker:
             except ChatError as error:
                 if not error.about_message:
                     raise
-                return replace(found, refused=str(error))
+                self.journal.add(replace(found, refused=str(error)))
+                return
             found = self._with_reply(found, asked, reply)
-        return found
+            self.journal.add(found)
 
     def _with_reply(self, found: Answer, asked: Messages, reply: Reply) -> Answer:
         prompt = reply.prompt_tokens or _estimated(asked)

@@ -168,7 +168,7 @@ class Synthesis:
             splits.append(write_examples(self.folder, split.name, rows))
         manifest = {
             "kind": KIND,
-            "complete": self.asker is None or not self.asker.budget_is_spent,
+            "complete": all(queue.is_done for queue in self.queues),  # else the budget is spent
             **self._identity,
             "steps": self._steps,
             "splits": splits,

@@ -53,6 +53,11 @@ class Queue:
         """Whether no more are wanted."""
         return self.quota != -1 and len(self.kept) >= self.quota
 
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing more to ask or look at."""
+        return self.is_full or self.judged == len(self.jobs)
+
     def next_job(self, is_answered: Callable[[Job], bool], may_begin: Callable[[Job], bool]) -> Job | None:
         """Begins the next job; None while those under way may be enough, when none is left, or when it may not."""
         while self._begun < len(self.jobs) and (
