@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import gradio as gr
 
 #: Gap, in nats a token, from which a text counts as needed: without it, each token is a tenth less likely.
+#: Begins the line that tells the address.
+STARTED = "The page is at"
 NEEDED = 0.1
 #: What stands in the slots' place → its loss in `usage_metrics`.
 LOSSES = {"this text": "loss", "no text": "zeroed_loss", "other texts": "shuffled_loss"}
@@ -126,7 +128,7 @@ def launch(page: gr.Blocks, host: str | None = None, port: int | None = None) ->
         quiet=True,
         prevent_thread_lock=True,
     )
-    print(f"The page is at {address}", flush=True)
+    print(STARTED, address, flush=True)
     page.block_thread()
 
 

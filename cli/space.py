@@ -22,6 +22,10 @@ class SpaceArguments:
     revision: str | None = field(default=None, metadata={"help": "Branch; created from main when missing."})
     create_pr: bool = field(default=False, metadata={"help": "Open a pull request instead of committing."})
     self_contained: bool = field(default=False, metadata={"help": "Put the bases' weights of a folder into it, too."})
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={"help": "Run the code of a model on the Hub here, to try the Space. Only if you trust it."},
+    )
     title: str | None = field(default=None, metadata={"help": "Heading of the page; the Space's name when not given."})
     sentences: str | None = field(
         default=None,
@@ -53,5 +57,6 @@ def push(argv: Sequence[str]) -> None:
         token=args.token,
         revision=args.revision,
         create_pr=args.create_pr,
+        trust_remote_code=args.trust_remote_code,
     )
     print(commit.pr_url or commit.commit_url)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
-from hub_server import DECODER, ENCODER, Fault, build, reload_here, tiny_hub
+from hub_server import DECODER, ENCODER, TOKEN, Fault, build, reload_here, tiny_hub
 from huggingface_hub import SpaceCard
 
 from llink.app import space
@@ -32,7 +32,7 @@ def hub(tmp_path, monkeypatch, base_folder):
 def quick(monkeypatch):
     """Compares with the canary in this process, and takes the Space's answer for granted."""
     monkeypatch.setattr(publishing, "reload", reload_here)
-    monkeypatch.setattr(space, "check_space", lambda *_: "an answer")
+    monkeypatch.setattr(space, "check_space", lambda *_, **__: "an answer")
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_a_model_on_the_hub_gets_a_space_that_answers(hub, monkeypatch, files, c
     commit = hub.repos[MODEL].heads["main"]
     answers = []
     check = space.check_space
-    monkeypatch.setattr(space, "check_space", lambda *a: answers.append(check(*a)))
-    assert main(["space", MODEL, SPACE, "--private", *files]) == 0, capsys.readouterr().err
+    monkeypatch.setattr(space, "check_space", lambda *a, **k: answers.append(check(*a, **k)))
+    assert main(["space", MODEL, SPACE, "--private", "--trust_remote_code", *files]) == 0, capsys.readouterr().err
     assert f"spaces/{SPACE}" in capsys.readouterr().out
     assert len(answers) == 1
     assert answers[0]
@@ -132,6 +132,41 @@ def test_a_space_that_does_not_answer_never_leaves(hub, monkeypatch, tmp_path, a
     assert f"spaces/{SPACE}" not in hub.repos
 
 
+def test_code_from_the_hub_runs_only_where_it_is_trusted(hub, tmp_path, capsys):
+    asked = len(hub.requests)
+    assert main(["space", MODEL, SPACE]) == 2
+    assert "--trust_remote_code" in capsys.readouterr().err
+    assert len(hub.requests) == asked, "nothing was asked for"
+
+
+@pytest.mark.parametrize(("private", "gated"), [(False, False), (True, False), (False, True)])
+def test_a_models_code_gets_a_token_only_if_it_cannot_be_read_without(hub, monkeypatch, private, gated):
+    monkeypatch.setattr(publishing, "reload", reload_here)
+    build().push_to_hub(MODEL)
+    hub.repos[MODEL].private, hub.repos[MODEL].gated = private, gated
+    say = "from huggingface_hub import get_token\nraise SystemExit('its token: ' + str(get_token()))"
+    monkeypatch.setattr(space, "APP", say)
+    with pytest.raises(LlinkPushError, match=f"its token: {TOKEN if private or gated else None}"):
+        push_space(MODEL, SPACE, SETTINGS, token=TOKEN, trust_remote_code=True)
+
+
+@pytest.mark.parametrize("closed", [(), (MODEL,), (DECODER,), (MODEL, ENCODER)], ids=str)
+def test_a_space_that_needs_a_secret_says_so(hub, quick, tmp_path, caplog, closed):
+    build().push_to_hub(MODEL)
+    for name in closed:
+        hub.repos[name].private, hub.repos[name].gated = name == MODEL, name != MODEL
+    push_space(MODEL, SPACE, SETTINGS, trust_remote_code=True)
+    told = [record.message for record in caplog.records if "secret HF_TOKEN" in record.message]
+    readme = pushed(hub)["README.md"].decode()
+    assert len(told) == bool(closed)
+    assert ("set the secret HF_TOKEN in the Space's settings" in readme) == bool(closed)
+    for text in (readme, *told):
+        assert not closed or f"read {' and '.join(closed)}: set" in text
+    build().save_pretrained(tmp_path / "whole", self_contained=True)
+    push_space(tmp_path / "whole", SPACE, SETTINGS)
+    assert "secret HF_TOKEN" not in pushed(hub)["README.md"].decode(), "it holds all that it needs"
+
+
 def test_what_cannot_be_a_space_is_refused(hub, quick, tmp_path, capsys):
     build().save_pretrained(tmp_path / "out", self_contained=True)
     (tmp_path / "empty").mkdir()
@@ -144,7 +179,7 @@ def test_what_cannot_be_a_space_is_refused(hub, quick, tmp_path, capsys):
         (out, "someone/page", "must begin with 'Llama'"),
         (out, "someone-else/Llama-page", "someone-else/Llama-page"),
     ):
-        assert main(["space", model, repo]) == 2
+        assert main(["space", model, repo, "--trust_remote_code"]) == 2
         assert words in capsys.readouterr().err
     assert not [name for name in hub.repos if name.startswith("spaces/")]
 
