@@ -11,6 +11,7 @@ from .rendering import PromptError
 
 TASK = "llink"
 ROW_FIELDS = ("foreign_text", "prompt")
+CHAT_PROMPT = "A chat holds its own prompt: give either a chat or a prompt, not both."
 
 
 class LlinkPipeline(Pipeline):
@@ -70,6 +71,8 @@ class LlinkPipeline(Pipeline):
             if not inputs:
                 return []
             inputs = [self._row(item, one) for item, one in zip(inputs, prompts, strict=True)]
+        elif prompt is not None and (isinstance(inputs, (list, tuple)) or hasattr(inputs, "messages")):
+            raise PromptError(CHAT_PROMPT)
         elif prompt is not None and not isinstance(prompt, str):
             raise PromptError(f"The prompt {prompt!r} is no string: give one for one input.")
         elif prompt is not None:
@@ -79,6 +82,9 @@ class LlinkPipeline(Pipeline):
     def _row(self, item: Any, prompt: str | None) -> Any:
         """An input that is checked; chats as they are."""
         if isinstance(item, (list, tuple)):
+            if prompt is not None:
+                raise PromptError(CHAT_PROMPT)
+            self.processor.render(item)  # raises where it cannot be read
             return list(item)
         prompt = self._preprocess_params.get("prompt") if prompt is None else prompt
         return {"conversation": self.preprocess(item, prompt)["messages"]}

@@ -102,6 +102,8 @@ def test_streaming(answer):
         (["the cat", ""], ForeignTextError),
         (["the cat", None, 3], ForeignTextError),
         ([{"foreign_text": "the cat"}, {"text": "the cat"}], PromptError),
+        (["the cat", [{"role": "user", "content": [{"type": "picture"}]}]], PromptError),
+        (["the cat", [{"role": "user", "content": 3}]], PromptError),
     ],
     ids=str,
 )
@@ -109,6 +111,16 @@ def test_a_bad_input_is_refused_before_the_first_is_answered(answer, arguments, 
     with tiny.count_calls(answer.model.decoder) as calls, pytest.raises(error):
         answer(arguments, **SHORT)
     assert calls == []
+
+
+def test_a_chat_takes_no_prompt(answer):
+    for inputs, prompt in ((chat("the cat"), "Why?"), ([chat("the cat")] * 2, "Why?"), (["a", chat("a")], ["b", "c"])):
+        with (
+            tiny.count_calls(answer.model.decoder) as calls,
+            pytest.raises(PromptError, match="either a chat or a prompt"),
+        ):
+            answer(inputs, prompt=prompt, **SHORT)
+        assert calls == []
 
 
 def test_prompts_that_do_not_fit(answer):
