@@ -12,7 +12,7 @@ import torch
 from ..app.page import build, launch
 from ..app.settings import page_settings
 from ..modeling_llink import LlinkForCausalLM
-from .parsing import CommandError, check_positive, parse_arguments
+from .parsing import CommandError, check_folder, check_positive, parse_arguments
 
 
 @dataclass
@@ -32,6 +32,7 @@ class AppArguments:
     dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
 
     def __post_init__(self) -> None:
+        check_folder(self.model)
         check_positive(self, "max_new_tokens", "port")
 
 

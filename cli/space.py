@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..app.settings import page_settings
 from ..app.space import push_space
-from .parsing import check_positive, parse_arguments
+from .parsing import check_folder, check_positive, parse_arguments
 
 
 @dataclass
@@ -37,6 +37,7 @@ class SpaceArguments:
     token: str | None = field(default=None, metadata={"help": "Token with write access; the one logged in with else."})
 
     def __post_init__(self) -> None:
+        check_folder(self.model)
         check_positive(self, "max_new_tokens")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..hub_cards.verify import findings_table, passed, verify
-from .parsing import parse_arguments
+from .parsing import check_folder, parse_arguments
 
 
 @dataclass
@@ -21,6 +21,9 @@ class VerifyArguments:
         default=False,
         metadata={"help": "Run the folder's own code, offline, where llink cannot be imported. Only if you trust it."},
     )
+
+    def __post_init__(self) -> None:
+        check_folder(self.model)
 
 
 def check(argv: Sequence[str]) -> int:
