@@ -38,10 +38,7 @@ class AppArguments:
 
 def serve(argv: Sequence[str]) -> None:
     """Serves `llink app MODEL` until it is interrupted."""
-    argv = list(argv)
-    if argv and not argv[0].startswith("-"):
-        argv.insert(0, "--model")
-    (args,) = parse_arguments("app", argv, (AppArguments,))
+    (args,) = parse_arguments("app", argv, (AppArguments,), positionals=("model",))
     _check_free(args.host, args.port)
     title = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
     settings = page_settings(args.title or title, args.sentences, args.examples, args.max_new_tokens)

@@ -32,10 +32,7 @@ class CheckTableArguments:
 
 def check(argv: Sequence[str]) -> int:
     """Prints what each row's R@k leave possible, and what in it is impossible; `llink check-table FILE` will do."""
-    argv = list(argv)
-    if argv and not argv[0].startswith("-"):
-        argv.insert(0, "--table")
-    (args,) = parse_arguments("check-table", argv, (CheckTableArguments,))
+    (args,) = parse_arguments("check-table", argv, (CheckTableArguments,), positionals=("table",))
     found = list(read_rows(args.table))
     if not found:
         raise CommandError(f"{args.table} holds no row with r@k.")

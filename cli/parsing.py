@@ -20,7 +20,24 @@ class CommandError(ValueError):
 
 
 class _Parser(HfArgumentParser):
-    """Raises where argparse would print the whole usage and end the process."""
+    """Raises where argparse would print the whole usage and end the process; knows options by their place."""
+
+    positionals: tuple[str, ...] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Namespace, list[str]]:
+        """As argparse; words that no flag takes are the positionals that were not given by name."""
+        namespace, rest = super().parse_known_args(args, namespace)
+        actions = {action.dest: action for action in self._actions}
+        for name in self.positionals:
+            words = [word for word in rest if not word.startswith("-")]
+            if getattr(namespace, name) is None and words:
+                several = actions[name].nargs in ("+", "*")
+                setattr(namespace, name, words if several else words[0])
+                for word in words if several else words[:1]:
+                    rest.remove(word)
+            if getattr(namespace, name) is None:
+                self.error(f"{name.upper()} is missing")
+        return namespace, rest
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message}. `{self.prog} --help` lists the options.")
@@ -102,7 +119,13 @@ def _read_yaml(path: str | None) -> dict[str, Any]:
     return content
 
 
-def parse_arguments(command: str, argv: Sequence[str], types: tuple, defaults: dict[str, Any] | None = None) -> tuple:
+def parse_arguments(
+    command: str,
+    argv: Sequence[str],
+    types: tuple,
+    defaults: dict[str, Any] | None = None,
+    positionals: tuple[str, ...] = (),
+) -> tuple:
     """Parses flags over a YAML file over `defaults`.
 
     Args:
@@ -110,6 +133,7 @@ def parse_arguments(command: str, argv: Sequence[str], types: tuple, defaults: d
         argv: What follows the name.
         types: Dataclasses; each field is a flag. The first one's docstring is the help's first line.
         defaults: Values that stand in for the dataclasses' own: a preset's. With them there is a flag `--preset`.
+        positionals: Required options that may also be given by their place alone, wherever the flags stand.
 
     Returns:
         One object of each type.
@@ -122,12 +146,18 @@ def parse_arguments(command: str, argv: Sequence[str], types: tuple, defaults: d
     parser.add_argument("--config", help="YAML file of options; flags stand above it.")
     if defaults is not None:
         parser.add_argument("--preset", help=f"{', '.join(PRESETS)}; {DEFAULT_PRESET} when not given.")
+    if positionals:
+        parser.positionals = positionals
+        parser.usage = " ".join([parser.prog, *map(str.upper, positionals), "[options]"])
     file = _read_yaml(_early_flags(argv).config)
     names = {action.dest for action in parser._actions}
     unknown = sorted(set(file) - names)
     if unknown:
         raise CommandError(f"The file of --config sets unknown options: {_with_likely(unknown, names)}.")
     values = {**(defaults or {}), **file}
+    for action in parser._actions:
+        if action.dest in positionals:
+            action.required, action.default = False, None
     for action in parser._actions:  # an option that is on by default has two: --name and --no_name
         if action.dest in values:
             action.required, action.default = False, values[action.dest]

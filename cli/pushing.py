@@ -29,10 +29,7 @@ class PushArguments:
 
 def push(argv: Sequence[str]) -> None:
     """Pushes `llink push DIR REPO`."""
-    argv = list(argv)
-    if len(argv) > 1 and not argv[0].startswith("-") and not argv[1].startswith("-"):
-        argv[:2] = ["--folder", argv[0], "--repo", argv[1]]
-    (args,) = parse_arguments("push", argv, (PushArguments,))
+    (args,) = parse_arguments("push", argv, (PushArguments,), positionals=("folder", "repo"))
     commit = push_folder(
         args.folder,
         args.repo,

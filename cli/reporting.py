@@ -21,10 +21,7 @@ class ReportArguments:
 
 def report(argv: Sequence[str]) -> None:
     """Gathers runs into one page; the runs may be given without `--runs`."""
-    argv = list(argv)
-    if argv and not argv[0].startswith("-"):
-        argv.insert(0, "--runs")
-    (args,) = parse_arguments("report", argv, (ReportArguments,))
+    (args,) = parse_arguments("report", argv, (ReportArguments,), positionals=("runs",))
     folders = [Path(run) for run in args.runs]
     names = [str(folder) for folder in folders] if len({f.name for f in folders}) < len(folders) else []
     names = names or [folder.resolve().name for folder in folders]

@@ -43,10 +43,7 @@ class SpaceArguments:
 
 def push(argv: Sequence[str]) -> None:
     """Pushes `llink space MODEL REPO`."""
-    argv = list(argv)
-    if len(argv) > 1 and not argv[0].startswith("-") and not argv[1].startswith("-"):
-        argv[:2] = ["--model", argv[0], "--repo", argv[1]]
-    (args,) = parse_arguments("space", argv, (SpaceArguments,))
+    (args,) = parse_arguments("space", argv, (SpaceArguments,), positionals=("model", "repo"))
     title = args.title or args.repo.rpartition("/")[2]
     commit = push_space(
         args.model,

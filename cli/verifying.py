@@ -28,10 +28,7 @@ class VerifyArguments:
 
 def check(argv: Sequence[str]) -> int:
     """Prints what is equal and what differs; 0 if it is the same model, 1 if not."""
-    argv = list(argv)
-    if argv and not argv[0].startswith("-"):
-        argv.insert(0, "--model")
-    (args,) = parse_arguments("verify", argv, (VerifyArguments,))
+    (args,) = parse_arguments("verify", argv, (VerifyArguments,), positionals=("model",))
     findings = verify(args.model, args.revision, args.token, args.cache_dir, args.fresh_process)
     print(findings_table(findings))
     same = passed(findings)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from llink.cli import main
-from llink.cli.parsing import parse_arguments
+from llink.cli.parsing import CommandError, parse_arguments
 from llink.data.demo_corpus import generate_instructions, generate_pairs
 from llink.evaluation.report import table
 
@@ -234,6 +234,39 @@ def test_options_that_do_not_exist_or_fit_are_one_line_and_code_2(command, words
     assert words in line
     assert output.out == ""
     assert not list(tmp_path.iterdir())
+
+
+@dataclass
+class Places:
+    """Of two places."""
+
+    folder: str = field(metadata={"help": "A folder."})
+    runs: list[str] = field(metadata={"help": "Runs."})
+    port: int = field(default=1, metadata={"help": "A port."})
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["a", "b", "c", "--port", "7"],
+        ["--port", "7", "a", "b", "c"],
+        ["a", "--port", "7", "b", "c"],
+        ["--runs", "b", "c", "--port", "7", "a"],
+        ["--folder", "a", "--port", "7", "b", "c"],
+    ],
+    ids=" ".join,
+)
+def test_options_by_their_place_stand_anywhere(argv):
+    (args,) = parse_arguments("x", argv, (Places,), positionals=("folder", "runs"))
+    assert (args.folder, args.runs, args.port) == ("a", ["b", "c"], 7)
+
+
+def test_a_place_that_is_empty_is_named(capsys):
+    with pytest.raises(CommandError, match="RUNS is missing"):
+        parse_arguments("x", ["a", "--port", "7"], (Places,), positionals=("folder", "runs"))
+    with pytest.raises(SystemExit):
+        parse_arguments("x", ["--help"], (Places,), positionals=("folder", "runs"))
+    assert "llink x FOLDER RUNS [options]" in capsys.readouterr().out
 
 
 @dataclass
