@@ -168,7 +168,7 @@ def test_rows_that_nothing_can_be_said_about(row, message):
 def test_a_permuted_recall_is_flagged(ranking, digits):
     metrics = rank_metrics(*ranking)
     names = [name for name in metrics if name.startswith("r@")]
-    assume(len(names) > 1 and metrics[names[-1]] - metrics[names[0]] > 10.0**-digits)
+    assume(len(names) > 1 and metrics[names[-1]] - metrics[names[0]] > 2 * 10.0**-digits)  # apart when rounded too
     row = rounded({**metrics, names[0]: metrics[names[-1]], names[-1]: metrics[names[0]]}, digits)
     assert set(impossibilities(row)) >= {names[0]}
 

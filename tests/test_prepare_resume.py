@@ -190,7 +190,9 @@ def start(corpus, tmp_path):
 
     def run(workers):
         command = [sys.executable, script, corpus, tmp_path / "out", str(workers)]
-        running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        # What runs in a shell's background ignores SIGINT, and so would its children.
+        heeding = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+        running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=heeding))
         return running[-1]
 
     yield run
