@@ -87,14 +87,18 @@ def check_folder(name: str) -> None:
 
 def preset_of(argv: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The preset that the flags or the file name; it is needed before the other flags are parsed."""
-    early = _early_flags(argv)
-    return preset(early.preset or _read_yaml(early.config).get("preset") or DEFAULT_PRESET)
+    return preset(_named_preset(argv) or DEFAULT_PRESET)
 
 
 def preset_slots(argv: Sequence[str]) -> dict[str, Any]:
     """The slots of a preset that is named; nothing when none is: the model's own then stay as they are."""
-    named = _early_flags(argv).preset or _read_yaml(_early_flags(argv).config).get("preset")
+    named = _named_preset(argv)
     return {name: value for name, value in preset(named)["model"].items() if name.startswith("slot_")} if named else {}
+
+
+def _named_preset(argv: Sequence[str]) -> str | None:
+    early = _early_flags(argv)
+    return early.preset or _read_yaml(early.config).get("preset")
 
 
 def _early_flags(argv: Sequence[str]) -> Namespace:

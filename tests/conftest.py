@@ -5,12 +5,14 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import huggingface_hub
 import pytest
 import tiny
 import torch
+from hub_server import reload_here, tiny_hub
 from hypothesis import settings
 
-from llink.modeling_llink import LlinkForCausalLM
+from llink.modeling_llink import LlinkForCausalLM, publishing
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -68,3 +70,22 @@ def shared_model(make_model):
 def model(shared_model):
     """XLM-R and a tied Llama, K = 4, LoRA awake. Read only."""
     return shared_model()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch, base_folder):
+    """A Hub server with the tiny bases on it, and a client that knows no other."""
+    with tiny_hub(monkeypatch, tmp_path / "hf", base_folder) as server:
+        yield server
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Compares with the canary in this process."""
+    monkeypatch.setattr(publishing, "reload", reload_here)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """The client's pauses between its attempts."""
+    monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda _: None)

@@ -6,12 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import huggingface_hub.utils._http
 import pytest
 import tiny
 import torch
 from datasets import Dataset
-from hub_server import DECODER, ENCODER, WHOLE, Fault, build, commits, pushed, reload_here, tiny_hub
+from hub_server import DECODER, ENCODER, WHOLE, Fault, build, commits, pushed, reload_here
 from transformers import AutoModelForCausalLM, AutoProcessor, AutoTokenizer
 
 from llink import AlignConfig, AlignTrainer, InjectConfig, InjectTrainer, LlinkForCausalLM
@@ -25,24 +24,6 @@ from llink.modeling_llink.upload import LlinkPushError
 
 REPO = "someone/Llama-khmer"
 INPUTS = (["Translate.", "A longer prompt."], ["the cat", "a dog"])
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch, base_folder):
-    with tiny_hub(monkeypatch, tmp_path / "hf", base_folder) as server:
-        yield server
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Compares with the canary in this process."""
-    monkeypatch.setattr(publishing, "reload", reload_here)
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    """The client's pauses between its attempts."""
-    monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda _: None)
 
 
 # ------------------------------------------------------------------ what arrives

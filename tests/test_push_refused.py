@@ -6,7 +6,7 @@ from pathlib import Path
 import huggingface_hub.utils._http
 import pytest
 import torch
-from hub_server import WHOLE, Fault, build, commits, pushed, reload_here, tiny_hub
+from hub_server import WHOLE, Fault, build, commits, pushed
 from safetensors.torch import load_file, save_file
 
 from llink import LlinkForCausalLM
@@ -16,24 +16,6 @@ from llink.modeling_llink import publishing
 from llink.modeling_llink.upload import LlinkPushError
 
 REPO = "someone/Llama-khmer"
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch, base_folder):
-    with tiny_hub(monkeypatch, tmp_path / "hf", base_folder) as server:
-        yield server
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Compares with the canary in this process."""
-    monkeypatch.setattr(publishing, "reload", reload_here)
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    """The client's pauses between its attempts."""
-    monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda _: None)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
-from hub_server import DECODER, ENCODER, TOKEN, Fault, build, reload_here, tiny_hub
+from hub_server import DECODER, ENCODER, TOKEN, Fault, build, reload_here
 from huggingface_hub import SpaceCard
 
 from llink.app import space
@@ -20,12 +20,6 @@ MODEL, SPACE = "someone/Llama-khmer", "someone/Llama-page"
 OWN = {"app.py", "requirements.txt", "page.json", "README.md", *(f"{CODE}/{name}" for name in PAGE_FILES)}
 SETTINGS = {"title": "Ask", "sentences": ["the cat", "a dog"], "examples": ["ក្មេងទៅសាលា", "the cat"]}
 SETTINGS |= {"max_new_tokens": 8}
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch, base_folder):
-    with tiny_hub(monkeypatch, tmp_path / "hf", base_folder) as server:
-        yield server
 
 
 @pytest.fixture
