@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from ..configuration_llink import POOLINGS, LlinkConfig
 from ..data.pairs import check_pairs, dataset_groups, read_pairs, sentences
@@ -18,7 +17,7 @@ from ..evaluation.record import write_record
 from ..evaluation.report import table
 from ..evaluation.retrieval import KS, rank_report, retrieval_ranks
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.bases import base_config, load_base
+from ..modeling_llink.bases import base_config, base_tokenizer, load_base
 from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
 
 _SHOWN = 20
@@ -66,6 +65,7 @@ def rank(argv: Sequence[str]) -> None:
     check_pairs(pairs, f"--pairs {args.pairs[0]} (up to --limit {args.limit})", args.folds * max(KS))
     english, foreign, groups = sentences(pairs, "english"), sentences(pairs, "foreign"), dataset_groups(pairs)
     configs = {name: base_config("encoder", name, None) for name in dict.fromkeys(args.encoders)}
+    tokenizers = {name: base_tokenizer("encoder", name) for name in configs}
     layers = {
         name: layer_numbers(config.get_text_config().num_hidden_layers, args.layers, name)
         for name, config in configs.items()
@@ -80,10 +80,9 @@ def rank(argv: Sequence[str]) -> None:
         limits = LlinkConfig(encoder_config=config)
         encoder, _ = load_base("encoder", name, dtype=args.dtype)
         encoder.eval()
-        tokenizer = AutoTokenizer.from_pretrained(name)
         options = (layers[name], args.poolings, limits.max_foreign_chars, limits.max_foreign_tokens)
         own, other = (
-            layer_features(encoder, tokenizer, texts, *options, args.batch_size, show_progress=True)
+            layer_features(encoder, tokenizers[name], texts, *options, args.batch_size, show_progress=True)
             for texts in (foreign, english)
         )
         for (layer, pooling), features in own.items():

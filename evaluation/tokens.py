@@ -13,6 +13,7 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
+from ..modeling_llink.bases import is_empty
 from ..modeling_llink.foreign_text import check_passages, cut_text
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT, LlinkProcessor
 
@@ -60,7 +61,10 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         if path.is_file():
             converter = _TiktokenConverter(str(path), pattern=LLAMA3_PATTERN)
             return PreTrainedTokenizerFast(tokenizer_object=converter.converted())
-        return AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        if is_empty(tokenizer):
+            raise ValueError("its vocabulary would be empty")
+        return tokenizer
     except (OSError, ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
         raise _unreadable(name, error) from error
     except Exception as error:

@@ -31,6 +31,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForTextEncoding,
+    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -137,6 +138,34 @@ def load_base(
             "would be random. Choose a complete checkpoint of this architecture."
         )
     return (_encoder_part(model) if kind == "encoder" else model), commit
+
+
+def base_tokenizer(kind: str, name_or_path: str, revision: str | None = None, **hub: Any) -> PreTrainedTokenizerBase:
+    """Loads a base's tokenizer.
+
+    Raises:
+        BaseModelError: If there is none; the library makes up an empty one for some architectures, which reads every
+            text as unknown.
+    """
+    remedy = "Save the one it was trained with in the same place."
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, **hub)
+    except OSError as error:
+        raise BaseModelError(
+            f"The tokenizer of the {kind} {name_or_path!r} cannot be loaded: {_remedy(name_or_path, revision, error)}"
+        ) from error
+    except ValueError as error:
+        raise BaseModelError(
+            f"The {kind} {name_or_path!r} holds no tokenizer that loads ({_first_line(error)}). {remedy}"
+        ) from error
+    if is_empty(tokenizer):
+        raise BaseModelError(f"The {kind} {name_or_path!r} holds no tokenizer: its vocabulary would be empty. {remedy}")
+    return tokenizer
+
+
+def is_empty(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether it was made up by the library: it knows special tokens only."""
+    return not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
 
 
 def build_base(kind: str, config: PretrainedConfig) -> PreTrainedModel:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
-from .bases import fingerprint
+from .bases import base_tokenizer, fingerprint
 from .checkpoint import LlinkCheckpointError, device_of, lora_switched
 from .foreign_text import ForeignTextError, check_passages
 from .injection import embed_with_zeros
@@ -67,8 +67,8 @@ class LlinkEncodingMixin:
                 "Set model.processor = LlinkProcessor(tokenizer, encoder_tokenizer, …)."
             )
         hub = self._hub or {}
-        encoder_tokenizer = AutoTokenizer.from_pretrained(names[0], revision=self.config.encoder_revision, **hub)
-        tokenizer = AutoTokenizer.from_pretrained(names[1], revision=self.config.decoder_revision, **hub)
+        encoder_tokenizer = base_tokenizer("encoder", names[0], self.config.encoder_revision, **hub)
+        tokenizer = base_tokenizer("decoder", names[1], self.config.decoder_revision, **hub)
         return self.build_processor(tokenizer, encoder_tokenizer)
 
     def build_processor(self, tokenizer: Any, encoder_tokenizer: Any) -> LlinkProcessor:

@@ -309,7 +309,8 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
             for kind in BASES if self_contained else ():
                 base = getattr(self, kind)
                 save_base(base, stage / kind, max_shard_size, state_prefix(kind, base.config))
-            if self._save_processor(stage) and state_dict is None:  # given weights may lie on other processes
+            complete = self._save_processor(stage, self_contained)
+            if complete and state_dict is None:  # given weights may lie on other processes
                 self._save_canary(stage)
             if self.run_record is not None:
                 write_json(stage / RECORD_FILE, self.run_record)
@@ -318,7 +319,7 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
             name = repo_id or Path(save_directory).name
             self.push_to_hub(name, self_contained=self_contained, max_shard_size=max_shard_size, **hub)
 
-    def _save_processor(self, directory: Path) -> bool:
+    def _save_processor(self, directory: Path, self_contained: bool) -> bool:
         try:
             processor = self.processor
         except LlinkCheckpointError as error:
@@ -327,6 +328,9 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
         processor.save_pretrained(directory)
         # Offline, without a config.json of its own, this tokenizer would silently be taken from the folder above.
         self.config.encoder_config.save_pretrained(directory / "encoder_tokenizer")
+        if self_contained:  # each base loads by itself, for other models too
+            processor.encoder_tokenizer.save_pretrained(directory / "encoder")
+            processor.tokenizer.save_pretrained(directory / "decoder")
         return True
 
     def _save_canary(self, directory: Path) -> None:

@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # for child processes too: each of pytest's two has a core, and threads would wait
 
 import huggingface_hub
 import pytest
@@ -20,6 +21,12 @@ settings.register_profile(
 )  # CI tells of a change, not of luck; elsewhere examples are drawn anew
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that no process ends with one alone (with `--no-loadscope-reorder`)."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, item.path.name != "test_demo.py" and item.path in slow))
 
 
 @pytest.fixture(scope="session")

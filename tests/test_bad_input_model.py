@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llink.configuration_llink import LlinkConfigError
 from llink.modeling_llink import LlinkForCausalLM
@@ -301,3 +301,17 @@ def test_load_bridge_refuses_what_does_not_fit(saved, make_model, tmp_path):
         model.load_bridge(saved / "light")
     after = model.state_dict()
     assert all((before[k] == after[k]).all() for k in before), "a refused bridge changes nothing"
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_a_base_without_its_tokenizer(tmp_path, kind):
+    """The library would make up an empty one for this encoder, and every text would be the same to it."""
+    encoder = tiny.save_encoder("xlm-roberta", tmp_path / "encoder")
+    decoder = tiny.save_decoder("llama", tmp_path / "decoder")
+    for file in (tmp_path / kind).glob("*token*"):
+        file.unlink()
+    if kind == "encoder":
+        assert len(AutoTokenizer.from_pretrained(encoder)) < 10, "vacuous if the library raises by itself"
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder)
+    with pytest.raises(BaseModelError, match=f"{kind} '.*holds no tokenizer.*Save the one"):
+        _ = model.processor

@@ -148,6 +148,10 @@ def test_a_self_contained_checkpoint_needs_no_base(make_model, tmp_path):
     moved = shutil.move(tmp_path / "out", tmp_path / "moved")
     again = LlinkForCausalLM.from_pretrained(moved)
     assert all(torch.equal(one, two) for one, two in zip(wanted, scores(again), strict=True))
+    others = LlinkForCausalLM.from_encoder_decoder_pretrained(f"{moved}/encoder", f"{moved}/decoder", stage="inject")
+    for name in ("tokenizer", "encoder_tokenizer"):
+        assert getattr(others.processor, name).get_vocab() == getattr(model.processor, name).get_vocab()
+    assert torch.equal(others.get_pooled_features(["សួស្តី"]), model.get_pooled_features(["សួស្តី"]))
 
 
 def test_a_light_checkpoint_moves_and_its_bases_can_be_replaced(tmp_path):

@@ -40,8 +40,10 @@ def test_one_commit_puts_up_the_whole_model(hub, monkeypatch, self_contained):
     commit = model.push_to_hub(REPO, commit_message="first", self_contained=self_contained)
     assert commits(hub, REPO) == ["first"]
     assert len(hub.asked("POST", "/commit/")) == 1
-    bases = {"encoder/config.json", "encoder/model.safetensors", "decoder/config.json", "decoder/model.safetensors"}
-    wanted = WHOLE | bases | {"decoder/generation_config.json"} if self_contained else WHOLE
+    base = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    bases = {f"{kind}/{name}" for kind in ("encoder", "decoder") for name in base}
+    bases |= {"decoder/generation_config.json", "decoder/chat_template.jinja"}
+    wanted = WHOLE | bases if self_contained else WHOLE
     assert pushed(hub, REPO) == wanted
     assert not [name for name in pushed(hub, REPO) if Path(name).suffix in PICKLES]
     config = json.loads(hub.files(REPO)["config.json"])
