@@ -81,6 +81,7 @@ class Study:
     questions: dict[str, Any]
     language: str = "und"
     dtype: str = "auto"
+    attn_implementation: str | None = None
     instructions: str | None = None
     eval_instructions: str | None = None
     preset: str = DEFAULT_PRESET
@@ -265,9 +266,8 @@ class _Runner:
     def _build(self, variant: Mapping[str, Any], seed: int) -> LlinkForCausalLM:
         set_seed(seed)
         chosen = self.study.options(variant)
-        return LlinkForCausalLM.from_encoder_decoder_pretrained(
-            **chosen["bases"], dtype=self.study.dtype, **chosen["model"]
-        )
+        loading = {"dtype": self.study.dtype, "attn_implementation": self.study.attn_implementation}
+        return LlinkForCausalLM.from_encoder_decoder_pretrained(**chosen["bases"], **loading, **chosen["model"])
 
     def _aligned(self, variant: Mapping[str, Any], seed: int) -> tuple[LlinkForCausalLM, dict[str, float]]:
         """The model after Stage A, trained or read from the run that shares it, and its retrieval."""

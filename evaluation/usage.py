@@ -33,18 +33,30 @@ class UsageError(ValueError):
 # ------------------------------------------------------------------ pure functions of losses
 
 
+def answer_reach(labels: Tensor) -> int:
+    """How many of the last positions tell of the answers: a model's `logits_to_keep`.
+
+    Logits are a large part of a small decoder's work, and those of the prompt would be thrown away.
+
+    Args:
+        labels: (B, S), -100 where no loss is taken; not shifted.
+    """
+    columns = (labels != -100).any(dim=0).nonzero()  # (C, 1)
+    return labels.shape[1] - int(columns[0]) + 1 if len(columns) else 1
+
+
 def answer_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The answers' summed loss and length, a row.
 
     Args:
-        logits: (B, S, V).
+        logits: (B, L, V), of the last L ≤ S positions.
         labels: (B, S), -100 where no loss is taken; not shifted.
 
     Returns:
         (B,) summed cross-entropy in nats, and (B,) number of answer tokens.
     """
-    targets = labels[:, 1:]  # (B, S-1)
-    answer = targets != -100  # (B, S-1)
+    targets = labels[:, -logits.shape[1] :][:, 1:]  # (B, L-1)
+    answer = targets != -100  # (B, L-1)
     # Only the answers' M rows of logits are widened: a prompt's would cost most of the memory.
     losses = F.cross_entropy(logits[:, :-1][answer].float(), targets[answer], reduction="none")  # (M,)
     sums = losses.new_zeros(len(labels)).index_add(0, answer.nonzero()[:, 0], losses)  # (B,)
@@ -244,12 +256,13 @@ def usage_losses(
         UsageError: If a variant is unknown.
     """
     prompt = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    own = model(**prompt, **batch["foreign"], use_cache=False)
+    options = {"use_cache": False, "logits_to_keep": answer_reach(batch["labels"])}
+    own = model(**prompt, **batch["foreign"], **options)
     slots = own["foreign_slots"]  # (B, T, K, d)
     losses, tokens = answer_losses(own.logits, batch["labels"])  # (B,), (B,)
     columns = [losses]
     for variant in variants[1:]:
-        output = model(**prompt, **_replacement(variant, slots, batch, seed), use_cache=False)
+        output = model(**prompt, **_replacement(variant, slots, batch, seed), **options)
         columns.append(answer_losses(output.logits, batch["labels"])[0])
     return torch.stack(columns, dim=1), tokens
 

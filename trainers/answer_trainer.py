@@ -15,7 +15,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.collators import tokenize_instructions
 from ..data.instructions import instruction_dataset
-from ..evaluation.usage import answer_losses
+from ..evaluation.usage import answer_losses, answer_reach
 from ..modeling_llink import LlinkProcessor
 from .answer_config import AnswerConfig
 from .base import LlinkTrainer
@@ -143,7 +143,7 @@ class AnswerTrainer(LlinkTrainer):
     @staticmethod
     def _answer_losses(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Any, Tensor, Tensor]:
         own = {name: value for name, value in inputs.items() if name not in ("labels", "ids", "step_tokens")}
-        output = model(**own, use_cache=False)
+        output = model(**own, use_cache=False, logits_to_keep=answer_reach(inputs["labels"]))
         return output, *answer_losses(output.logits, inputs["labels"])  # (B,), (B,)
 
     # ------------------------------------------------------------------ evaluation and checkpoints

@@ -17,7 +17,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from ..data.collators import InstructionTensors, instruction_tensors, passage_bank, tokenize_instructions
 from ..data.features import FeatureCache, encoder_spec, teacher_spec
 from ..data.instructions import InstructionError, instruction_dataset
-from ..evaluation.usage import answer_losses, collect_usage, usage_by_task, usage_metrics
+from ..evaluation.usage import answer_losses, answer_reach, collect_usage, usage_by_task, usage_metrics
 from ..modeling_llink.checkpoint import device_of, lora_parameters
 from .hub import HubMixin
 from .inject_config import InjectConfig
@@ -200,11 +200,11 @@ class InjectTrainer(HubMixin):
     ) -> Tensor | tuple[Tensor, Any]:
         """This micro-batch's share of the step's loss.
 
-        prompt (B, S) with slots (B, T, K, d) → logits (B, S, V) → summed answer losses (B,) → scalar
+        prompt (B, S) with slots (B, T, K, d) → logits (B, L, V) → summed answer losses (B,) → scalar
         """
         args = self.args
         prompt = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        output = model(**prompt, **inputs["foreign"], use_cache=False)
+        output = model(**prompt, **inputs["foreign"], **self._answers_only(inputs))
         losses, tokens = answer_losses(output.logits, inputs["labels"])  # (B,), (B,)
         step_tokens = inputs.get("step_tokens", tokens.sum())
         step_rows = inputs.get("step_rows", len(losses))
@@ -227,12 +227,14 @@ class InjectTrainer(HubMixin):
 
     def _contrasted(self, model: nn.Module, prompt: dict, inputs: dict[str, Tensor], slots: Tensor) -> Tensor:
         """(B,) summed answer losses without the rows' own slots."""
-        if self.args.usage_variant == "zeroed":
-            zeros = {"foreign_slots": torch.zeros_like(slots), "foreign_mask": inputs["foreign_mask"]}
-            output = model(**prompt, **zeros, use_cache=False)
-        else:
-            output = model(**prompt, **inputs["shuffled"], use_cache=False)
+        zeros = {"foreign_slots": torch.zeros_like(slots), "foreign_mask": inputs["foreign_mask"]}
+        foreign = zeros if self.args.usage_variant == "zeroed" else inputs["shuffled"]
+        output = model(**prompt, **foreign, **self._answers_only(inputs))
         return answer_losses(output.logits, inputs["labels"])[0]
+
+    @staticmethod
+    def _answers_only(inputs: dict[str, Tensor]) -> dict[str, Any]:
+        return {"use_cache": False, "logits_to_keep": answer_reach(inputs["labels"])}
 
     def _anchor(self, slots: Tensor, inputs: dict[str, Tensor], step_rows: Any, terms: dict[str, Tensor]) -> Any:
         """The two auxiliaries that hold the slots' mean near the Stage A target; rows without a reference have none."""
