@@ -10,7 +10,7 @@ POOLINGS = ("mean", "cls", "max")
 TEACHER_STATES = ("placeholder", "mean")
 TEACHER_CONDITIONINGS = ("none", "center", "whiten")
 SLOT_ADAPTERS = ("gated", "none")
-SLOT_EXPANDERS = ("mlp", "low_rank", "queries", "resampler")
+SLOT_EXPANDERS = ("mlp", "low_rank", "queries", "resampler", "segments")
 SLOT_FIELDS = (
     "slot_adapter",
     "slot_adapter_hidden_size",
@@ -98,8 +98,9 @@ class LlinkConfig(PretrainedConfig):
         slot_adapter (`str`): `gated` residual adapter, or `none`.
         slot_adapter_hidden_size (`int`, *optional*): Its inner width; a quarter of the decoder's when not given.
         slot_expander (`str`): How one vector becomes K slots: `mlp` (d → 2d → K·d, the released code), `low_rank`,
-            `queries` (K learned vectors, each added to it and put through one MLP), or `resampler` (the same queries
-            attend to the encoder's states of all tokens: slots may hold what a pooled vector has lost).
+            `queries` (K learned vectors, each added to it and put through one MLP), `resampler` (the same queries
+            attend to the encoder's states of all tokens), or `segments` (each query is also given the projection of its
+            own K-th of the passage). The last two may hold what a pooled vector has lost.
         slot_expander_hidden_size (`int`, *optional*): Inner width; d/4 for `low_rank`, otherwise 2·d when not given.
         slot_residual (`bool`): Whether the slots' common part is the adapter's output, with a learned weight, and the
             expander gives only what tells one slot from another: their mean starts near Stage A's vector. False is the

@@ -288,6 +288,8 @@ def bridge_flops(model: LlinkForCausalLM, tokens: int) -> int:
         weights += num_slots * (attention.query.weight.numel() + attention.out.weight.numel())
         weights += tokens * (attention.key.weight.numel() + attention.value.weight.numel())
         weights += 2 * num_slots * tokens * slots.width  # scores, and what they weigh
+    if expander.segments:
+        weights += num_slots * (tokens * model.config.encoder_hidden_size + matrix_parameters(model.projector)[0])
     return 2 * weights
 
 

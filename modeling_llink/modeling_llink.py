@@ -22,7 +22,7 @@ from .encoding import LlinkEncodingMixin
 from .generation import LlinkGenerationMixin
 from .injection import SlotMismatchError, embed_with_zeros, inject_slots
 from .persistence import LlinkPersistenceMixin
-from .pooling import pool
+from .pooling import pool, pool_segments
 from .processing_llink import LlinkProcessor
 from .projector import LlinkProjector
 from .slots import SlotEmbedder, median_embedding_norm
@@ -188,7 +188,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
 
         Args:
             foreign_input_ids, foreign_attention_mask: (B, T, L) encoder tokens.
-            foreign_features: (B, T, d) p_F, from `get_foreign_features` or a cache; not for a resampler.
+            foreign_features: (B, T, d) p_F, from `get_foreign_features` or a cache; not where slots read the encoder's states.
             foreign_slots: (B, T, K, d) finished slots.
             foreign_mask: (B, T) true at real passages; all, or those with tokens, when not given.
         """
@@ -210,6 +210,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             mask = foreign_attention_mask[real]  # (N, L)
             states = self.encode_passages(foreign_input_ids[real], mask)  # (N, L, d_e)
             features = self.projector(pool(states, mask, self.config.pooling))  # (N, d)
+            if self.config.slot_expander == "segments":
+                states = self.projector(pool_segments(states, mask, self.config.num_slots))  # (N, K, d)
             slots = self.slot_embedder(features, states, mask)  # (N, K, d)
         padded = slots.new_zeros(*real.shape, *slots.shape[1:])  # (B, T, K, d)
         return padded.masked_scatter(real[..., None, None], slots), real

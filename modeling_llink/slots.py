@@ -52,12 +52,16 @@ class SlotExpander(nn.Module):
 class SlotQueries(nn.Module):
     """One vector to K: K learned queries are added to it, and one MLP with a residual serves them all.
 
-    With `state_width` the queries also attend to the encoder's states of all tokens before the MLP, as in a Perceiver
-    resampler: what the pooled vector has lost, such as a number, can still reach a slot.
+    What the pooled vector has lost, such as a number, can still reach a slot in two ways. With `state_width` the
+    queries attend to the encoder's states of all tokens before the MLP, as in a Perceiver resampler. With `segments`
+    each slot is also given the projection of its own K-th of the passage.
     """
 
-    def __init__(self, width: int, hidden: int, num_slots: int, state_width: int | None = None) -> None:
+    def __init__(
+        self, width: int, hidden: int, num_slots: int, state_width: int | None = None, segments: bool = False
+    ) -> None:
         super().__init__()
+        self.segments = segments
         self.queries = nn.Embedding(num_slots, width)
         self.attention = None if state_width is None else StateAttention(width, state_width)
         self.mlp_norm = nn.LayerNorm(width)
@@ -66,8 +70,10 @@ class SlotQueries(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, states: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """(N, d), and with attention (N, L, d_e) and (N, L) → (N, K, d)."""
+        """(N, d), with attention (N, L, d_e) and (N, L), with segments (N, K, d) → (N, K, d)."""
         slots = F.layer_norm(x, x.shape[-1:]).unsqueeze(1) + self.queries.weight  # (N, K, d)
+        if self.segments:
+            slots = slots + F.layer_norm(states.to(x.dtype), x.shape[-1:])  # (N, K, d)
         if self.attention is not None:
             slots = slots + self.attention(slots, states, mask)  # (N, K, d)
         slots = slots + self.down(F.gelu(self.up(self.mlp_norm(slots))))  # (N, K, d)
@@ -113,13 +119,13 @@ class SlotEmbedder(nn.Module):
         d, hidden, kind = config.hidden_size, config.slot_expander_hidden_size, config.slot_expander
         self.width = d
         #: Whether slots are made of the encoder's states of all tokens, and not of p_F alone.
-        self.reads_states = kind == "resampler"
+        self.reads_states = kind in ("resampler", "segments")
         self.scale = nn.Parameter(torch.tensor(1.0))
         gated = config.slot_adapter == "gated"
         self.adapter = GatedAdapter(d, config.slot_adapter_hidden_size) if gated else nn.Identity()
-        if kind in ("queries", "resampler"):
-            state_width = config.encoder_hidden_size if self.reads_states else None
-            self.expander = SlotQueries(d, hidden, config.num_slots, state_width)
+        if kind in ("queries", "resampler", "segments"):
+            state_width = config.encoder_hidden_size if kind == "resampler" else None
+            self.expander = SlotQueries(d, hidden, config.num_slots, state_width, segments=kind == "segments")
         else:
             self.expander = SlotExpander(d, hidden, config.num_slots, linear=kind == "low_rank")
         self.residual = nn.Parameter(torch.tensor(RESIDUAL)) if config.slot_residual else None
@@ -131,15 +137,15 @@ class SlotEmbedder(nn.Module):
 
         Args:
             features: (N, d) p_F.
-            states: (N, L, d_e) the encoder's states, which a resampler reads.
+            states: (N, L, d_e) the encoder's states, which a resampler reads, or (N, K, d) the projected segments.
             mask: (N, L), 1 where a token stands.
 
         Raises:
-            SlotMismatchError: If a resampler is given no states.
+            SlotMismatchError: If a resampler is given no states, or segments are missing.
         """
         if self.reads_states and states is None:
             raise SlotMismatchError(
-                "A resampler's slots are made of the encoder's states: p_F alone (foreign_features) is not enough. "
+                "These slots are made of the encoder's states too: p_F alone (foreign_features) is not enough. "
                 "Pass foreign_input_ids and foreign_attention_mask, or finished foreign_slots."
             )
         x = F.normalize(features.to(self.scale.dtype), dim=-1)  # (N, d)

@@ -10,6 +10,7 @@ from llink import LlinkConfig, LlinkForCausalLM
 from llink.configuration_llink import SLOT_EXPANDERS, LlinkConfigError
 from llink.modeling_llink.checkpoint import LlinkCheckpointError
 from llink.modeling_llink.injection import SlotMismatchError
+from llink.modeling_llink.pooling import pool_segments
 from llink.modeling_llink.slots import GatedAdapter, SlotEmbedder, median_embedding_norm
 
 
@@ -53,7 +54,7 @@ def test_norms_equal_the_scale_whatever_the_input(width, num_slots, expander, re
     torch.manual_seed(width)
     embedder = make_embedder(width, num_slots, adapter, expander, residual)
     embedder.scale.data.fill_(scale)
-    states, mask = torch.randn(3, 5, 7), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+    states, mask = details(embedder, 3, 5), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
     slots = embedder(torch.randn(3, width) * size, states, mask)
     assert slots.shape == (3, num_slots, width)
     assert torch.allclose(slots.norm(dim=-1), torch.tensor(scale), rtol=1e-3)
@@ -73,14 +74,24 @@ def make_embedder(width, num_slots, adapter, expander, residual=False) -> SlotEm
     return SlotEmbedder(config)
 
 
+def details(embedder, rows, tokens) -> torch.Tensor:
+    """What an expander may read beside the pooled vector: projected segments, or the encoder's states."""
+    segments = getattr(embedder.expander, "segments", False)
+    return (
+        torch.randn(rows, embedder.expander.queries.num_embeddings, embedder.width)
+        if segments
+        else torch.randn(rows, tokens, 7)
+    )
+
+
 @pytest.mark.parametrize("expander", SLOT_EXPANDERS)
 def test_with_a_residual_the_mean_of_the_slots_stays_where_the_projector_put_it(expander):
     features = torch.randn(5, 64)
     centred = torch.nn.functional.layer_norm(features, (64,))
-    states, mask = torch.randn(5, 3, 7), torch.ones(5, 3)
     cosines = {}
     for residual in (False, True):
-        slots = make_embedder(64, 8, "none", expander, residual)(features, states, mask)
+        embedder = make_embedder(64, 8, "none", expander, residual)
+        slots = embedder(features, details(embedder, 5, 3), torch.ones(5, 3))
         cosines[residual] = torch.cosine_similarity(slots.mean(dim=1), centred)
         assert torch.cdist(slots, slots).flatten(1).max() > 0.1 * slots.norm(dim=-1).mean(), "slots still differ"
     assert cosines[True].min() > 0.95
@@ -110,7 +121,33 @@ def test_a_resampler_reads_the_passages_tokens_and_no_padding():
         embedder(features)
 
 
-@pytest.mark.parametrize("expander", ["queries", "resampler"])
+@settings(max_examples=50, deadline=None)
+@given(length=st.integers(1, 12), padding=st.integers(0, 3), count=st.integers(1, 9))
+def test_segments_cover_the_passage_evenly_and_no_padding(length, padding, count):
+    states = torch.randn(1, length, 5)
+    padded = torch.cat([states, torch.full((1, padding, 5), 1e6)], dim=1)
+    mask = torch.tensor([[1] * length + [0] * padding])
+    wanted = torch.nn.functional.adaptive_avg_pool1d(states.transpose(1, 2), count).transpose(1, 2)
+    assert torch.allclose(pool_segments(padded, mask, count), wanted, atol=1e-5)
+    assert torch.allclose(
+        pool_segments(padded.flip(1), mask.flip(1), count),
+        pool_segments(states.flip(1), mask[:, :length], count),
+        atol=1e-5,
+    )
+
+
+def test_each_slot_reads_its_own_segment():
+    embedder = make_embedder(16, 4, "gated", "segments")
+    features, pieces = torch.randn(1, 16), torch.randn(1, 4, 16)
+    slots = embedder(features, pieces)
+    pieces[:, 2] += torch.randn(16)
+    moved = (embedder(features, pieces) - slots).norm(dim=-1)[0] > 1e-3
+    assert moved.tolist() == [False, False, True, False]
+    with pytest.raises(SlotMismatchError, match="foreign_input_ids"):
+        embedder(features)
+
+
+@pytest.mark.parametrize("expander", ["queries", "resampler", "segments"])
 def test_every_expander_goes_through_saving_forward_and_generation(make_model, tmp_path, expander):
     model = make_model(slot_expander=expander, slot_residual=True)
     inputs = model.processor(["Translate.", "A longer prompt."], [["the cat"], ["a dog", "two cats"]])
@@ -126,7 +163,7 @@ def test_every_expander_goes_through_saving_forward_and_generation(make_model, t
     assert torch.equal(*answers)
     features = model.get_foreign_features(["the cat"]).unsqueeze(1)
     prompt = {key: value[:1] for key, value in inputs.items() if not key.startswith("foreign_")}
-    if expander == "resampler":
+    if model.slot_embedder.reads_states:
         with pytest.raises(SlotMismatchError, match="foreign_input_ids"):
             model(**prompt, foreign_features=features)
     else:
@@ -189,7 +226,7 @@ def test_the_gate_starts_half_open():
 @pytest.mark.parametrize("expander", SLOT_EXPANDERS)
 def test_gradients_reach_every_part(expander, residual):
     embedder = make_embedder(16, 3, "gated", expander, residual)
-    slots = embedder(torch.randn(4, 16), torch.randn(4, 5, 7), torch.ones(4, 5))
+    slots = embedder(torch.randn(4, 16), details(embedder, 4, 5), torch.ones(4, 5))
     (slots * torch.randn(4, 3, 16)).sum().backward()
     silent = {n for n, p in embedder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 1e-5}
     assert silent == set()

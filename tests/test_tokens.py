@@ -38,6 +38,7 @@ from llink.evaluation.tokens import (
     tokenization,
 )
 from llink.modeling_llink.foreign_text import ForeignTextError, cut_text
+from llink.modeling_llink.pooling import pool_segments
 
 ENGLISH = ["the cat sat", "a dog runs", "we eat rice at noon"]
 KHMER = ["ក្មេងទៅសាលា", "ឆ្កែ", "បាយ ២៧"]
@@ -447,10 +448,13 @@ def test_the_bridges_work_is_what_torch_counts(make_model, expander):
     for tokens in (3, 9):
         states = torch.randn(1, tokens, model.config.encoder_hidden_size)
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            model.slot_embedder(model.projector(states.mean(dim=1)), states, torch.ones(1, tokens))
+            pooled, mask = model.projector(states.mean(dim=1)), torch.ones(1, tokens)
+            if expander == "segments":
+                states = model.projector(pool_segments(states, mask, model.config.num_slots))
+            model.slot_embedder(pooled, states, mask)
         assert counter.get_total_flops() == bridge_flops(model, tokens)
         counts.append(counter.get_total_flops())
-    assert (counts[0] < counts[1]) == (expander == "resampler")
+    assert (counts[0] < counts[1]) == model.slot_embedder.reads_states
 
 
 # ------------------------------------------------------------------ the command
