@@ -188,7 +188,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
 
         Args:
             foreign_input_ids, foreign_attention_mask: (B, T, L) encoder tokens.
-            foreign_features: (B, T, d) p_F, from `get_foreign_features` or a cache; not where slots read the encoder's states.
+            foreign_features: (B, T, d) p_F, where slots read no states of the encoder.
             foreign_slots: (B, T, K, d) finished slots.
             foreign_mask: (B, T) true at real passages; all, or those with tokens, when not given.
         """
