@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import field
@@ -15,6 +16,10 @@ from transformers import HfArgumentParser
 from ..trainers.presets import DEFAULT_PRESET, PRESETS, preset
 
 
+#: What `HfArgumentParser` reads as true or false.
+_TRUTH_VALUES = {"yes", "true", "t", "y", "1", "no", "false", "f", "n", "0"}
+
+
 class CommandError(ValueError):
     """A command line that cannot be run."""
 
@@ -25,7 +30,15 @@ class _Parser(HfArgumentParser):
     positionals: tuple[str, ...] = ()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Namespace, list[str]]:
-        """As argparse; words that no flag takes are the positionals that were not given by name."""
+        """As argparse; words that no flag takes are the positionals that were not given by name.
+
+        A switch takes the next word only where that is a truth value: in `--private DIR` it is none.
+        """
+        args = list(sys.argv[1:] if args is None else args)
+        switches = {flag for action in self._actions if action.const is True for flag in action.option_strings}
+        for place, word in enumerate(args):
+            if word in switches and (args + ["--"])[place + 1].lower() not in _TRUTH_VALUES:
+                args[place] = f"{word}=True"
         namespace, rest = super().parse_known_args(args, namespace)
         actions = {action.dest: action for action in self._actions}
         for name in self.positionals:

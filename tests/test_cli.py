@@ -293,6 +293,21 @@ def test_a_file_switches_options_on_and_off(tmp_path, name, value):
     assert getattr(found, name) is value, "the file stands above a preset"
 
 
+@dataclass
+class Pushed(Switches):
+    """A switch beside a place."""
+
+    folder: str = field(default=None, metadata={"help": "A folder.", "required": True})
+
+
+@pytest.mark.parametrize("argv", [["--off", "a"], ["a", "--off"], ["--off", "True", "a"], ["--off", "yes", "a"]])
+def test_a_switch_takes_no_other_options_word(argv):
+    (found,) = parse_arguments("push", argv, (Pushed,), positionals=("folder",))
+    assert (found.folder, found.off) == ("a", True)
+    (found,) = parse_arguments("push", ["--off", "no", "a"], (Pushed,), positionals=("folder",))
+    assert (found.folder, found.off) == ("a", False)
+
+
 def test_help_and_version(capsys):
     assert main(["--help"]) == 0
     assert main(["--version"]) == 0
