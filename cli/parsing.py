@@ -15,7 +15,6 @@ from transformers import HfArgumentParser
 
 from ..trainers.presets import DEFAULT_PRESET, PRESETS, preset
 
-
 #: What `HfArgumentParser` reads as true or false.
 _TRUTH_VALUES = {"yes", "true", "t", "y", "1", "no", "false", "f", "n", "0"}
 
