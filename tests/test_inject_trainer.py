@@ -3,6 +3,7 @@
 Run as a script (by `test_two_processes_equal_one`) this file trains in each of several processes.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from datasets import Dataset
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from llink.data.instructions import InstructionError, instruction_dataset
-from llink.evaluation.usage import answer_losses, usage_losses
+from llink.evaluation.usage import answer_losses, answer_reach, usage_losses
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.processing_llink import PromptError
 from llink.trainers.inject_config import InjectConfig, InjectConfigError
@@ -128,6 +129,19 @@ def test_answer_losses_sum_over_answer_tokens():
     for row in range(2):
         whole = torch.nn.functional.cross_entropy(logits[row, :-1], labels[row, 1:], reduction="sum")
         assert torch.allclose(losses[row], whole)
+
+
+def test_the_logits_of_the_answers_are_enough():
+    torch.manual_seed(0)
+    logits, nothing = torch.randn(2, 6, 7), torch.full((2, 6), -100)
+    for row, column in itertools.product(range(2), range(6)):
+        labels = nothing.clone()
+        labels[row, column:5] = 3
+        reach = answer_reach(labels)
+        assert reach <= max(6 - column, 1) + 1, "vacuous if it is all of them"
+        for whole, part in zip(answer_losses(logits, labels), answer_losses(logits[:, -reach:], labels), strict=True):
+            assert torch.equal(whole, part)
+    assert answer_reach(nothing) == 1
 
 
 # ------------------------------------------------------------------ what trains

@@ -65,12 +65,19 @@ class Fake(torch.nn.Module):
         self.decoder = torch.nn.Linear(1, 1)
 
     def forward(
-        self, input_ids, attention_mask, use_cache, foreign_mask=None, foreign_features=None, foreign_slots=None
+        self,
+        input_ids,
+        attention_mask,
+        use_cache,
+        logits_to_keep,
+        foreign_mask=None,
+        foreign_features=None,
+        foreign_slots=None,
     ):
         slots = foreign_features.unsqueeze(2).repeat(1, 1, 2, 1) if foreign_slots is None else foreign_slots
         logits = torch.zeros(*input_ids.shape, 4)
         logits[..., 1] = self.reads(slots)[:, None]  # the answer's token
-        return type("Output", (dict,), {"logits": logits})(foreign_slots=slots)
+        return type("Output", (dict,), {"logits": logits[:, -logits_to_keep:]})(foreign_slots=slots)
 
 
 def fake_batch(features) -> dict:
