@@ -220,7 +220,7 @@ def test_unknown_options_of_a_file_are_named(files, bases, tmp_path, capsys):
         (["push", "folder", "someone/repo", "third"], "third"),
         (["generate", "--foreign-text", "a"], "required: --model"),
         (["generate", "--model", "x", "--foreign-text", "a", "--seed", "many"], "--seed"),
-        (["verify", "x", "--fresh_process", "perhaps"], "--fresh_process"),
+        (["verify", "x", "--fresh_process", "perhaps"], "unknown options: perhaps"),
         (["inject", "--model", "x", "--instructions", "y", "--output_dir", "z", "--eval_strategy", "never"], "never"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],

@@ -1,9 +1,9 @@
 """Splits the corpora of several languages together, so that no sentence of any of them stands in two splits.
 
 Texts that were translated into several languages share their English: split apart, one language's held-out sentences
-would be another's training text. Writes for each language `LANGUAGE/{train,dev,test}.{en,LANGUAGE}` and the translation
-rows `LANGUAGE/{train,dev,test}.jsonl`; `all/train.*` for all of them; and `monolingual.txt`, every foreign sentence that
-is not held out.
+would be another's training text. Writes for each language `LANGUAGE/{train,dev,test}.{en,LANGUAGE}` and the
+translation rows `LANGUAGE/{train,dev,test}.jsonl`; `all/train.*` for all of them; and `monolingual.txt`, every foreign
+sentence that is not held out.
 
     python benchmarks/evidence/split_languages.py --pairs a.en a.km km --pairs b.en b.my my --output-dir data
 """
