@@ -19,6 +19,9 @@ test: setup lint
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@# mypy finds the package by its folder's name, whatever this one is called
+	types=$$(mktemp -d) && ln -s $(CURDIR) $$types/llink && cd $$types && $(abspath $(BIN))/python -m mypy \
+	  --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache; status=$$?; rm -r $$types; exit $$status
 
 setup: $(READY)
 

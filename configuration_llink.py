@@ -195,7 +195,7 @@ class LlinkConfig(PretrainedConfig):
         return changed
 
     def _fill_decoder_widths(self) -> None:
-        d = self.hidden_size
+        d: Any = self.hidden_size
         inner = max(1, d // 4) if self.slot_expander == "low_rank" else 2 * d
         self.slot_adapter_hidden_size = self.slot_adapter_hidden_size or max(1, d // 4)
         self.slot_expander_hidden_size = self.slot_expander_hidden_size or inner

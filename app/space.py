@@ -176,7 +176,7 @@ def _check_name(repo_id: str) -> None:
 def _on_the_hub(api: HfApi, model: str, token: str | None) -> tuple[dict[str, Any], str]:
     """The configuration of a model on the Hub, and its commit."""
     try:
-        commit = api.model_info(model).sha
+        commit = str(api.model_info(model).sha)
         config = read_json(Path(cached_file(model, "config.json", revision=commit, token=token)), model)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from peft import PeftConfig
@@ -23,6 +23,8 @@ from ..modeling_llink.bases import freeze, load_base
 from ..modeling_llink.checkpoint import LlinkCheckpointError, lora_modules, lora_parameters, read_bridge
 from ..modeling_llink.foreign_text import check_passages, cut_text
 from ..modeling_llink.rendering import FOREIGN_PART
+
+Processor = TypeVar("Processor", bound=LlinkProcessor)
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -60,7 +62,7 @@ class RawTextProcessor(LlinkProcessor):
         return {**message, "content": parts}
 
 
-def like(processor_class: type[LlinkProcessor], processor: LlinkProcessor, **changes: Any) -> LlinkProcessor:
+def like(processor_class: type[Processor], processor: LlinkProcessor, **changes: Any) -> Processor:
     """A processor of another class with the tokenizers and limits of a given one.
 
     Args:
@@ -102,7 +104,8 @@ def new_direct(
         LlinkCheckpointError, BaseModelError: If there is no llink model, or a base is missing.
     """
     model = LlinkForCausalLM.from_pretrained(folder, dtype=dtype)
-    decoder, (name, revision) = model.decoder, base_of(folder, model.config, "decoder")
+    decoder: Any = model.decoder
+    name, revision = base_of(folder, model.config, "decoder")
     for _, module in lora_modules(decoder):
         for adapter in module.active_adapters:
             module.reset_lora_parameters(adapter, init_lora_weights=True)

@@ -89,7 +89,8 @@ def _named(name: str, function: Any, row: Mapping[str, Any]) -> Any:
 
 
 def _cells(row: Mapping[str, Any], found: Mapping[str, str]) -> Iterator[str]:
-    ranges = {} if any(name.startswith("r@") for name in found) else possible_ranges(row)
+    computable = not any(name.startswith("r@") for name in found)
+    ranges: dict[str, Any] = dict(possible_ranges(row)) if computable else {}
     ranges["mean_rank"] = ranges.get("mean_rank_given_mrr", ranges.get("mean_rank"))
     for name in _CHECKED:
         yield "" if row.get(name) is None else str(row[name])

@@ -106,7 +106,7 @@ def evaluate(argv: Sequence[str]) -> None:
 
 
 def _example(comparison: str, pair: Pair, verdicts: tuple[str, str]) -> str:
-    row = {"comparison": comparison, "id": pair.id, "task": pair.task, "outcome": outcome(verdicts)}
+    row: dict[str, Any] = {"comparison": comparison, "id": pair.id, "task": pair.task, "outcome": outcome(verdicts)}
     row |= {"first_as_a": verdicts[0], "second_as_a": verdicts[1], "outputs": pair.outputs}
     return json.dumps(row, ensure_ascii=False) + "\n"
 

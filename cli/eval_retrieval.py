@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..baselines.direct import load_direct
 from ..data.pairs import check_pairs, dataset_groups, read_pairs, sentences
@@ -54,7 +55,7 @@ def evaluate(argv: Sequence[str]) -> None:
         )
     model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
     finetuned = load_direct(kinds["finetune"], args.dtype)[0] if "finetune" in kinds else None
-    ranks = {direction: {} for direction in DIRECTION_TITLES}
+    ranks: dict[str, dict[str, Any]] = {direction: {} for direction in DIRECTION_TITLES}
     english, foreign = sentences(pairs, "english"), sentences(pairs, "foreign")
     for name, own, other in retrieval_rows(model, english, foreign, finetuned, args.batch_size, show_progress=True):
         ranks["foreign_to_english"][name] = retrieval_ranks(own, other, show_progress=True)

@@ -177,7 +177,8 @@ def _read_table(folder: Path, number: int) -> pa.Table:
 
 def pairs_by_number(folder: Path, sizes: list[int], numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
     """A few pairs by their number among all that the cleaning left."""
-    wanted, found, first = sorted(set(numbers)), {}, 0
+    wanted, first = sorted(set(numbers)), 0
+    found: dict[int, dict[str, Any]] = {}
     for block, size in enumerate(sizes):
         mine = [number for number in wanted if first <= number < first + size]
         if mine:

@@ -215,7 +215,8 @@ def block_keys(english: Side, foreign: Side, alive: np.ndarray) -> np.ndarray:
 def _normalized(
     ids: Sequence[str], english: Sequence[str], foreign: Sequence[str], rules: CleaningRules
 ) -> tuple[tuple[Side, Side], list[StepReport]]:
-    sides, changes = [], {name: {} for name in CHANGES}
+    sides: list[Side] = []
+    changes: dict[str, dict[int, dict[str, str]]] = {name: {} for name in CHANGES}
     for name, before in (("english", english), ("foreign", foreign)):
         after, changed = normalize_texts(before, rules.zero_width_space)
         for change, rows in changed.items():

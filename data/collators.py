@@ -140,7 +140,7 @@ class InstructionTensors(torch.utils.data.Dataset):
         """Other passages than the row's own, the same at every visit: a resumed run must see what it would have."""
         own, total = self.passages[row], len(self.bank)
         start = own[0] + 1 + row * 7919 % max(total - 1, 1)
-        others = []
+        others: list[int] = []
         for step in range(total):
             if len(others) == len(own):
                 break

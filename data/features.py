@@ -117,7 +117,7 @@ class FeatureCache:
         self, texts: Sequence[str], first: dict[bytes, int], compute: Compute, chunk_size: int, desc: str | None
     ) -> np.ndarray:
         rows = {key: row for row, key in enumerate(first)}
-        vectors = None
+        vectors: Any = None
         for chunk_keys, chunk in _computed(texts, first, list(first), compute, chunk_size, desc):
             if vectors is None:
                 vectors = np.empty((len(first), chunk.shape[1]), dtype=np.float32)

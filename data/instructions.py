@@ -53,7 +53,7 @@ def read_instructions(path: str | Path) -> Dataset:
     path = Path(path)
     if not path.is_file():
         raise InstructionError(f"The instruction file {path} does not exist.")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         if not line.strip():
             continue

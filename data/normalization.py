@@ -54,7 +54,8 @@ def normalize_texts(
     Returns:
         N texts, and for each of `CHANGES` the numbers of the texts that it changed.
     """
-    result, changed = list(texts), {name: [] for name in CHANGES}
+    result = list(texts)
+    changed: dict[str, list[int]] = {name: [] for name in CHANGES}
     codes = Codes.of(texts)
     spaces = _rows_with_odd_spaces(codes)
     for row in _rows_to_clean(codes, zero_width_space).tolist():

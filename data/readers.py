@@ -191,7 +191,7 @@ def find_columns(schema: pa.Schema, columns: Sequence[str] | None, language: str
     for column, kind in list(types.items()):
         if pa.types.is_struct(kind):
             types.update({f"{column}.{field.name}": field.type for field in kind})
-    choices = [tuple(columns)] if columns else _usual_columns(language)
+    choices: list[Any] = [tuple(columns)] if columns else _usual_columns(language)
     found = next((pair for pair in choices if all(column in types for column in pair)), None)
     if found is None:
         wanted = " or ".join(" and ".join(map(repr, pair)) for pair in choices)

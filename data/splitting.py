@@ -143,9 +143,9 @@ class Corpus:
                     mine &= (values >> np.uint64(32)) % np.uint64(self.parts) == part
                 numbers.append(np.flatnonzero(mine) + first)
                 keys.append(values[mine])
-            keys = np.concatenate([np.zeros(0, np.uint64), *keys])
-            order = np.argsort(keys, kind="stable")
-            same = keys[order][1:] == keys[order][:-1]
+            joined = np.concatenate([np.zeros(0, np.uint64), *keys])
+            order = np.argsort(joined, kind="stable")
+            same = joined[order][1:] == joined[order][:-1]
             shared = np.zeros(len(keys), bool)
             shared[1:] |= same
             shared[:-1] |= same

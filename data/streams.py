@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -83,7 +83,7 @@ def open_stream(path: Path, watch: Callable[[bytes], object] | None = None) -> I
         ) from error
 
 
-def _decompressed(raw: io.BufferedReader, kind: str) -> BinaryIO:
+def _decompressed(raw: io.BufferedReader, kind: str) -> Any:
     if kind == "gzip":
         return gzip.GzipFile(fileobj=raw)
     if kind == "xz":

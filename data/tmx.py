@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 from xml.parsers import expat
 
 from .scripts import primary_language
@@ -133,7 +134,7 @@ class _Units:
 def _safe_parser(path: Path) -> expat.XMLParserType:
     """A parser that refuses every entity but the five of XML itself: no bombs, and no reading of other files."""
 
-    def refuse(name: str, *_: object) -> None:
+    def refuse(name: str, *_: object) -> NoReturn:
         raise InputError(
             f"{path} declares or uses the XML entity {name!r}; entities are refused, as they can be bombs."
         )

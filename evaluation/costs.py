@@ -164,7 +164,7 @@ def matrix_parameters(model: nn.Module, head: nn.Module | None = None) -> tuple[
 def _passed(name: str, part: nn.Module, parameter: nn.Parameter, chosen: Any) -> int:
     """Numbers of a matrix that each token passes; experts are of one size, so that the first ones stand for any."""
     packed = hasattr(part, "in_features")  # quantised weights are
-    size = part.in_features * part.out_features if packed else parameter.numel()
+    size = int(part.in_features * part.out_features) if packed else parameter.numel()
     experts = _EXPERTS.search(name)
     stacked = parameter.dim() == 3 and not packed and not isinstance(part, nn.Conv1d)
     if not experts and not stacked:

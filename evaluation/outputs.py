@@ -179,7 +179,9 @@ def generate_outputs(
     log = path.with_suffix(".json")
     settings = {**settings, "max_new_tokens": max_new_tokens}
     done = check_resumable(path, rows, settings)
-    timing = json.loads(log.read_text("utf-8")) if done else {"settings": settings, "seconds": 0.0, "answers": 0}
+    timing: dict[str, Any] = (
+        json.loads(log.read_text("utf-8")) if done else {"settings": settings, "seconds": 0.0, "answers": 0}
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(log, timing)
     _drop_partial_line(path)

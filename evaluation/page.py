@@ -33,7 +33,7 @@ TITLES = {
 #: In a headline's place: the one entry of a mapping that has no other.
 ONLY = object()
 #: Where the headline figures of a run stand, if it has them.
-HEADLINES = {
+HEADLINES: dict[str, tuple[Any, ...]] = {
     "R@1, Stage A": ("retrieval", "foreign_to_english", "stage_a", "r@1"),
     "R@1, full": ("retrieval", "foreign_to_english", "full", "r@1"),
     "usage gap, zeroed": ("usage", "zeroed_gap"),

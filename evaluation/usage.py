@@ -267,7 +267,7 @@ def usage_losses(
     return torch.stack(columns, dim=1), tokens
 
 
-def _replacement(variant: str, slots: Tensor, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+def _replacement(variant: str, slots: Tensor, batch: dict[str, Any], seed: int) -> dict[str, Tensor]:
     """What the model is given in place of a batch's own slots (B, T, K, d)."""
     if variant == "shuffled":
         return batch["shuffled"]

@@ -60,7 +60,8 @@ def take_canary(model: Any) -> Canary:
         LlinkCheckpointError: If the model has no processor.
     """
     processor = model.processor
-    slots, logits, tokens = [], [], {"tokenizer": [], "encoder_tokenizer": []}
+    slots, logits = [], []
+    tokens: dict[str, list[Any]] = {"tokenizer": [], "encoder_tokenizer": []}
     with _evaluating(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a small max_foreign_chars cuts the texts
         for text in TEXTS:

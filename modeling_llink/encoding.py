@@ -33,9 +33,10 @@ class LlinkEncodingMixin:
         Raises:
             LlinkCheckpointError: If neither the checkpoint nor the bases name tokenizers.
         """
-        if self._processor is None:
-            self.processor = self._load_processor()
-        return self._processor
+        processor = self._processor
+        if processor is None:
+            self.processor = processor = self._load_processor()
+        return processor
 
     @processor.setter
     def processor(self, processor: LlinkProcessor) -> None:

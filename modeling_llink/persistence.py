@@ -6,7 +6,7 @@ import dataclasses
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -104,7 +104,7 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
         local_files_only: bool = False,
         trust_remote_code: bool = False,
         **config: Any,
-    ) -> LlinkPersistenceMixin:
+    ) -> Self:
         """Builds an untrained model on two pre-trained bases.
 
         Args:
@@ -153,7 +153,7 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
         *model_args: Any,
         allow_other_bases: bool = False,
         **kwargs: Any,
-    ) -> LlinkPersistenceMixin:
+    ) -> Self:
         """Loads a light or a self-contained checkpoint from a folder or the Hub.
 
         Everything comes from one commit, and the bases from the commits that the checkpoint was trained on: what is in
@@ -185,8 +185,14 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
         if cls.is_remote_code():  # its code is already running: do not ask a second time
             model._source["trust_remote_code"] = True
         processor_source(model._source)  # into the cache, so that it is there offline too
-        info = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": [], "error_msgs": []}
-        return (model, info) if kwargs.get("output_loading_info") else model
+        info: dict[str, list[Any]] = {
+            "missing_keys": [],
+            "unexpected_keys": [],
+            "mismatched_keys": [],
+            "error_msgs": [],
+        }
+        loaded: Any = (model, info) if kwargs.get("output_loading_info") else model
+        return loaded
 
     @classmethod
     def _load(
@@ -198,7 +204,7 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
         hub: dict[str, Any],
         loading: dict[str, Any],
         allow_other_bases: bool,
-    ) -> LlinkPersistenceMixin:
+    ) -> Self:
         """Loads both bases from wherever they lie, builds the model around them, fills the bridge, checks the bases."""
         located = {**{k: v for k, v in hub.items() if k != "trust_remote_code"}, **place}
         subfolder = located.pop("subfolder", "")
@@ -237,7 +243,7 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
             raise LlinkCheckpointError(f"{name} was saved without a canary: load it, check it, and save it again.")
         return compare(stored, take_canary(self))
 
-    def merge_and_unload(self) -> LlinkPersistenceMixin:
+    def merge_and_unload(self) -> Self:
         """Merges LoRA into the decoder for good, in place: faster, but text-only prompts lose the base decoder.
 
         What is saved afterwards is self-contained, because the decoder is no longer the one that others can load.

@@ -279,7 +279,7 @@ class LlinkProcessor(CompleteProcessorMixin):
 
     def render_batch(self, conversations: Sequence[Sequence[dict]], padding_side: str = "left") -> BatchFeature:
         """`input_ids` and `attention_mask` (B, S) of conversations whose passages are already slots."""
-        rendered = [(self.render(messages)[0], []) for messages in conversations]
+        rendered: list[tuple[list[int], list[str]]] = [(self.render(messages)[0], []) for messages in conversations]
         return self._batch(rendered, padding_side, "pt")
 
     def _batch(

@@ -268,10 +268,10 @@ def _complete_card(stage: Path, repo_id: str, earlier: str | None, tags: list[st
     """Gives a stage without a card a short one, and the card the reader's own text of the one that it replaces."""
     path = stage / README
     if path.is_file() and OWN_START in (text := path.read_text("utf-8")):
-        card = text
+        ours = text
     else:
-        card = with_own_text(_short_card(stage, repo_id), path.read_text("utf-8") if path.is_file() else None)
-    card = ModelCard(with_own_text(card, earlier))
+        ours = with_own_text(_short_card(stage, repo_id), path.read_text("utf-8") if path.is_file() else None)
+    card = ModelCard(with_own_text(ours, earlier))
     card.data.tags = list(dict.fromkeys([*(card.data.tags or ()), *tags])) or None
     path.write_text(str(card), "utf-8")
 

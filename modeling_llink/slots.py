@@ -125,7 +125,9 @@ class SlotEmbedder(nn.Module):
         self.adapter = GatedAdapter(d, config.slot_adapter_hidden_size) if gated else nn.Identity()
         if kind in ("queries", "resampler", "segments"):
             state_width = config.encoder_hidden_size if kind == "resampler" else None
-            self.expander = SlotQueries(d, hidden, config.num_slots, state_width, segments=kind == "segments")
+            self.expander: SlotQueries | SlotExpander = SlotQueries(
+                d, hidden, config.num_slots, state_width, segments=kind == "segments"
+            )
         else:
             self.expander = SlotExpander(d, hidden, config.num_slots, linear=kind == "low_rank")
         self.residual = nn.Parameter(torch.tensor(RESIDUAL)) if config.slot_residual else None

@@ -291,7 +291,7 @@ class AlignTrainer(HubMixin):
             RetrievalError: If a projected vector is NaN or infinite.
         """
         self.callback_handler.eval_dataloader = dataloader
-        tensors: PairTensors = dataloader.dataset
+        tensors: Any = dataloader.dataset  # PairTensors
         device = next(self.model.parameters()).device
         was_training = self.model.training
         self.model.eval()

@@ -62,7 +62,7 @@ def _sum_of_places(run: str) -> Fraction:
             total = total + amount * _GROUPS[token] if amount else max(total, Fraction(1)) * _GROUPS[token]
             section, number = Fraction(0), None
         elif token in _DIGITS:
-            number = (number or 0) * 10 + _DIGITS[token]
+            number = (number or Fraction(0)) * 10 + _DIGITS[token]
         else:
             number = Fraction(token.replace(",", ""))
     fraction = Fraction("0." + "".join(str(_DIGITS[c]) for c in decimals)) if decimals else 0

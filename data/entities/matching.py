@@ -14,7 +14,8 @@ from .foreign import ForeignEntity
 def kept_and_lost(entities: Sequence[Entity], others: Sequence[Entity]) -> tuple[list[Entity], list[Entity]]:
     """Splits entities into those whose value `others` has too, each of theirs matching one, and the rest."""
     left = Counter(entity.value for entity in others)
-    kept, lost = [], []
+    kept: list[Entity] = []
+    lost: list[Entity] = []
     for entity in entities:
         (kept if left[entity.value] > 0 else lost).append(entity)
         left[entity.value] -= 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Iterable
 from fractions import Fraction
 
 from .entity import GROUP_SPACE, words
@@ -53,7 +54,7 @@ _ROUND_ORDINALS = {re.sub("y$", "ieth", word): n for word, n in _TENS.items()} |
 _LONGEST = 18
 
 
-def one_of(words: object) -> str:
+def one_of(words: Iterable[str]) -> str:
     """An alternation of literal words, longest first."""
     return "(?:" + "|".join(sorted(map(re.escape, words), key=len, reverse=True)) + ")"
 

@@ -202,11 +202,11 @@ class Asker:
         )
 
     def _shown(self, queues: Sequence[Queue], seconds: float) -> dict[str, str]:
-        tokens = self.tokens
-        cost = cost_of(*tokens, self._config.price_per_million_input, self._config.price_per_million_output)
+        prompt, completion = self.tokens
+        cost = cost_of(prompt, completion, self._config.price_per_million_input, self._config.price_per_million_output)
         shown = {
             "dropped": str(sum(queue.dropped.total() for queue in queues)),
-            "tokens": str(sum(tokens)),
+            "tokens": str(prompt + completion),
             "tokens/s": f"{self._spent_now / seconds:.0f}",
         }
         return shown if cost is None else shown | {"cost": f"{cost:.4g}"}

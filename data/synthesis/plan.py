@@ -124,12 +124,12 @@ class Planner:
         kept, empty, length = [], 0, 0
         low, high = self._length
         for first in range(0, len(english), BLOCK_ROWS):
-            sides = [Side(list(texts[first : first + BLOCK_ROWS])) for texts in (english, foreign)]
-            filled = (sides[0].folded.lengths > 0) & (sides[1].folded.lengths > 0)
-            fits = filled & (sides[1].codes.lengths >= low) & (sides[1].codes.lengths <= high)
+            own, other = (Side(list(texts[first : first + BLOCK_ROWS])) for texts in (english, foreign))
+            filled = (own.folded.lengths > 0) & (other.folded.lengths > 0)
+            fits = filled & (other.codes.lengths >= low) & (other.codes.lengths <= high)
             empty, length = empty + int((~filled).sum()), length + int((filled & ~fits).sum())
             kept += (np.flatnonzero(fits) + first).tolist()
-            blocks.append(block_keys(*sides, fits))
+            blocks.append(block_keys(own, other, fits))
             blocks[-1][0] = _mixed(blocks[-1][0])
         steps: list[dict[str, Any]] = []
         _count(steps, "empty", len(english), empty)
