@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..modeling_llink.bases import last_positions
 from .bootstrap import check_resampling, percentile_ends, resampled_sums
 
 #: What the Trainer's evaluation runs.
@@ -33,16 +34,21 @@ class UsageError(ValueError):
 # ------------------------------------------------------------------ pure functions of losses
 
 
-def answer_reach(labels: Tensor) -> int:
-    """How many of the last positions tell of the answers: a model's `logits_to_keep`.
+def answer_reach(labels: Tensor) -> Tensor:
+    """The last L positions, which tell of the answers: a model's `logits_to_keep`.
 
-    Logits are a large part of a small decoder's work, and those of the prompt would be thrown away.
+    Logits are a large part of a small decoder's work, and those of the prompt would be thrown away. Positions and not
+    their number, because of how torch multiplies a slice; see `last_positions`.
 
     Args:
         labels: (B, S), -100 where no loss is taken; not shifted.
+
+    Returns:
+        (L,) from the one before the first answer token of any row to the last.
     """
     columns = (labels != -100).any(dim=0).nonzero()  # (C, 1)
-    return labels.shape[1] - int(columns[0]) + 1 if len(columns) else 1
+    length = labels.shape[1]
+    return last_positions(length - int(columns[0]) + 1 if len(columns) else 1, length, labels.device)
 
 
 def answer_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import ModelOutput
 
 from ..configuration_llink import LlinkConfig
-from .bases import build_base, check_kind, freeze
+from .bases import build_base, check_kind, freeze, last_positions
 from .checkpoint import LlinkCheckpointError, device_of, lora_switched, projection_names
 from .encoding import LlinkEncodingMixin
 from .generation import LlinkGenerationMixin
@@ -264,6 +264,9 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             if input_ids is None:
                 raise SlotMismatchError("Foreign passages need input_ids, whose slot tokens say where they stand.")
             inputs_embeds, input_ids = self._embed(input_ids, slots, mask), None  # (B, S, d)
+        if isinstance(logits_to_keep, int) and logits_to_keep > 0:
+            given = input_ids if inputs_embeds is None else inputs_embeds
+            logits_to_keep = last_positions(logits_to_keep, given.shape[1], given.device)
         arguments = dict(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,

@@ -77,7 +77,7 @@ class Fake(torch.nn.Module):
         slots = foreign_features.unsqueeze(2).repeat(1, 1, 2, 1) if foreign_slots is None else foreign_slots
         logits = torch.zeros(*input_ids.shape, 4)
         logits[..., 1] = self.reads(slots)[:, None]  # the answer's token
-        return type("Output", (dict,), {"logits": logits[:, -logits_to_keep:]})(foreign_slots=slots)
+        return type("Output", (dict,), {"logits": logits[:, logits_to_keep]})(foreign_slots=slots)
 
 
 def fake_batch(features) -> dict:

@@ -43,10 +43,14 @@ def question(results: dict[str, Any], name: str) -> str:
     return table([name, *columns], [[label, *map(found.get, columns)] for label, found in variants.items()])
 
 
-def retrieval(results: dict[str, Any], direction: str) -> str:
-    """A retrieval record: a row a system, R@1 with its interval."""
+def retrieval(records: dict[str, dict[str, Any]], direction: str) -> str:
+    """Retrieval records: a row a system, of the first record that names it; R@1 with its interval."""
+    systems: dict[str, Any] = {}
+    for results in records.values():
+        systems = results[direction] | systems
     rows = []
-    for name, found in results[direction].items():
+    for name in sorted(systems, key=list(TITLES).index):
+        found = systems[name]
         low, high = found["intervals"]["r@1"]
         first = f"{found['r@1']:.3f} [{low:.3f}, {high:.3f}]"
         rows.append([TITLES.get(name, name), first, *(found[column] for column in RETRIEVAL[1:])])
@@ -78,7 +82,7 @@ def block(match: re.Match) -> str:
     if kind == "ablation":
         made = question(records[name], what)
     elif kind == "retrieval":
-        made = retrieval(records[name], what)
+        made = retrieval(records, what)
     elif kind == "usage":
         made = usage(records)
     else:
