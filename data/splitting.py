@@ -146,10 +146,10 @@ class Corpus:
             joined = np.concatenate([np.zeros(0, np.uint64), *keys])
             order = np.argsort(joined, kind="stable")
             same = joined[order][1:] == joined[order][:-1]
-            shared = np.zeros(len(keys), bool)
+            shared = np.zeros(len(joined), bool)
             shared[1:] |= same
             shared[:-1] |= same
-            is_first = np.concatenate([[True], ~same])[: len(keys)][shared]
+            is_first = np.concatenate([[True], ~same])[: len(joined)][shared]
             firsts = np.maximum.accumulate(np.where(is_first, np.arange(len(is_first)), 0))
             yield np.concatenate([np.zeros(0, np.int64), *numbers])[order][shared], firsts
 
