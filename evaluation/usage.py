@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..modeling_llink.bases import last_positions
 from .bootstrap import check_resampling, percentile_ends, resampled_sums
 
 #: What the Trainer's evaluation runs.
@@ -38,7 +37,7 @@ def answer_reach(labels: Tensor) -> Tensor:
     """The last L positions, which tell of the answers: a model's `logits_to_keep`.
 
     Logits are a large part of a small decoder's work, and those of the prompt would be thrown away. Positions and not
-    their number, because of how torch multiplies a slice; see `last_positions`.
+    their number, which makes some decoders very slow: see `llink.modeling_llink.bases.last_positions`.
 
     Args:
         labels: (B, S), -100 where no loss is taken; not shifted.
@@ -48,7 +47,8 @@ def answer_reach(labels: Tensor) -> Tensor:
     """
     columns = (labels != -100).any(dim=0).nonzero()  # (C, 1)
     length = labels.shape[1]
-    return last_positions(length - int(columns[0]) + 1 if len(columns) else 1, length, labels.device)
+    first = max(int(columns[0]) - 1, 0) if len(columns) else length - 1
+    return torch.arange(first, length, device=labels.device)
 
 
 def answer_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
