@@ -173,10 +173,10 @@ def _check_name(repo_id: str) -> None:
         raise LlinkPushError(f"{repo_id!r} is no name of a Space: give user/name. {error}") from error
 
 
-def _on_the_hub(api: HfApi, model: str, token: str | None) -> tuple[dict[str, Any], str]:
+def _on_the_hub(api: HfApi, model: str, token: str | None) -> tuple[dict[str, Any], str | None]:
     """The configuration of a model on the Hub, and its commit."""
     try:
-        commit = str(api.model_info(model).sha)
+        commit = api.model_info(model).sha
         config = read_json(Path(cached_file(model, "config.json", revision=commit, token=token)), model)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]

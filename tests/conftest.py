@@ -26,7 +26,7 @@ if os.environ.get("CI"):
 def pytest_collection_modifyitems(items):
     """Files with slow tests come first, so that no process ends with one alone (with `--no-loadscope-reorder`)."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in slow, item.path.name != "test_demo.py" and item.path in slow))
+    items.sort(key=lambda item: (item.path not in slow, item.path.name != "test_demo.py"))
 
 
 @pytest.fixture(scope="session")

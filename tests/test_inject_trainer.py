@@ -138,7 +138,7 @@ def test_the_logits_of_the_answers_are_enough():
         labels = nothing.clone()
         labels[row, column:5] = 3
         reach = answer_reach(labels)
-        assert len(reach) == min(6 - column + 1, 6) if column < 5 else 1, "vacuous if it is all of them"
+        assert len(reach) == (min(6 - column + 1, 6) if column < 5 else 1), "vacuous if it is all of them"
         for whole, part in zip(answer_losses(logits, labels), answer_losses(logits[:, reach], labels), strict=True):
             assert torch.equal(whole, part)
     assert answer_reach(nothing).tolist() == [5]

@@ -17,8 +17,7 @@ export HF_HUB_OFFLINE=1
   --pairs "$corpora"/en-my/tico19.{en,my} my --pairs "$corpora"/en-am/tico19.{en,am} am
 [ -d encoder ] || python "$here/../../examples/pretrain_encoder.py" --text data/monolingual.txt --vocab-size 8000 \
   --max-piece-length 6 --num-train-epochs 6 --contrastive-epochs 2 --bf16 True --use-cpu True --disable-tqdm True \
-  --resume-from-checkpoint last \
-  --output-dir encoder
+  --resume-from-checkpoint last --output-dir encoder
 
 align() { # NAME PRESET TRAIN LANGUAGE
   [ -e "$1/trainer_state.json" ] && return

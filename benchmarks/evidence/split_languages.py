@@ -28,18 +28,6 @@ def write(pairs: Dataset, folder: Path, name: str, suffix: str) -> None:
     print(f"{folder.name}/{name}: {len(pairs)} pairs")
 
 
-def first_of_each(pairs: Dataset) -> Dataset:
-    """Without rows of which either side stands in an earlier one: retrieval needs one right answer."""
-    seen: set[str] = set()
-    rows = []
-    for number, row in enumerate(pairs):
-        sides = {row["english"], row["foreign"]}
-        if not sides & seen:
-            rows.append(number)
-        seen |= sides
-    return pairs.select(rows)
-
-
 def main() -> None:
     """Reads, splits, writes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -54,7 +42,9 @@ def main() -> None:
     for language in dict.fromkeys(language for *_, language in args.pairs):
         for name, split in splits.items():
             own = split.filter(lambda row, language=language: row["language"] == language)
-            write(own if name == "train" else first_of_each(own), args.output_dir / language, name, language)
+            if name != "train":  # retrieval needs one right answer
+                own = split_pairs(own, {name: -1}, seed=args.seed, distinct=(name,))[name]
+            write(own, args.output_dir / language, name, language)
     write(splits["train"], args.output_dir / "all", "train", "all")
     text = "".join(f"{sentence}\n" for sentence in dict.fromkeys(splits["train"]["foreign"]))
     (args.output_dir / "monolingual.txt").write_text(text, "utf-8")

@@ -14,26 +14,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+from llink.evaluation.plot_retrieval import DIRECTION_TITLES, ROW_TITLES, direction_table
 from llink.evaluation.report import table
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent.parent / "docs" / "evidence.md"
 BLOCK = re.compile(r"(<!-- (\S+): (.*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-RETRIEVAL = ("r@1", "r@5", "r@10", "mrr", "mean_rank", "n")
-TITLES = {
-    "encoder": "raw encoder",
-    "base": "base decoder",
-    "finetune": "direct fine-tune",
-    "langbridge": "LangBridge-style bridge",
-    "stage_a": "Stage A",
-    "full": "full model",
-    "llink": "llink",
-}
 
 
 def read(name: str) -> dict[str, Any]:
-    """A record's results."""
-    return json.loads((HERE / "results" / f"{name}.json").read_text("utf-8"))["results"]
+    """A record."""
+    return json.loads((HERE / "results" / f"{name}.json").read_text("utf-8"))
 
 
 def question(results: dict[str, Any], name: str) -> str:
@@ -44,17 +35,12 @@ def question(results: dict[str, Any], name: str) -> str:
 
 
 def retrieval(records: dict[str, dict[str, Any]], direction: str) -> str:
-    """Retrieval records: a row a system, of the first record that names it; R@1 with its interval."""
-    systems: dict[str, Any] = {}
+    """Retrieval records: a row a system, of the first record that names it."""
+    found: dict[str, Any] = {}
     for results in records.values():
-        systems = results[direction] | systems
-    rows = []
-    for name in sorted(systems, key=list(TITLES).index):
-        found = systems[name]
-        low, high = found["intervals"]["r@1"]
-        first = f"{found['r@1']:.3f} [{low:.3f}, {high:.3f}]"
-        rows.append([TITLES.get(name, name), first, *(found[column] for column in RETRIEVAL[1:])])
-    return table(["", *RETRIEVAL], rows)
+        found = results[direction] | found
+    ordered = {name: found[name] for name in sorted(found, key=list(ROW_TITLES).index)}
+    return direction_table(DIRECTION_TITLES[direction], ordered)
 
 
 def usage(records: dict[str, dict[str, Any]]) -> str:
@@ -70,15 +56,15 @@ def systems(records: dict[str, dict[str, Any]], columns: tuple[str, ...]) -> str
         for name, metrics in results.get("systems", results).items():
             if isinstance(metrics, dict):
                 found.setdefault(name, metrics)
-    return table(["", *columns], [[TITLES.get(name, name), *map(row.get, columns)] for name, row in found.items()])
+    return table(["", *columns], [[ROW_TITLES.get(name, name), *map(row.get, columns)] for name, row in found.items()])
 
 
 def block(match: re.Match) -> str:
     """One table, anew."""
     start, name, what, _, end = match.groups()
-    names = name.split("+")
-    records = {one: read(one) for one in names}
-    kind = json.loads((HERE / "results" / f"{names[0]}.json").read_text("utf-8"))["kind"]
+    made_by = {one: read(one) for one in name.split("+")}
+    (kind,) = {record["kind"] for record in made_by.values()}
+    records = {one: record["results"] for one, record in made_by.items()}
     if kind == "ablation":
         made = question(records[name], what)
     elif kind == "retrieval":
