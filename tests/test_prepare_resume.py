@@ -165,13 +165,22 @@ def test_columns_of_text(texts):
 
 # --- real processes
 
+#: `prepare` of small blocks, which waits before the ninth of 13: it is stopped in the middle, however slow the watcher.
 DRIVER = """
 import sys
+import time
 from llink.data import prepare as module
 from llink.data.prepare_config import PrepareConfig
 
+def endless(*args):
+    for block in blocks(*args):
+        if block.number == 8:
+            time.sleep(3600)
+        yield block
+
 if __name__ == "__main__":
     module.BLOCK_ROWS = 40
+    blocks, module._raw_blocks = module._raw_blocks, endless
     corpus, folder, workers = sys.argv[1:]
     splits = ["train=200", "held_out=80"]
     try:
