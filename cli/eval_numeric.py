@@ -44,7 +44,7 @@ class NumericArguments:
     limit: int | None = field(default=None, metadata={"help": "Cases or pairs at most; all when not given."})
     batch_size: int = field(default=16, metadata={"help": "Passages in one generation."})
     max_new_tokens: int = field(default=64, metadata={"help": "Length of an answer at most."})
-    resamples: int = field(default=1000, metadata={"help": "Draws of the 95 % bootstrap intervals."})
+    resamples: int = field(default=1000, metadata={"help": "Draws of the 95 %% bootstrap intervals."})
     dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
     output_dir: str | None = output_field()
 

@@ -28,7 +28,7 @@ class UsageArguments:
     limit: int | None = field(default=None, metadata={"help": "Rows from the beginning; all when not given."})
     per_slot: bool = field(default=False, metadata={"help": "Also zero each slot alone: K more forward passes."})
     gaussian: bool = field(default=True, metadata={"help": "Also noise of the slots' norms: one more forward pass."})
-    resamples: int = field(default=1000, metadata={"help": "Draws of the 95 % bootstrap intervals."})
+    resamples: int = field(default=1000, metadata={"help": "Draws of the 95 %% bootstrap intervals."})
     seed: int = field(default=0, metadata={"help": "Seed of the noise and of the intervals."})
     max_length: int = field(default=768, metadata={"help": "Tokens of prompt and answer; longer answers are cut."})
     batch_size: int = field(default=16, metadata={"help": "Rows in one forward pass."})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llink.cli import main
+from llink.cli import COMMANDS, main
 from llink.cli.parsing import CommandError, parse_arguments
 from llink.data.demo_corpus import generate_instructions, generate_pairs
 from llink.evaluation.report import table
@@ -315,6 +315,14 @@ def test_help_and_version(capsys):
     done = subprocess.run([str(Path(sys.executable).with_name("llink")), "--version"], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.strip() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*command.split(), "--help"])
+    assert not stopped.value.code
+    assert capsys.readouterr().out.startswith(f"usage: llink {command}")
 
 
 def test_table_aligns_its_columns():
