@@ -12,7 +12,7 @@ from ..data.instructions import translation_instructions
 from ..data.pairs import read_pairs, sentences
 from ..evaluation.numeric import ALL, entity_rows, kind_counts, numeric_metrics, source_metrics
 from ..evaluation.numeric_suite import read_suite
-from ..evaluation.outputs import OutputRow, aligned_outputs, output_rows
+from ..evaluation.outputs import TRANSLATION_TASKS, OutputRow, named_outputs, output_rows, output_samples
 from ..evaluation.plot_numeric import plot_numeric
 from ..evaluation.record import write_record
 from ..evaluation.report import table
@@ -20,8 +20,6 @@ from ..evaluation.systems import baseline_kinds, load_systems
 from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
 
 COLUMNS = ("exact", "precision", "recall", "f1", "n")
-#: Tasks whose answers must hold everything that their source holds.
-FAITHFUL_TASKS = ("translate_to_english", "")
 
 
 @dataclass
@@ -81,17 +79,12 @@ def evaluate(argv: Sequence[str]) -> None:
         print(table(["F1 of", "n", *scores], _kind_rows(scores)))
     if sources:
         print(table(["digits of the source kept", "recall", "n"], [[n, *_source_cells(s)] for n, s in sources.items()]))
-    samples = [
-        {"foreign": "\n".join(row.foreign), "reference": row.reference}
-        | {name: answers[index].output for name, answers in answered.items() if name != "reference"}
-        for index, row in enumerate(rows)
-    ]
     results = {
         "rows": len(rows),
         "systems": {name: _summary(found) for name, found in scores.items()},
         "by_kind": {name: found["kinds"] for name, found in scores.items()},
         "source": {name: found["kinds"] for name, found in sources.items()},
-        "samples": samples if scores else [],
+        "samples": output_samples(answered) if scores else [],
     }
     if args.output_dir is not None and scores:
         plot_numeric(scores, Path(args.output_dir) / "numeric.png")
@@ -124,18 +117,14 @@ def _generated(args: NumericArguments, rows: list[Mapping[str, Any]]) -> dict[st
 
 
 def _finished(args: NumericArguments) -> dict[str, list[OutputRow]]:
-    names = [Path(path).stem for path in args.outputs]
-    if len(set(names)) < len(names) or "reference" in names:
-        raise CommandError(f"--outputs are told apart by their file names, which are {', '.join(names)}: rename one.")
-    systems = [rows[: args.limit] for rows in aligned_outputs(*args.outputs)]
-    return dict(zip(names, systems, strict=True))
+    return {name: rows[: args.limit] for name, rows in named_outputs(args.outputs).items()}
 
 
 def _source_scores(answered: Mapping[str, Sequence[OutputRow]], resamples: int) -> dict[str, dict[str, Any]]:
     """Of the rows whose task must keep everything; nothing where there are none."""
     scores = {}
     for name, answers in answered.items():
-        faithful = [row for row in answers if row.task in FAITHFUL_TASKS]
+        faithful = [row for row in answers if row.task in TRANSLATION_TASKS]
         if faithful:
             texts = [row.foreign for row in faithful]
             scores[name] = source_metrics([row.output for row in faithful], texts, resamples)

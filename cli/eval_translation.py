@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from ..data.instructions import translation_instructions
 from ..data.pairs import read_pairs
+from ..evaluation.outputs import TRANSLATION_TASKS, named_outputs, output_samples
 from ..evaluation.record import write_record
-from ..evaluation.report import table
+from ..evaluation.report import table, with_interval
 from ..evaluation.samples import side_by_side, translation_scores
 from ..evaluation.systems import load_systems
 from ..evaluation.translation import comet
@@ -17,12 +18,16 @@ from .parsing import CommandError, check_positive, check_two_files, output_field
 
 @dataclass
 class TranslationArguments:
-    """Translations by llink, its base decoder and the baselines, with chrF++ and BLEU."""
+    """Translations by llink, its base decoder and the baselines, with chrF++ and BLEU; or those in finished outputs."""
 
-    model: str = field(metadata={"help": "Folder or repository of an llink model."})
-    pairs: list[str] = pair_field(True, "Line-aligned UTF-8 files of held-out pairs.")
+    model: str | None = field(default=None, metadata={"help": "Folder or repository of an llink model."})
+    pairs: list[str] | None = pair_field(False, "Line-aligned UTF-8 files of held-out pairs.")
     baselines: list[str] = field(
         default_factory=list, metadata={"help": "Folders that llink finetune and llink langbridge wrote."}
+    )
+    outputs: list[str] = field(
+        default_factory=list,
+        metadata={"help": "In place of a model and pairs: files of llink eval outputs, whose translations are scored."},
     )
     limit: int = field(default=200, metadata={"help": "Pairs from the beginning that are translated."})
     show: int = field(default=10, metadata={"help": "Samples printed, the first ones as they come."})
@@ -36,6 +41,10 @@ class TranslationArguments:
     output_dir: str | None = output_field()
 
     def __post_init__(self) -> None:
+        if self.outputs and (self.model or self.pairs or self.baselines):
+            raise CommandError("--outputs are finished: leave out --model, --baselines and --pairs.")
+        if not self.outputs and not (self.model and self.pairs):
+            raise CommandError("Give --model and --pairs, or --outputs, which are finished.")
         check_two_files("pairs", self.pairs)
         check_positive(self, "limit", "batch_size", "max_new_tokens")
         if self.comet_python is not None and self.comet is None:
@@ -45,16 +54,7 @@ class TranslationArguments:
 def evaluate(argv: Sequence[str]) -> None:
     """Translations of held-out pairs, the systems side by side."""
     (args,) = parse_arguments("eval translation", argv, (TranslationArguments,))
-    pairs = read_pairs(*args.pairs)
-    pairs = pairs.select(range(min(args.limit, len(pairs))))
-    systems = load_systems(args.model, args.baselines, args.dtype)
-    samples = side_by_side(
-        systems,
-        translation_instructions(pairs),
-        batch_size=args.batch_size,
-        max_new_tokens=args.max_new_tokens,
-        show_progress=True,
-    )
+    samples = _finished(args) if args.outputs else _translated(args)
     scores = translation_scores(samples)
     for sample in samples[: args.show]:
         print("\n".join(f"{name:>10}: {text!r}" for name, text in sample.items()) + "\n")
@@ -65,5 +65,27 @@ def evaluate(argv: Sequence[str]) -> None:
             hypotheses = [sample[name] for sample in samples]
             score["comet"] = comet(foreign, hypotheses, references, args.comet, args.comet_python)
     write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)
-    columns = list(next(iter(scores.values())))
-    print(table(["system", *columns], [(name, *score.values()) for name, score in scores.items()]))
+    columns = [column for column in next(iter(scores.values())) if column not in ("n", "intervals")]
+    rows = [[name, *(with_interval(score, column) for column in columns), score["n"]] for name, score in scores.items()]
+    print(table(["system", *columns, "n"], rows))
+
+
+def _translated(args: TranslationArguments) -> list[dict[str, str]]:
+    pairs = read_pairs(*args.pairs)
+    return side_by_side(
+        load_systems(args.model, args.baselines, args.dtype),
+        translation_instructions(pairs.select(range(min(args.limit, len(pairs))))),
+        batch_size=args.batch_size,
+        max_new_tokens=args.max_new_tokens,
+        show_progress=True,
+    )
+
+
+def _finished(args: TranslationArguments) -> list[dict[str, str]]:
+    answered = {
+        name: [row for row in rows if row.task in TRANSLATION_TASKS][: args.limit]
+        for name, rows in named_outputs(args.outputs).items()
+    }
+    if samples := output_samples(answered):
+        return samples
+    raise CommandError(f"{', '.join(args.outputs)} hold no translations: the task of none is {TRANSLATION_TASKS[0]}.")

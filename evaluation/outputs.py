@@ -16,6 +16,9 @@ from tqdm.auto import tqdm
 from .report import write_json
 from .systems import System
 
+#: Tasks whose answers must hold everything that their source holds; rows without a task are taken for translations.
+TRANSLATION_TASKS = ("translate_to_english", "")
+
 
 class OutputError(ValueError):
     """Outputs that cannot be read, do not belong together, or do not belong to these rows."""
@@ -144,6 +147,28 @@ def aligned_outputs(*outputs: str | os.PathLike | Sequence[OutputRow]) -> list[l
                     f"{getattr(other, field)!r}. Let both systems answer the same instruction file."
                 )
     return systems
+
+
+def named_outputs(paths: Sequence[str | os.PathLike]) -> dict[str, list[OutputRow]]:
+    """[`aligned_outputs`] of files by their names without ending, which tell the systems apart.
+
+    Raises:
+        OutputError: As [`aligned_outputs`]; if two files are called alike, or one is called `foreign` or `reference`.
+    """
+    names = [Path(path).stem for path in paths]
+    if len(set(names)) < len(names) or {"foreign", "reference"} & set(names):
+        raise OutputError(f"Outputs are told apart by their file names, which are {', '.join(names)}: rename one.")
+    return dict(zip(names, aligned_outputs(*paths), strict=True))
+
+
+def output_samples(answered: Mapping[str, Sequence[OutputRow]]) -> list[dict[str, str]]:
+    """N rows of `foreign`, `reference`, and each system's answer under its name, of systems that answered the same."""
+    names = [name for name in answered if name != "reference"]
+    return [
+        {"foreign": "\n".join(row.foreign), "reference": row.reference}
+        | {name: answered[name][place].output for name in names}
+        for place, row in enumerate(next(iter(answered.values()), []))
+    ]
 
 
 def generate_outputs(

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from torch import Tensor
 
-from .report import save_figure, table
+from .report import save_figure, table, with_interval
 
 #: The rows in the order of the paper's table 1.
 ROW_TITLES = {
@@ -28,17 +28,12 @@ _COLUMNS = (*_RECALLS, "mrr", "mean_rank", "median_rank")
 
 def direction_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Table 1 of the paper in one direction, with the 95 % intervals."""
+    digits = {column: 1 if column.endswith("rank") else 3 for column in _COLUMNS}
     cells = [
-        [ROW_TITLES.get(name, name), *(_with_interval(row, column) for column in _COLUMNS), row["n"]]
+        [ROW_TITLES.get(name, name), *(with_interval(row, *column) for column in digits.items()), row["n"]]
         for name, row in rows.items()
     ]
     return table([title, *_COLUMNS, "n"], cells)
-
-
-def _with_interval(row: Mapping[str, Any], column: str) -> str:
-    digits = 1 if column.endswith("rank") else 3
-    low, high = row["intervals"][column]
-    return f"{row[column]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def plot_retrieval(

@@ -50,6 +50,12 @@ def retrieval_table(results: Mapping[str, Mapping[str, float]]) -> str:
     return table(["retrieval", *RETRIEVAL_COLUMNS], rows)
 
 
+def with_interval(row: Mapping[str, Any], column: str, digits: int = 3) -> str:
+    """A cell: a figure of `row`, and its ends [low, high] where `row["intervals"]` has them."""
+    ends = row.get("intervals", {}).get(column)
+    return f"{row[column]:.{digits}f}" + (f" [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else "")
+
+
 def _cell(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 

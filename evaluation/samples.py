@@ -40,8 +40,8 @@ def side_by_side(
     ]
 
 
-def translation_scores(samples: Sequence[Mapping[str, str]]) -> dict[str, dict[str, float]]:
-    """chrF++ and BLEU of each system over [`side_by_side`] rows of translations."""
+def translation_scores(samples: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
+    """chrF++ and BLEU, with intervals, of each system over [`side_by_side`] rows of translations."""
     names = [name for name in samples[0] if name not in ("foreign", "reference")] if samples else []
     references = [row["reference"] for row in samples]
     return {name: translation_metrics([row[name] for row in samples], references) for name in names}

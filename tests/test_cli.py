@@ -12,6 +12,7 @@ import yaml
 from llink.cli import COMMANDS, main
 from llink.cli.parsing import CommandError, parse_arguments
 from llink.data.demo_corpus import generate_instructions, generate_pairs
+from llink.evaluation.outputs import OutputRow, write_outputs
 from llink.evaluation.report import table
 
 QUICK = ["--report_to", "none", "--use_cpu", "--disable_tqdm", "True", "--save_strategy", "no"]
@@ -127,6 +128,33 @@ def test_eval_translation_shows_both_systems(files, stage_b, tmp_path, capsys):
     assert main([*command, *quick, "--output-dir", str(tmp_path / "kept")]) == 2
     assert "needs an environment of its own" in capsys.readouterr().err
     assert (tmp_path / "kept" / "translation.json").is_file(), "COMET that fails costs no finished work"
+
+
+def finished_outputs(path, task, outputs):
+    """A file of two finished rows."""
+    rows = [OutputRow(str(n), task, ["ក"], "<foreign_emb>", f"He left at {n}.", "", o) for n, o in enumerate(outputs)]
+    write_outputs(path, rows)
+    return str(path)
+
+
+def test_eval_translation_of_finished_outputs(tmp_path, capsys):
+    paths = [finished_outputs(tmp_path / "right.jsonl", "translate_to_english", ["He left at 0.", "He left at 1."])]
+    paths.append(finished_outputs(tmp_path / "wrong.jsonl", "translate_to_english", ["x", "He left at 1."]))
+    assert main(["eval", "translation", "--outputs", *paths, "--output-dir", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "translation.json").read_text())["results"]
+    assert (found["right"]["chrf"], found["right"]["n"]) == (pytest.approx(100), 2)
+    low, high = found["wrong"]["intervals"]["chrf"]
+    assert low < found["wrong"]["chrf"] < high
+    assert f"[{low:.3f}, {high:.3f}]" in capsys.readouterr().out
+    questions = finished_outputs(tmp_path / "questions.jsonl", "qa_about_text", ["He", "She"])
+    for command, message in (
+        (["--outputs", questions], "hold no translations"),
+        (["--outputs", *paths, "--model", "x"], "leave out --model"),
+        (["--outputs", paths[0], paths[0]], "rename one"),
+        (["--model", "x"], "Give --model and --pairs, or --outputs"),
+    ):
+        assert main(["eval", "translation", *command]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_yaml_stands_between_preset_and_flags(files, bases, tmp_path):

@@ -160,11 +160,12 @@ def test_chrf_and_bleu():
     assert chrf(["zzz", ""], references) < 5
     near = ["The cat sat on a mat.", "He went home today."]
     assert chrf(near, references) != chrf(near, references, word_order=0)
-    assert translation_metrics(near, references) == {
-        "chrf": chrf(near, references),
-        "bleu": bleu(near, references),
-        "n": 2,
-    }
+    expected = {"chrf": chrf(near, references), "bleu": bleu(near, references), "n": 2}
+    assert translation_metrics(near, references, resamples=0) == expected
+    found = translation_metrics(near + ["x"] * 20, references + ["He came."] * 20)
+    for name, (low, high) in found.pop("intervals").items():
+        assert 0 <= low < found[name] < high <= 100, name
+    assert translation_metrics(["x"], ["y"])["intervals"] == {"chrf": [0, 0], "bleu": [0, 0]}
 
 
 @pytest.mark.parametrize(

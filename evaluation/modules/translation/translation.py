@@ -12,7 +12,7 @@ Args:
     predictions: N translations.
     references: N references, one for each.
 Returns:
-    chrf (chrF++), bleu, n.
+    chrf (chrF++), bleu, n, and the 95 % intervals of the first two.
 Examples:
     >>> translation = evaluate.load(module_path("translation"))
     >>> translation.compute(predictions=["The school is far."], references=["The school is far."])["chrf"]
