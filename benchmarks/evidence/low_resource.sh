@@ -4,7 +4,8 @@
 #   bash benchmarks/evidence/low_resource.sh CORPORA DECODER WORKDIR
 #
 # CORPORA holds en-km, en-my and en-am; DECODER is what `examples/convert_gguf.py` made. Stage A together and apart, with
-# the recommended and with the paper's preset; what is there already is not made again.
+# the recommended and with the paper's preset; then Stage B, the direct fine-tune and the LangBridge-style bridge on the
+# same rows and for the same STEPS (default 80), and everything's evaluation. What is there already is not made again.
 set -euo pipefail
 corpora=$(realpath "$1") decoder=$(realpath "$2") work=$3
 here=$(cd "$(dirname "$0")" && pwd)
@@ -36,4 +37,22 @@ for preset in recommended paper; do
         --pairs "data/$language/test.en" "data/$language/test.$language" --output-dir "$out"
     done
   done
+done
+
+[ -d decoder ] || ln -s "$decoder" decoder
+stage_b=(--model all-recommended --dtype bfloat16 --instructions data/all/train.jsonl --max_steps "${STEPS:-80}"
+  --per_device_train_batch_size 12 --gradient_accumulation_steps 1 --learning_rate 5e-4 --save_strategy steps
+  --save_steps 20 --save_total_limit 1 --logging_steps 10 --report_to none --use_cpu --disable_tqdm True)
+train() { # COMMAND NAME OPTIONS…: goes on from its last checkpoint
+  [ -e "$2/trainer_state.json" ] && return
+  local last=()
+  compgen -G "$2/checkpoint-*" > /dev/null && last=(--resume_from_checkpoint last)
+  llink "$1" "${stage_b[@]}" "${@:3}" "${last[@]}" --output-dir "$2"
+}
+train inject inject --slot_learning_rate 1e-3 --feature_cache_dir features
+train langbridge langbridge
+train finetune finetune
+for language in km my am; do
+  JUDGE=decoder DTYPE=bfloat16 bash "$here/evaluate.sh" inject "data/$language/test" "$language" \
+    "evaluation/$language/inject" finetune langbridge
 done
