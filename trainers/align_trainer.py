@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from ..data.features import PairFeatures, PairTensors, compute_pair_features, condition
 from ..data.pairs import PairDataError, check_pairs, check_training_pairs, dataset_groups, pairs_digest
 from ..evaluation.retrieval import retrieval_metrics
 from .align_config import AlignConfig
+from .base import Evaluated
 from .distributed import gather_rows
 from .hub import HubMixin
 from .losses import NonFiniteLossError, direction_loss, log_norm_loss, symmetric_info_nce
@@ -276,44 +278,21 @@ class AlignTrainer(HubMixin):
 
     # ---- evaluation ----
 
-    @torch.no_grad()
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
+    def evaluated(self, model: nn.Module, batches: Iterator[dict[str, Any]], dataset: Any) -> Evaluated:
         """Projects every pair and scores retrieval over all of them; see the class.
 
         Raises:
             RetrievalError: If a projected vector is NaN or infinite.
         """
-        self.callback_handler.eval_dataloader = dataloader
-        tensors: Any = dataloader.dataset  # PairTensors
-        device = next(self.model.parameters()).device
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            projected, total = [], 0.0
-            for batch in dataloader:
-                batch = {name: tensor.to(device) for name, tensor in batch.items()}
-                projected.append(self.model(batch["features"]).float())
-                loss, _ = self._loss(
-                    projected[-1], batch["targets"], batch["groups"], self.args.temperature_end, queue=None
-                )
-                total += loss.item() * len(batch["rows"])
-        finally:
-            self.model.train(was_training)
-        p = torch.cat(projected)
-        metrics = {**retrieval_metrics(p, tensors.targets.to(device)), "loss": total / len(tensors)}
-        return EvalLoopOutput(
-            predictions=p.cpu().numpy(),
-            label_ids=tensors.targets.numpy(),
-            metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
-            num_samples=len(tensors),
-        )
+        projected, total = [], 0.0
+        for batch in batches:
+            p = model(batch["features"]).float()  # (B, d)
+            loss, _ = self._loss(p, batch["targets"], batch["groups"], self.args.temperature_end, queue=None)
+            total += loss.item() * len(p)
+            projected.append(p)
+        p = torch.cat(projected)  # (N, d)
+        metrics = {**retrieval_metrics(p, dataset.targets.to(p.device)), "loss": total / len(p)}
+        return p, dataset.targets, metrics
 
     # ---- checkpoints ----
 

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.collators import tokenize_instructions
 from ..data.instructions import instruction_dataset
 from ..evaluation.usage import answer_losses, answer_reach
 from ..modeling_llink import LlinkProcessor
 from .answer_config import AnswerConfig
-from .base import LlinkTrainer
+from .base import Evaluated, LlinkTrainer
 from .losses import NonFiniteLossError
 
 
@@ -148,37 +147,16 @@ class AnswerTrainer(LlinkTrainer):
 
     # ------------------------------------------------------------------ evaluation and checkpoints
 
-    @torch.no_grad()
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: Sequence[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
+    def evaluated(self, model: nn.Module, batches: Iterator[dict[str, Any]], dataset: Any) -> Evaluated:
         """The answers' loss over a whole set, in nats a token."""
-        self.callback_handler.eval_dataloader = dataloader
-        model = self._wrap_model(self.model, training=False)
-        was_training = model.training
-        model.eval()
         sums, counts = [], []
-        try:
-            for batch in dataloader:
-                _, losses, tokens = self._answer_losses(model, self._prepare_inputs(batch))
-                losses, tokens = self.accelerator.gather_for_metrics((losses, tokens))
-                sums.append(losses.double().cpu())
-                counts.append(tokens.cpu())
-                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        finally:
-            model.train(was_training)
+        for batch in batches:
+            _, losses, tokens = self._answer_losses(model, batch)
+            losses, tokens = self.accelerator.gather_for_metrics((losses, tokens))
+            sums.append(losses.double().cpu())
+            counts.append(tokens.cpu())
         losses, tokens = torch.cat(sums), torch.cat(counts)
-        return EvalLoopOutput(
-            predictions=losses.numpy(),
-            label_ids=tokens.numpy(),
-            metrics={f"{metric_key_prefix}_loss": (losses.sum() / tokens.sum()).item()},
-            num_samples=len(tokens),
-        )
+        return losses, tokens, {"loss": (losses.sum() / tokens.sum()).item()}
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         # The library is not given the processor: it would write its end and padding ids into the model's configuration.

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import Trainer
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 logger = logging.getLogger(__name__)
+
+#: Predictions, labels, metrics.
+Evaluated = tuple[Tensor, Tensor, dict[str, float]]
 
 
 class LlinkTrainer(Trainer):
@@ -31,6 +36,10 @@ class LlinkTrainer(Trainer):
         """Groups of what is trained, each with its learning rate; None leaves the library's own grouping."""
         return None
 
+    def evaluated(self, model: nn.Module, batches: Iterator[dict[str, Any]], dataset: Any) -> Evaluated:
+        """Scores a whole set: (N, …) predictions, (N, …) labels, and the metrics' values by name."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it is evaluated.")
+
     def load_weights(self, folder: str) -> None:
         """Loads a checkpoint's trained weights into the model, in place."""
         raise NotImplementedError(f"{type(self).__name__} does not say how its weights are loaded.")
@@ -44,6 +53,36 @@ class LlinkTrainer(Trainer):
             optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = optimizer_class(groups, **kwargs)
         return self.optimizer
+
+    @torch.no_grad()
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """[`evaluated`] over the dataloader, in evaluation mode."""
+        self.callback_handler.eval_dataloader = dataloader
+        model = self._wrap_model(self.model, training=False)
+        was_training = model.training
+        model.eval()
+        try:
+            predictions, labels, metrics = self.evaluated(model, self._batches(dataloader), dataloader.dataset)
+        finally:
+            model.train(was_training)
+        return EvalLoopOutput(
+            predictions=predictions.cpu().numpy(),
+            label_ids=labels.cpu().numpy(),
+            metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
+            num_samples=len(labels),
+        )
+
+    def _batches(self, dataloader: DataLoader) -> Iterator[dict[str, Any]]:
+        for batch in dataloader:
+            yield self._prepare_inputs(batch)
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.load_weights(resume_from_checkpoint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -12,13 +12,14 @@ from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import TrainOutput
 
 from ..data.collators import InstructionTensors, instruction_tensors, passage_bank, tokenize_instructions
 from ..data.features import FeatureCache, encoder_spec, teacher_spec
 from ..data.instructions import InstructionError, instruction_dataset
 from ..evaluation.usage import answer_losses, answer_reach, collect_usage, usage_by_task, usage_metrics
 from ..modeling_llink.checkpoint import device_of, lora_parameters
+from .base import Evaluated
 from .hub import HubMixin
 from .inject_config import InjectConfig
 from .inject_losses import slot_cosine, slot_info_nce, usage_contrast
@@ -290,35 +291,14 @@ class InjectTrainer(HubMixin):
 
     # ------------------------------------------------------------------ evaluation and checkpoints
 
-    @torch.no_grad()
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: Sequence[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
+    def evaluated(self, model: nn.Module, batches: Iterator[dict[str, Any]], dataset: Any) -> Evaluated:
         """The answers' loss with slots, zeroed and shuffled, over a whole set; the zeroed gap of each task too."""
-        self.callback_handler.eval_dataloader = dataloader
-        model = self._wrap_model(self.model, training=False)
-        batches = self._evaluation_batches(dataloader)
         losses, tokens, rows = collect_usage(model, batches, gather=self.accelerator.gather_for_metrics)
         metrics = usage_metrics(losses, tokens)
-        tasks = [dataloader.dataset.tasks[row] for row in rows.tolist()]
+        tasks = [dataset.tasks[row] for row in rows.tolist()]
         for task, found in usage_by_task(losses, tokens, tasks).items():
             metrics[f"{task}_zeroed_gap"] = found["zeroed_gap"]
-        return EvalLoopOutput(
-            predictions=losses.numpy(),
-            label_ids=tokens.numpy(),
-            metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
-            num_samples=len(tokens),
-        )
-
-    def _evaluation_batches(self, dataloader: DataLoader) -> Iterator[dict[str, Tensor]]:
-        for batch in dataloader:
-            yield self._prepare_inputs(batch)
-            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        return losses, tokens, metrics
 
     def load_weights(self, folder: str) -> None:
         """Loads a checkpoint's bridge and LoRA.
