@@ -32,6 +32,10 @@ class RetrievalArguments:
         default_factory=list,
         metadata={"help": "Folders of baselines: one that `llink finetune` wrote gets a row, other kinds have none."},
     )
+    rows: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Rows of the table, such as stage_a full; all that the model can have when not given."},
+    )
     batch_size: int = field(default=32, metadata={"help": "Texts in one forward pass."})
     dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
     output_dir: str | None = output_field()
@@ -57,7 +61,8 @@ def evaluate(argv: Sequence[str]) -> None:
     finetuned = load_direct(kinds["finetune"], args.dtype)[0] if "finetune" in kinds else None
     ranks: dict[str, dict[str, Any]] = {direction: {} for direction in DIRECTION_TITLES}
     english, foreign = sentences(pairs, "english"), sentences(pairs, "foreign")
-    for name, own, other in retrieval_rows(model, english, foreign, finetuned, args.batch_size, show_progress=True):
+    options: dict[str, Any] = {"batch_size": args.batch_size, "show_progress": True, "rows": args.rows}
+    for name, own, other in retrieval_rows(model, english, foreign, finetuned, **options):
         ranks["foreign_to_english"][name] = retrieval_ranks(own, other, show_progress=True)
         ranks["english_to_foreign"][name] = retrieval_ranks(other, own, show_progress=True)
     results = {

@@ -30,6 +30,7 @@ def retrieval_rows(
     finetuned: PreTrainedModel | None = None,
     batch_size: int = 32,
     show_progress: bool = False,
+    rows: Sequence[str] = (),
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Computes the vectors of each row that the model can have; each base reads each text once a row at most.
 
@@ -40,32 +41,44 @@ def retrieval_rows(
         finetuned: The decoder of a direct fine-tune, its LoRA on, for the row `finetune`.
         batch_size: Texts in one forward pass.
         show_progress: Whether to show bars.
+        rows: Names of the rows that are computed; all that the model can have when empty.
 
     Yields:
         The row's name, its foreign and its English vectors, both (N, width) on the CPU. Nothing is kept of a row that
         was used, but z_F and the teacher's vectors.
 
     Raises:
-        RetrievalError: If the fine-tuned decoder is not the model's.
+        RetrievalError: If the fine-tuned decoder is not the model's, or if `rows` names one that cannot be had.
         TeacherSpaceError: If the teacher's space was never fitted.
         ForeignTextError: If a text is empty or not usable.
     """
     _check_decoder(model, finetuned)
+    wanted = _wanted_rows(model, finetuned, rows)
     model.teacher_space.check_fitted()
     options = {"batch_size": batch_size, "show_progress": show_progress}
     pooled = model.get_pooled_features(foreign, **options)  # z_F (N, d_e)
-    yield "encoder", pooled, model.get_pooled_features(english, **options)
+    if "encoder" in wanted:
+        yield "encoder", pooled, model.get_pooled_features(english, **options)
     teachers = condition(model.teacher_space, model.get_teacher_states(english, **options))  # h_E (N, d)
-    with lora_switched(model.decoder, False):
-        states = raw_text_states(model, model.decoder, foreign, **options)
-    yield "base", condition(model.teacher_space, states), teachers
-    if finetuned is not None:
+    if "base" in wanted:
+        with lora_switched(model.decoder, False):
+            states = raw_text_states(model, model.decoder, foreign, **options)
+        yield "base", condition(model.teacher_space, states), teachers
+    if finetuned is not None and "finetune" in wanted:
         states = raw_text_states(model, finetuned, foreign, **options)
         yield "finetune", condition(model.teacher_space, states), teachers
-    projected = model.project(pooled)  # p_F (N, d)
-    yield ("untrained" if model.config.stage == "untrained" else "stage_a"), projected, teachers
-    if model.config.stage == "inject":
+    for name in wanted & {"untrained", "stage_a"}:
+        yield name, model.project(pooled), teachers  # p_F (N, d)
+    if "full" in wanted:
         yield "full", model.get_slot_features(foreign, **options), teachers
+
+
+def _wanted_rows(model: LlinkForCausalLM, finetuned: PreTrainedModel | None, rows: Sequence[str]) -> set[str]:
+    possible = ["encoder", "base"] + ["finetune"] * (finetuned is not None)
+    possible += {"untrained": ["untrained"], "align": ["stage_a"], "inject": ["stage_a", "full"]}[model.config.stage]
+    if unknown := set(rows) - set(possible):
+        raise RetrievalError(f"There is no row {', '.join(sorted(unknown))} here: choose from {', '.join(possible)}.")
+    return set(rows or possible)
 
 
 def _check_decoder(model: LlinkForCausalLM, finetuned: PreTrainedModel | None) -> None:

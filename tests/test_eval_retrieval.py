@@ -94,6 +94,22 @@ def test_a_model_has_the_rows_of_its_stage(make_model, stage, last):
     assert names == ["encoder", "base", last]
 
 
+def test_only_the_wanted_rows_are_computed(model):
+    every = {name: sides for name, *sides in retrieval_rows(model, ENGLISH, FOREIGN)}
+    with tiny.count_calls(model.decoder.base_model) as calls:
+        found = {name: sides for name, *sides in retrieval_rows(model, ENGLISH, FOREIGN, rows=["full", "stage_a"])}
+    few = len(calls)
+    assert few, "vacuous unless the decoder reads the English"
+    with tiny.count_calls(model.decoder.base_model) as calls:
+        list(retrieval_rows(model, ENGLISH, FOREIGN, rows=["full", "base"]))
+    assert len(calls) > few, "the decoder reads the foreign text only for its own row"
+    assert list(found) == ["stage_a", "full"]
+    for name, sides in found.items():
+        assert all(map(torch.equal, sides, every[name]))
+    with pytest.raises(RetrievalError, match="no row finetune here: choose from encoder, base, stage_a, full"):
+        next(retrieval_rows(model, ENGLISH, FOREIGN, rows=["finetune"]))
+
+
 def test_raw_states_are_conditioned_as_the_teachers(make_model):
     model = make_model(teacher_conditioning="center")
     model.teacher_space.fit(model.get_teacher_states(ENGLISH))

@@ -33,7 +33,7 @@ for preset in recommended paper; do
     align "$language-$preset" "$preset" "$language" "$language"
     for model in "$language-$preset" "all-$preset"; do
       out=evaluation/$language/$model
-      [ -e "$out/retrieval.json" ] || llink eval retrieval --model "$model" --dtype bfloat16 --batch_size 64 \
+      [ -e "$out/retrieval.json" ] || llink eval retrieval --model "$model" --dtype bfloat16 --rows encoder stage_a \
         --pairs "data/$language/test.en" "data/$language/test.$language" --output-dir "$out"
     done
   done
