@@ -10,6 +10,7 @@ is the sum over all its processes (proportional set size).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
@@ -37,7 +38,7 @@ manifest, seconds = prepare(PrepareConfig(**json.loads(sys.argv[1])))
 steps = {step["name"]: step.get("dropped", step.get("changed")) for step in manifest["steps"]}
 print(json.dumps({"seconds": seconds, "steps": steps, "splits": {s["name"]: s["pairs"] for s in manifest["splits"]}}))
 """
-_SAMPLE_SECONDS = 0.25
+_SAMPLE_SECONDS = 0.02
 _KHMER_CONSONANTS = [chr(point) for point in range(0x1780, 0x17A3)]
 _KHMER_VOWELS = [chr(point) for point in range(0x17B6, 0x17C6)] + [""]
 
@@ -125,12 +126,11 @@ def measure(path: Path, folder: Path, options: dict[str, Any]) -> dict[str, Any]
 
 def _memory(number: int) -> int:
     total = 0
-    try:
+    with contextlib.suppress(psutil.Error):  # it ended while it was looked at
         parent = psutil.Process(number)
         for process in [parent, *parent.children(recursive=True)]:
-            total += process.memory_full_info().pss
-    except psutil.Error:
-        return 0  # it ended while it was looked at
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_full_info().pss
     return total
 
 

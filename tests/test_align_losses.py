@@ -45,7 +45,6 @@ def naive_nce(q, k, tau, ids, queue=None, queue_ids=None, chosen=None):
 ids_of = st.lists(st.integers(0, 4), min_size=1, max_size=8)
 
 
-@settings(deadline=None)
 @given(ids_of, st.floats(0.05, 1.0))
 def test_info_nce_equals_the_formula(ids, tau):
     q, k = vectors(len(ids), seed=1), vectors(len(ids), seed=2)
@@ -58,7 +57,7 @@ def test_without_ids_every_row_is_its_own_group():
     assert info_nce(q, k, 0.1).item() == pytest.approx(naive_nce(q, k, 0.1, range(5)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     ids_of,
     st.lists(st.integers(0, 6), min_size=1, max_size=20),
@@ -83,7 +82,7 @@ def test_symmetric_loss_with_a_queue_equals_the_formula(ids, queue_ids, count, m
     assert got.item() == pytest.approx(expected, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     ids_of, st.lists(st.integers(0, 6), min_size=1, max_size=20), st.integers(1, 25), st.sampled_from(["step", "query"])
 )

@@ -9,7 +9,7 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from page_server import serving
 
@@ -165,7 +165,6 @@ def test_the_control_needs_another_text(model):
 # ------------------------------------------------------------------ what is shown
 
 
-@settings(deadline=None)
 @given(st.text(max_size=20), st.floats(-3, 3), st.floats(-3, 3), st.integers(1, 999), st.integers(1, 999))
 def test_any_reply_can_be_shown_and_texts_stay_texts(text, zeroed, shuffled, raw, slots):
     usage = {"loss": 1.0, "zeroed_loss": 1 + zeroed, "shuffled_loss": 1 + shuffled}

@@ -104,7 +104,7 @@ words = st.text(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(words, max_size=6))
 def test_normal_forms_are_final_and_lose_only_what_is_invisible(texts):
     after, _ = normalize_texts(texts)
@@ -121,7 +121,7 @@ def test_normal_forms_are_final_and_lose_only_what_is_invisible(texts):
         assert sorted(seen) == sorted(left)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.text(max_size=8), max_size=8))
 def test_any_text_has_a_final_form_that_holds_no_control(texts):
     after, _ = normalize_texts(texts)
@@ -143,7 +143,7 @@ def test_the_trainers_cut_is_between_syllables():
 # --- what counts when texts are compared
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.text(max_size=6), max_size=6))
 def test_codes_count_row_by_row(texts):
     codes = Codes.of(texts)
@@ -167,7 +167,7 @@ def test_folding_drops_what_readers_do_not_tell_apart():
     assert fold_table()[ord("ក")] != fold_table()[ord("ខ")]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_one_sentence_has_one_key(a, b):
     texts, _ = normalize_texts([a, b])
@@ -238,7 +238,7 @@ def test_short_sentences_that_differ_in_a_word_are_not_the_same():
         assert similarity(both[:1], both[1:])[0] < 0.8
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text("abcក", min_size=1, max_size=6), min_size=1, max_size=5))
 def test_a_signature_depends_on_its_own_pair_only(texts):
     together = signatures_of(texts, texts[::-1])

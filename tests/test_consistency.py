@@ -36,7 +36,7 @@ def rounded(metrics, digits):
     return {**written, "n": metrics["n"]}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rankings(), st.none() | st.integers(1, 4), st.booleans())
 def test_what_a_ranking_gives_is_never_flagged(ranking, digits, with_n):
     metrics = rank_metrics(*ranking)
@@ -48,7 +48,7 @@ def test_what_a_ranking_gives_is_never_flagged(ranking, digits, with_n):
         assert metrics[name.removesuffix("_given_mrr")] <= high + 1e-9
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rankings(), st.sampled_from(["mrr", "mean_rank", "median_rank"]), st.booleans(), st.floats(1e-6, 3))
 def test_what_lies_outside_is_flagged(ranking, name, above, distance):
     metrics = rank_metrics(*ranking)
@@ -163,7 +163,7 @@ def test_rows_that_nothing_can_be_said_about(row, message):
         impossibilities(row)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rankings(), st.integers(0, 3))
 def test_a_permuted_recall_is_flagged(ranking, digits):
     metrics = rank_metrics(*ranking)

@@ -91,7 +91,7 @@ def test_every_process_makes_the_same_pairs() -> None:
     assert digests == {hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32), count=st.integers(0, 300), more=st.integers(0, 100))
 def test_fewer_pairs_are_a_prefix_and_seeds_differ(seed: int, count: int, more: int) -> None:
     fewer = generate_pairs(count, seed)
@@ -300,7 +300,7 @@ def test_the_default_prompt_is_the_most_frequent(pairs: list[DemoPair]) -> None:
     assert len(prompts) == len(PHRASINGS["translate_to_english"])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), per_pair=st.integers(1, 12))
 def test_instructions_of_one_pair_differ(seed: int, per_pair: int) -> None:
     few = generate_pairs(6, seed)
@@ -346,7 +346,7 @@ def test_dialogues_hold_english_only_and_carry_the_text(pairs: list[DemoPair]) -
 # -- splits and sides --
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), train=st.integers(0, 40), test=st.integers(0, 40))
 def test_splits_share_nothing(seed: int, train: int, test: int) -> None:
     made = generate_pairs(60)

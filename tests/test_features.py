@@ -141,7 +141,7 @@ def test_processes_may_write_at_once(tmp_path):
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
+        writer.join(300)
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
     compute = Counter()
     assert torch.equal(FeatureCache(tmp_path).get(SPEC, texts, compute), Counter()(texts))

@@ -10,7 +10,7 @@ from llink.modeling_llink.injection import SlotMismatchError, embed_with_zeros, 
 VOCAB, WIDTH = 11, 3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_slots_land_in_order_and_nothing_else_moves(data):
     num_slots = data.draw(st.integers(1, 3))

@@ -120,7 +120,7 @@ def tensors(passages, total) -> InstructionTensors:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_shuffled_passages_are_never_the_rows_own(data):
     total = data.draw(st.integers(2, 12))

@@ -1,11 +1,13 @@
 """`llink eval judge` against a real local server: verdicts, retries, refusals, and runs that break and go on."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from judge_server import Refusal, always_a, prefers_longer, serving, shown_answers, verdict
 
 from llink.cli import main
+from llink.data.chat_client import ChatClient
 from llink.data.chat_settings import ServerSettingsError
 from llink.data.journal import JournalError
 from llink.evaluation.judge import UNPARSED, tally
@@ -166,6 +169,7 @@ def test_a_server_that_dies_loses_nothing_and_the_rest_is_asked(tmp_path):
     with serving(die_at=8) as server:
         with pytest.raises(JudgeServerError, match=rf"did not answer.* 7 of {2 * N} judgements are kept"):
             ask(server, tmp_path, concurrency=1)
+        server.thread.join(60)
         assert not server.thread.is_alive(), "vacuous unless it died"
         answered = server.messages()[:7]
     assert len((tmp_path / "judgements.jsonl").read_bytes().splitlines()) == 7
@@ -187,11 +191,14 @@ def test_an_unreadable_answer_is_kept_when_the_server_then_dies(tmp_path):
     assert (len(judged.answers), judged.prompt_tokens) == (2, 200)
 
 
-def test_answers_under_way_are_kept_when_another_call_fails(tmp_path):
+def test_answers_under_way_are_kept_when_another_call_fails(tmp_path, monkeypatch):
+    failed, failure = threading.Event(), ChatClient._failure
+    monkeypatch.setattr(ChatClient, "_failure", lambda *args: [failed.set(), failure(*args)][1])
+
     def slow_but_for_one(body):
         if body["messages"][0]["content"] == MESSAGES[0]:
             return Refusal(403, "not this")
-        time.sleep(0.3)
+        assert failed.wait(60), "the refusal arrived"
         return prefers_longer(body)
 
     with serving(slow_but_for_one) as server:
@@ -477,8 +484,11 @@ def test_bad_commands_ask_nothing(tmp_path, capsys):
 
 
 def test_a_killed_command_goes_on(tmp_path):
+    answers, killed = itertools.count(), threading.Event()
+
     def slow(body):
-        time.sleep(0.1)
+        if next(answers) >= 5:
+            killed.wait(900)
         return prefers_longer(body)
 
     environment = {**os.environ, "HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1"}
@@ -490,6 +500,7 @@ def test_a_killed_command_goes_on(tmp_path):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "vacuous unless it was killed under way"
+        killed.set()
     kept = len(JudgementFile(file).records)
     assert 0 < kept < 2 * N
     with serving() as server:

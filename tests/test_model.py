@@ -112,7 +112,7 @@ def test_padding_and_company_change_nothing(shared_model, decoder, side):
         assert torch.allclose(together, single, atol=2e-3), (index, (together - single).abs().max())
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(
         st.tuples(

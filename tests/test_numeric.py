@@ -28,7 +28,7 @@ from llink.evaluation.numeric import (
 )
 
 CORPORA = Path(llink.__file__).parent.parent / "shared" / "corpora"
-QUICK = settings(deadline=None, max_examples=40)  # a shared machine may pause any example
+QUICK = settings(max_examples=40)  # a shared machine may pause any example
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 #: Text in which the patterns find much.
 DENSE = st.lists(

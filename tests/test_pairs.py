@@ -108,7 +108,7 @@ def test_groups_are_the_connected_components(rows):
     assert [groups.index(group) for group in groups] == [naive.index(label) for label in naive]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(sentences, sentences), min_size=12, max_size=40), st.integers(0, 5))
 def test_splits_share_no_sentence(rows, seed):
     pairs = make([e for e, _ in rows], [f for _, f in rows])

@@ -44,7 +44,7 @@ CONTROL = ["<f0>", "<f2>", "<foreign_emb>", "<|end|>", "<|user|>", "<|endoftext|
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(text=st.lists(st.sampled_from([*CONTROL, "a ", " cat", "<", "|"]), min_size=1, max_size=6).map("".join))
 def test_text_stays_text_in_prompts_and_passages(family, text):
     processor = build(family)

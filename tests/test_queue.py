@@ -4,7 +4,7 @@ from collections import deque
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -25,7 +25,6 @@ def stored(ids: list[int]) -> torch.Tensor:
     return torch.nn.functional.normalize(vectors, dim=1).half()
 
 
-@settings(deadline=None)
 @given(st.integers(1, 7), st.lists(st.integers(0, 17), max_size=8))
 def test_pushing_equals_a_deque(capacity, counts):
     queue, model, start = TeacherQueue(capacity, DIM), deque(maxlen=capacity), 0
@@ -42,7 +41,6 @@ def test_pushing_equals_a_deque(capacity, counts):
     assert sorted(queue.ids.tolist()) == sorted(model)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 6), st.lists(st.integers(0, 9), max_size=5), st.lists(st.integers(0, 9), max_size=5))
 def test_a_restored_queue_goes_on_byte_for_byte(capacity, before, after):
     queue = TeacherQueue(capacity, DIM)

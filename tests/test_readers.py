@@ -160,7 +160,7 @@ def test_tmx_in_other_encodings(tmp_path, encoding):
     assert read([path]) == PAIRS
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.lists(
         st.tuples(*[st.text(st.characters(categories=["L", "M", "N", "P", "Zs"]), max_size=20)] * 2), max_size=8
@@ -275,7 +275,7 @@ def test_bad_line_files(tmp_path, english, foreign, message):
         check_input(*plan_inputs([str(path) for path in paths]), "km", None, nothing)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), max_size=9), min_size=1))
 def test_lines_are_ended_by_line_feeds_only(tmp_path_factory, lines):
     lines[0] = "x" + lines[0]  # a byte order mark at the very beginning is not text

@@ -56,7 +56,7 @@ def readme_commands() -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if line.startswith("llink ")]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)
 def test_readme_commands_run(workshop, monkeypatch, capsys):
     monkeypatch.chdir(workshop)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # the judge below is on this machine
@@ -107,7 +107,7 @@ def test_pushing_and_the_pipeline_as_the_readme_shows_them(workshop, monkeypatch
         assert capsys.readouterr().out.count("generated_text") == 3
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)
 def test_readme_python_runs(workshop, monkeypatch):
     monkeypatch.chdir(workshop)
     snippets = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

@@ -35,7 +35,7 @@ socket.getaddrinfo = refuse
 """
 
 
-def run(script: str, cwd: Path, *arguments, timeout: int = 120) -> str:
+def run(script: str, cwd: Path, *arguments, timeout: int = 900) -> str:
     """Runs a script in a fresh process with closed standard input, its own module cache and no network."""
     environment = {
         **os.environ,

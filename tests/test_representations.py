@@ -28,7 +28,7 @@ PROMPT = "Translate to English."
 
 
 @given(st.integers(2, 8), st.integers(1, 6), st.integers(0, 10_000))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_cosines_are_those_of_all_pairs(n, d, seed):
     generator = torch.Generator().manual_seed(seed)
     one, two = torch.randn(n, d, generator=generator), torch.randn(n, d, generator=generator) + 1

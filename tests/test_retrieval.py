@@ -23,7 +23,7 @@ from llink.evaluation.translation import TranslationError, bleu, chrf, translati
 rows = st.lists(st.tuples(*[st.integers(-2, 2)] * 3).filter(any), min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows, st.integers(1, 5), st.randoms())
 def test_ranks_equal_a_naive_count(vectors, chunk_size, random):
     shuffled = random.sample(vectors, len(vectors))

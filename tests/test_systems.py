@@ -56,7 +56,7 @@ def test_the_base_reads_the_text_where_the_slots_stand(model):
         assert llink.processor.decode(llink.inputs([row])["input_ids"][0]).endswith(f"{wanted}<|end|>\n<|assistant|>\n")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text("abក្មេ <|>fe0/\n", min_size=1, max_size=24).filter(str.strip))
 @example("a" * 13)
 def test_raw_text_is_cut_as_llinks_and_stays_text(model, text):

@@ -76,7 +76,7 @@ def test_control_tokens_in_english_stay_text(model):
     assert (ids == model.processor.foreign_token_id).sum() == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     conditioning=st.sampled_from(["none", "center", "whiten"]),
     power=st.floats(0, 1),

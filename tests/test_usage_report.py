@@ -121,7 +121,7 @@ table_of_losses = st.lists(
 
 
 @given(table_of_losses)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_tasks_partition_the_whole(drawn):
     losses, tokens = np.array([row[:4] for row in drawn]), np.array([row[4] for row in drawn])
     tasks, variants = [row[5] for row in drawn], usage_variants(8)
@@ -144,7 +144,7 @@ def test_rows_without_a_task_are_in_no_task():
 
 
 @given(table_of_losses)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_intervals_lie_inside_what_the_examples_allow(drawn):
     losses, tokens = np.array([row[:4] for row in drawn]), np.array([row[4] for row in drawn])
     variants = usage_variants(8)
@@ -203,7 +203,7 @@ def test_impossible_intervals_are_refused(options):
 
 
 @given(st.integers(0, 5), st.integers(1, 3), st.integers(0, 1000))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_noise_has_the_slots_norms_and_knows_no_batch(row, passages, seed):
     slots = torch.randn(2, passages, 4, 20, generator=torch.Generator().manual_seed(seed)) * 7
     rows_of = torch.tensor([row, row + 1])
