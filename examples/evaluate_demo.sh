@@ -5,6 +5,7 @@
 #
 # Needs no network and no GPU. ROWS is the number of rows that are answered (default 64).
 set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 run=$1 rows=${ROWS:-64}
 model=$run/model data=$run/evaluation/data out=$run/evaluation
 export HF_HUB_OFFLINE=1
@@ -30,15 +31,9 @@ quick=(--model "$model" --instructions "$data/train.jsonl" --max_steps "${STEPS:
   --gradient_accumulation_steps 1 --learning_rate 1e-3 --save_strategy no --report_to none --use_cpu)
 llink finetune "${quick[@]}" --output-dir "$out/finetune"
 llink langbridge "${quick[@]}" --output-dir "$out/langbridge"
-baselines=("$out/finetune" "$out/langbridge")
 
-llink eval retrieval --model "$model" --baselines "$out/finetune" --pairs "$data/test.en" "$data/test.km" --output-dir "$out"
 llink eval usage --model "$model" --instructions "$data/test.jsonl" --per-slot --output-dir "$out"
-llink eval tokens --model "$model" --texts "English=$data/test.en" "Khmer=$data/test.km" --output-dir "$out"
-llink eval representations --model "$model" --pairs "$data/test.en" "$data/test.km" --limit 64 --output-dir "$out"
-llink eval outputs --model "$model" --baselines "${baselines[@]}" --instructions "$data/test.jsonl" --output-dir "$out"
-llink eval translation --model "$model" --pairs "$data/test.en" "$data/test.km" --limit "$rows" --output-dir "$out"
-llink eval numeric --outputs "$out"/outputs/*.jsonl --output-dir "$out"
+ROWS=$rows bash "$here/evaluate.sh" "$model" "$data/test" km "$out" "$out/finetune" "$out/langbridge"
 llink encoders --encoders "$model/encoder" --pairs "$data/test.en" "$data/test.km" --output-dir "$out"
 
 # One question of a study, on the demo's own bases.

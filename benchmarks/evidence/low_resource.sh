@@ -53,6 +53,6 @@ train inject inject --slot_learning_rate 1e-3 --feature_cache_dir features
 train langbridge langbridge
 train finetune finetune
 for language in km my am; do
-  JUDGE=decoder DTYPE=bfloat16 bash "$here/evaluate.sh" inject "data/$language/test" "$language" \
+  JUDGE=decoder DTYPE=bfloat16 bash "$here/../../examples/evaluate.sh" inject "data/$language/test" "$language" \
     "evaluation/$language/inject" finetune langbridge
 done
