@@ -207,7 +207,7 @@ def run_study(study: Study, folder: str | Path) -> dict[str, dict[str, dict[str,
         for seed in study.seeds
     }
     done = {
-        key: runner.measured(*job) for key, job in tqdm(jobs.items(), desc="Runs", disable=len(jobs) < 2, unit="run")
+        key: runner.measured(*job) for key, job in tqdm(jobs.items(), desc="Runs", disable=len(jobs) < 2, mininterval=0)
     }
     results: dict[str, dict[str, dict[str, Any]]] = {}
     for question, variants in asked.items():

@@ -3,19 +3,21 @@
     python benchmarks/evidence/tables.py
 
 A table stands between `<!-- RESULT: … -->` and `<!-- end -->`, where RESULT is a file in `results/` without its ending.
-For a study the question follows; for a retrieval record the direction; for translation or numeric records the columns.
-Records of one kind are joined by `+`.
+What follows is, for a study, the question; for a retrieval record the direction, with a row after it that row alone
+of each record; for translation or numeric records the columns, or `samples` and how many. Records are joined
+by `+`.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 from llink.evaluation.plot_retrieval import DIRECTION_TITLES, ROW_TITLES, direction_table
-from llink.evaluation.report import table
+from llink.evaluation.report import table, with_interval
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent.parent / "docs" / "evidence.md"
@@ -43,10 +45,57 @@ def retrieval(records: dict[str, dict[str, Any]], direction: str) -> str:
     return direction_table(DIRECTION_TITLES[direction], ordered)
 
 
+def one_row(records: dict[str, dict[str, Any]], direction: str, name: str) -> str:
+    """One row of several retrieval records."""
+    columns = ("r@1", "r@10", "mrr")
+    found = {record: results[direction][name] for record, results in records.items()}
+    cells = [[record, *(with_interval(row, column) for column in columns), row["n"]] for record, row in found.items()]
+    return table([f"{DIRECTION_TITLES[direction]}, {ROW_TITLES[name]}", *columns, "n"], cells)
+
+
 def usage(records: dict[str, dict[str, Any]]) -> str:
     """Usage records: a row each."""
-    columns = ("loss", "zeroed_gap", "shuffled_gap", "gaussian_gap", "slots_help", "n")
-    return table(["", *columns], [[name, *(found[column] for column in columns)] for name, found in records.items()])
+    columns = ("loss", "zeroed_gap", "shuffled_gap", "gaussian_gap", "slots_help")
+    cells = [[name, *(with_interval(row, column) for column in columns), row["n"]] for name, row in records.items()]
+    return table(["", *columns, "n"], cells)
+
+
+def tokens(records: dict[str, dict[str, Any]]) -> str:
+    """Prompts of raw text and of slots: a row a language."""
+    costs = {name: cost for results in records.values() for name, cost in results["costs"].items()}
+    rows = [
+        [
+            name,
+            cost["raw"]["tokens"],
+            cost["slots"]["tokens"],
+            cost["ratio"]["tokens"],
+            cost["ratio"]["flops"],
+            cost["n"],
+        ]
+        for name, cost in costs.items()
+    ]
+    return table(["prompt tokens", "raw text", "slots", "ratio", "ratio of prefill FLOPs", "n"], rows)
+
+
+def judge(records: dict[str, dict[str, Any]]) -> str:
+    """Judges' records: a row a comparison."""
+    columns = ("wins", "losses", "ties", "unparsed", "preference", "agreement", "picks_a")
+    rows = [
+        [f"{name}: {pair}", *("–" if found["all"][column] is None else found["all"][column] for column in columns)]
+        for name, results in records.items()
+        for pair, found in results.items()
+        if pair != "judge"
+    ]
+    return table(["", *columns], rows)
+
+
+def samples(results: dict[str, Any], count: int) -> str:
+    """The first samples as they come, a numbered paragraph each."""
+    shown = []
+    for number, sample in enumerate(results["samples"][:count], 1):
+        lines = [f"{ROW_TITLES.get(name, name)}: {' '.join(text.split())}" for name, text in sample.items()]
+        shown.append(f"{number}. " + "<br>\n   ".join(html.escape(line, quote=False) for line in lines))
+    return "\n".join(shown)
 
 
 def systems(records: dict[str, dict[str, Any]], columns: tuple[str, ...]) -> str:
@@ -56,7 +105,11 @@ def systems(records: dict[str, dict[str, Any]], columns: tuple[str, ...]) -> str
         for name, metrics in results.get("systems", results).items():
             if isinstance(metrics, dict):
                 found.setdefault(name, metrics)
-    return table(["", *columns], [[ROW_TITLES.get(name, name), *map(row.get, columns)] for name, row in found.items()])
+    cells = [
+        [with_interval(row, c) if isinstance(row[c], float) else row[c] for c in columns] for row in found.values()
+    ]
+    names = [ROW_TITLES.get(name, name) for name in found]
+    return table(["", *columns], [[name, *row] for name, row in zip(names, cells, strict=True)])
 
 
 def block(match: re.Match) -> str:
@@ -68,9 +121,11 @@ def block(match: re.Match) -> str:
     if kind == "ablation":
         made = question(records[name], what)
     elif kind == "retrieval":
-        made = retrieval(records, what)
-    elif kind == "usage":
-        made = usage(records)
+        made = one_row(records, *what.split()) if " " in what else retrieval(records, what)
+    elif kind in ("usage", "tokens", "judge"):
+        made = {"usage": usage, "tokens": tokens, "judge": judge}[kind](records)
+    elif what.startswith("samples "):
+        made = samples(records[name], int(what.split()[1]))
     else:
         made = systems(records, tuple(what.split()))
     return f"{start}{made}\n{end}"
