@@ -33,10 +33,14 @@ _EXPORTS = {
     "retrieval_metrics": ".evaluation.retrieval",
 }
 
+_SUBPACKAGES = ("app", "baselines", "data", "evaluation", "hub_cards", "modeling_llink", "trainers")
+
 __all__ = ["__version__", *_EXPORTS]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}.")
     return getattr(importlib.import_module(_EXPORTS[name], __name__), name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..data.pairs import read_pairs, sentences
 from ..evaluation.plot_representations import plot_representations
 from ..evaluation.record import write_record
 from ..evaluation.report import table
@@ -42,10 +43,7 @@ class RepresentationArguments:
 def evaluate(argv: Sequence[str]) -> None:
     """Cosines with the English, norms, residual changes and losses, for raw text and for slots."""
     (args,) = parse_arguments("eval representations", argv, (RepresentationArguments,))
-    files = {"english": args.pairs[0], "foreign": args.pairs[1]}
-    if args.transliterated is not None:
-        files["transliterated"] = args.transliterated
-    texts = aligned_texts(files, "english", args.limit)
+    texts = _texts(args)
     if len(texts["english"]) < 2:
         raise CommandError("--pairs: at least 2 pairs are needed for a baseline of mismatched ones; got 1.")
     model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
@@ -58,6 +56,20 @@ def evaluate(argv: Sequence[str]) -> None:
     write_record(args.output_dir, "representations", results, args)
     if args.output_dir is not None:
         plot_representations(results, Path(args.output_dir) / "representations.png")
+
+
+def _texts(args: RepresentationArguments) -> dict[str, list[str]]:
+    """Aligned lines by name: of files, or of a prepared folder's split."""
+    if Path(args.pairs[0]).is_dir():
+        if args.transliterated is not None:
+            raise CommandError("--transliterated goes with two files of --pairs, whose lines it follows.")
+        pairs = read_pairs(*args.pairs)
+        pairs = pairs.select(range(min(args.limit, len(pairs))))
+        return {name: sentences(pairs, name) for name in ("english", "foreign")}
+    files = {"english": args.pairs[0], "foreign": args.pairs[1]}
+    if args.transliterated is not None:
+        files["transliterated"] = args.transliterated
+    return aligned_texts(files, "english", args.limit)
 
 
 def _table(results: dict[str, Any]) -> str:

@@ -71,6 +71,11 @@ def read_pairs(english_path: str | Path, foreign_path: str | Path, language: str
             "Dropped %d of %d rows of %s and %s: a side is blank (%s).",
             *(len(blank), len(english), english_path, foreign_path, _lines_named(blank)),
         )
+    if _latin_share(english) < 0.5 < _latin_share(foreign):
+        logger.warning(
+            "%s is hardly in Latin letters, and %s is: English comes first, then the foreign text. Are they swapped?",
+            *(english_path, foreign_path),
+        )
     dropped = set(blank)
     kept = [number for number in range(1, len(english) + 1) if number not in dropped]
     return Dataset.from_dict(
@@ -81,6 +86,12 @@ def read_pairs(english_path: str | Path, foreign_path: str | Path, language: str
             "language": [language] * len(kept),
         }
     )
+
+
+def _latin_share(lines: Sequence[str]) -> float:
+    """Of the letters in the first lines."""
+    letters = [character for line in lines[:1000] for character in line if character.isalpha()]
+    return sum(character.isascii() for character in letters) / max(len(letters), 1)
 
 
 def _read_split(folder: Path, split: str) -> Dataset:

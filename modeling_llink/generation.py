@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -161,16 +162,21 @@ class LlinkGenerationMixin(GenerationMixin):
 
     def _string_defaults(self, kwargs: dict[str, Any]) -> None:
         """Ids that end and pad an answer, and a length that holds one, where neither the caller nor the model says."""
-        config = kwargs.get("generation_config") or self.generation_config
-        tokenizer = self.processor.tokenizer
+        given = kwargs.get("generation_config")
+        config, defaults = given or self.generation_config, {}
         if kwargs.get("eos_token_id") is None and config.eos_token_id is None:
-            kwargs["eos_token_id"] = tokenizer.eos_token_id
+            defaults["eos_token_id"] = self.processor.tokenizer.eos_token_id
         if kwargs.get("pad_token_id") is None and config.pad_token_id is None:
-            kwargs["pad_token_id"] = self.processor.pad_token_id
+            defaults["pad_token_id"] = self.processor.pad_token_id
         lengths = ("max_new_tokens", "max_length", "max_time", "stopping_criteria")
         own_length = config.max_new_tokens is not None or config.max_length not in (None, 20)
         if not own_length and not any(kwargs.get(name) is not None for name in lengths):
-            kwargs["max_new_tokens"] = DEFAULT_MAX_NEW_TOKENS
+            defaults["max_new_tokens"] = DEFAULT_MAX_NEW_TOKENS
+        if given is None:
+            kwargs.update(defaults)
+        else:  # the library is against values beside a configuration
+            kwargs["generation_config"] = copy.deepcopy(given)
+            kwargs["generation_config"].update(**defaults)
 
     def _encode_once(self, kwargs: dict[str, Any], foreign_slots: Tensor | None) -> Tensor | None:
         """Encodes foreign ids before beams multiply the rows, so that the encoder runs once."""
@@ -237,10 +243,11 @@ class LlinkGenerationMixin(GenerationMixin):
         Raises:
             SlotMismatchError: If K or d are not the model's.
         """
-        if isinstance(slots, Tensor):
-            rows = list(slots.unsqueeze(1) if slots.dim() == 3 else slots)
+        if isinstance(slots, (list, tuple)):
+            rows = [row.unsqueeze(0) if row.dim() == 2 else row for row in map(torch.as_tensor, slots)]
         else:
-            rows = [row.unsqueeze(0) if row.dim() == 2 else row for row in slots]
+            slots = torch.as_tensor(slots)
+            rows = list(slots.unsqueeze(1) if slots.dim() == 3 else slots)
         wanted = (self.config.num_slots, self.config.hidden_size)
         if not rows:
             raise SlotMismatchError("foreign_slots is empty: give the slots of at least one passage.")

@@ -241,7 +241,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         Args:
             input_ids: (B, S) with K slot ids for each passage.
             attention_mask: (B, S).
-            labels: (B, S), -100 where no loss is taken.
+            labels: (B, S), -100 where no loss is taken; none is taken on slot tokens.
             foreign_input_ids, foreign_attention_mask: (B, T, L) encoder tokens; rows with fewer passages, or none, are
                 masked whole at the end.
             foreign_features: (B, T, d) p_F in their place.
@@ -264,6 +264,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             if input_ids is None:
                 raise SlotMismatchError("Foreign passages need input_ids, whose slot tokens say where they stand.")
             inputs_embeds, input_ids = self._embed(input_ids, slots, mask), None  # (B, S, d)
+        if labels is not None:
+            labels = labels.masked_fill(labels >= self.config.reserved_token_start, -100)
         if isinstance(logits_to_keep, int) and logits_to_keep > 0:
             given = input_ids if inputs_embeds is None else inputs_embeds
             logits_to_keep = last_positions(logits_to_keep, given.shape[1], given.device)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from transformers import Pipeline
+from transformers import AutoModelForCausalLM, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .rendering import PromptError
 
@@ -77,6 +78,8 @@ class LlinkPipeline(Pipeline):
             raise PromptError(f"The prompt {prompt!r} is no string: give one for one input.")
         elif prompt is not None:
             kwargs["prompt"] = prompt
+        if hasattr(inputs, "column_names"):  # a `datasets` dataset, which the library does not take for one
+            inputs = (row for row in inputs)
         return super().__call__(inputs, **kwargs)
 
     def _row(self, item: Any, prompt: str | None) -> Any:
@@ -124,6 +127,10 @@ class LlinkPipeline(Pipeline):
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
         """As `model.push_to_hub`, in one commit."""
         return self.model.push_to_hub(repo_id, **kwargs)
+
+
+if TASK not in PIPELINE_REGISTRY.get_supported_tasks():  # both the installed classes and a checkpoint's may be at hand
+    PIPELINE_REGISTRY.register_pipeline(TASK, LlinkPipeline, pt_model=AutoModelForCausalLM)
 
 
 def _is_message(item: Any) -> bool:

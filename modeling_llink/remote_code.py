@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .pipeline import TASK, LlinkPipeline
+
+if TYPE_CHECKING:
+    # transformers copies the files that it sees imported. A processor that came alone is to be saved with all of them.
+    from .modeling_llink import LlinkForCausalLM  # noqa: F401
 
 CONFIG_AUTO_MAP = {
     "AutoConfig": "configuration_llink.LlinkConfig",

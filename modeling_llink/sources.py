@@ -35,6 +35,8 @@ def stored_config(name: str, place: dict[str, Any], hub: dict[str, Any]) -> tupl
     Raises:
         LlinkCheckpointError: If it cannot be read, is no llink model's, or has fields that this version does not know.
     """
+    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+        raise LlinkCheckpointError(f"The folder {name} does not exist.")
     located = {key: value for key, value in hub.items() if key != "trust_remote_code"}
     try:
         path = cached_file(name, "config.json", **located, **place)

@@ -292,6 +292,11 @@ def test_a_processor_of_another_k_is_noticed(copy, kind):
         model.generate(foreign_text="cat", max_new_tokens=1)
 
 
+def test_a_folder_that_is_not_there_is_no_repository():
+    with pytest.raises(LlinkCheckpointError, match=r"The folder \./nowhere does not exist"):
+        LlinkForCausalLM.from_pretrained("./nowhere")
+
+
 def test_load_bridge_refuses_what_does_not_fit(saved, make_model, tmp_path):
     model = make_model(num_slots=2)
     before = {k: v.clone() for k, v in model.state_dict().items()}

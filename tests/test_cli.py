@@ -169,13 +169,16 @@ def test_yaml_stands_between_preset_and_flags(files, bases, tmp_path):
     assert config["teacher_conditioning"] == "none"
 
 
-def test_a_broken_run_goes_on_from_its_checkpoint(files, bases, tmp_path):
+def test_a_broken_run_goes_on_from_its_checkpoint(files, bases, tmp_path, capsys):
     command = ["align", *bases, "--report_to", "none", "--use_cpu", "--output-dir", str(tmp_path / "a")]
     command += ["--pairs", f"{files}/train.en", f"{files}/train.km", "--per-device-train-batch-size", "8"]
     command += ["--save-steps", "2", "--save-strategy", "steps", "--max-steps", "4", "--disable-tqdm", "True"]
     assert main([*command, "--resume_from_checkpoint", "last"]) == 2  # nothing to resume from
     assert main(command) == 0
     assert main([*command, "--resume_from_checkpoint", str(tmp_path / "a" / "checkpoint-2")]) == 0
+    capsys.readouterr()
+    assert main([*command, "--resume_from_checkpoint", str(tmp_path / "none")]) == 2
+    assert f"There is no checkpoint {tmp_path / 'none'} to resume from" in capsys.readouterr().err
     assert main([*command, "--resume_from_checkpoint", "last"]) == 0
 
 

@@ -229,7 +229,9 @@ def test_other_arguments_and_processors_are_refused(llink_folder, tmp_path):
         FinetuneTrainer(decoder, quick(FinetuneConfig, tmp_path), slots)
 
 
-@pytest.mark.parametrize(("option", "value"), [("max_length", 0), ("remove_unused_columns", True)])
+@pytest.mark.parametrize(
+    ("option", "value"), [("max_length", 0), ("remove_unused_columns", True), ("label_smoothing_factor", 0.1)]
+)
 def test_bad_arguments_are_refused(tmp_path, option, value):
     with pytest.raises(AnswerConfigError, match=option):
         quick(FinetuneConfig, tmp_path, **{option: value})

@@ -114,6 +114,14 @@ def test_a_generation_config_is_obeyed(model):
     assert config.max_new_tokens == 3
 
 
+def test_a_generation_config_without_ids_is_filled_and_left_as_it_was(model, recwarn):
+    config = GenerationConfig(max_new_tokens=3)
+    found = model.generate(foreign_text=TEXTS, generation_config=config)
+    assert torch.equal(found, model.generate(foreign_text=TEXTS, max_new_tokens=3))
+    assert (config.eos_token_id, config.pad_token_id) == (None, None)
+    assert not [warning for warning in recwarn if "generation_config" in str(warning.message)]
+
+
 def test_max_length_counts_the_prompt_as_in_the_library(model):
     length = inputs_of(model)["input_ids"].shape[1]
     new = model.generate(foreign_text=TEXTS, prompt="Summarize.", max_length=length + 3)
@@ -187,7 +195,8 @@ def test_without_foreign_text_it_generates_what_the_base_generates(shared_model,
 def test_kept_slots_give_what_text_gives(model):
     wanted = model.generate(foreign_text=TEXTS, prompt="Summarize.", max_new_tokens=NEW)
     slots = model.encode_foreign(TEXTS)
-    for form in (slots, slots.unsqueeze(1), list(slots), [s.unsqueeze(0) for s in slots]):
+    arrays = [slots.numpy(), [s.numpy() for s in slots]]
+    for form in (slots, slots.unsqueeze(1), list(slots), [s.unsqueeze(0) for s in slots], *arrays):
         with tiny.count_calls(model.encoder) as calls:
             assert torch.equal(model.generate(foreign_slots=form, prompt="Summarize.", max_new_tokens=NEW), wanted)
         assert calls == []

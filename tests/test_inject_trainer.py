@@ -470,6 +470,7 @@ def test_other_arguments_are_refused(make_model, tmp_path):
         ("scale_learning_rate", 0.0),
         ("slot_learning_rate", -1.0),
         ("remove_unused_columns", True),
+        ("label_smoothing_factor", 0.1),
         ("usage_weight", float("nan")),
     ],
 )

@@ -56,7 +56,8 @@ def test_reading(tmp_path):
 def test_lines_end_only_where_json_lines_end(tmp_path):
     strange = {**ROW, "completion": "one\u2028two\u0085three\u000bfour"}
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps(strange, ensure_ascii=False) + "\r\n" + json.dumps(ROW) + "\r\n", "utf-8", newline="")
+    lines = json.dumps(strange, ensure_ascii=False) + "\r\n" + json.dumps(ROW) + "\r\n"
+    path.write_text(lines, "utf-8-sig", newline="")  # a byte order mark is no text
     assert read_instructions(path)["completion"] == [strange["completion"], ROW["completion"]]
 
 

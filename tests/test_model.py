@@ -183,6 +183,13 @@ def test_labels_give_the_librarys_loss(model):
         output = model(**inputs, labels=labels)
     wanted = torch.nn.functional.cross_entropy(output.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
     assert torch.allclose(output.loss, wanted)
+    with torch.no_grad():
+        whole = [model(**inputs, labels=ids).loss for ids in (inputs["input_ids"], _without_slots(model, inputs))]
+    assert torch.equal(*whole), "no loss is taken on slot tokens"
+
+
+def _without_slots(model, inputs):
+    return inputs["input_ids"].masked_fill(inputs["input_ids"] >= model.config.reserved_token_start, -100)
 
 
 def test_logits_to_keep(model):

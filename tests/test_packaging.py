@@ -176,6 +176,12 @@ def test_the_front_exports_what_it_names():
     assert set(llink.__all__) <= set(dir(llink))
 
 
+def test_subpackages_are_there_without_importing_them():
+    script = "import llink; print(llink.evaluation.module_path('retrieval'))"
+    done = subprocess.run([sys.executable, "-c", script], cwd="/", capture_output=True, text=True, check=False)
+    assert Path(done.stdout.strip()).exists(), done.stderr
+
+
 def test_importing_llink_costs_nothing():
     script = "import sys, llink; assert 'torch' not in sys.modules; assert 'transformers' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", script], cwd="/", check=False).returncode == 0

@@ -43,6 +43,16 @@ def test_read_pairs_keeps_everything_but_line_ends(tmp_path):
     assert pairs["language"] == ["km", "km"]
 
 
+def test_swapped_files_are_noticed(tmp_path, caplog):
+    english, foreign = write(tmp_path, "a.en", b"one\ntwo\n"), write(tmp_path, "a.km", "មួយ\nពីរ\n".encode())
+    read_pairs(english, foreign)
+    read_pairs(english, write(tmp_path, "a.sw", b"moja\nmbili\n"))
+    assert not caplog.text
+    assert read_pairs(foreign, english)["english"] == ["មួយ", "ពីរ"], "it may be meant"
+    assert "a.km is hardly in Latin letters" in caplog.text
+    assert "swapped?" in caplog.text
+
+
 def test_blank_rows_are_dropped_and_counted(tmp_path, caplog):
     english = write(tmp_path, "a.en", b"one\n\nthree\nfour\n")
     foreign = write(tmp_path, "a.km", "១\n២\n \t\n៤\n".encode())

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import tiny
+from datasets import Dataset
 from hub_server import build, reload_here, tiny_hub
 from transformers import GenerationConfig, TextIteratorStreamer, pipeline
 
@@ -69,6 +70,11 @@ def test_every_form_of_input(answer):
     assert texts_of(answer([chat("the cat", "home")] * 3, batch_size=2, **SHORT)) == [wanted] * 3
     lazily = answer((text for text in TEXTS), prompt="Summarize.", **SHORT)
     assert texts_of(lazily) == texts_of(answer(TEXTS, prompt="Summarize.", **SHORT))
+    rows = Dataset.from_dict({"foreign_text": TEXTS})
+    for dataset in (rows, rows.to_iterable_dataset()):
+        assert texts_of(answer(dataset, prompt="Summarize.", **SHORT)) == texts_of(
+            answer(TEXTS, prompt="Summarize.", **SHORT)
+        )
     assert texts_of(answer({"prompt": "Hello."}, **SHORT)) == model.processor.batch_decode(
         model.generate(prompt="Hello.", **SHORT), skip_special_tokens=True
     )

@@ -95,12 +95,28 @@ again = AutoModelForCausalLM.from_pretrained("moved", trust_remote_code=True)
 assert torch.equal(logits(again, inputs), scores)
 assert torch.equal(again.generate(foreign_text="the cat", prompt="Translate.", max_new_tokens=4), new)
 AutoProcessor.from_pretrained("moved", trust_remote_code=True)
+answers = pipeline("llink", model=model)("the cat", max_new_tokens=2)
+assert isinstance(answers[0]["generated_text"], str)
 hub = "someone/tiny-llink"  # in the cache, offline
 cached = AutoModelForCausalLM.from_pretrained(hub, trust_remote_code=True)
 assert torch.equal(logits(cached, inputs), scores)
 assert torch.equal(cached.generate(foreign_text="the cat", prompt="Translate.", max_new_tokens=4), new)
 vocabulary = AutoProcessor.from_pretrained(hub, trust_remote_code=True).encoder_tokenizer.get_vocab()
 assert vocabulary == processor.encoder_tokenizer.get_vocab()
+print("done")
+"""
+)
+
+
+ALONE = (
+    BLOCK
+    + """
+from transformers import AutoProcessor
+processor = AutoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)
+assert type(processor).__module__.startswith("transformers_modules")
+processor.save_pretrained("alone")
+again = AutoProcessor.from_pretrained("alone", trust_remote_code=True)
+assert again.encoder_tokenizer.get_vocab() == processor.encoder_tokenizer.get_vocab()
 print("done")
 """
 )
@@ -142,6 +158,11 @@ def test_the_auto_classes_without_llink(saved, tmp_path, kind):
     assert "done" in run(SCENE, tmp_path, saved / kind, saved / "scores.pt")
     resaved = {p.name for p in (tmp_path / "moved").glob("*.py")}
     assert resaved == set(CODE_FILES)
+
+
+def test_a_processor_that_came_alone_is_saved_whole(saved, tmp_path):
+    assert "done" in run(ALONE, tmp_path, saved / "light")
+    assert {p.name for p in (tmp_path / "alone").glob("*.py")} == set(CODE_FILES)
 
 
 INSTALLED = """

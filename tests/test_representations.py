@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -204,6 +205,18 @@ def test_the_command_writes_record_and_plot(files, make_model, tmp_path, capsys,
     assert found["n"] == 4, "the line that is blank in one file is left out of all"
     assert (tmp_path / "representations.png").read_bytes().startswith(b"\x89PNG")
     assert "cosine gap" in capsys.readouterr().out
+
+
+def test_a_prepared_folder(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path / "model")
+    (tmp_path / "folder" / "data").mkdir(parents=True)
+    rows = {name: list("abc") for name in ("id", "english", "foreign", "language")}
+    Dataset.from_dict(rows).to_parquet(tmp_path / "folder" / "data" / "dev-00000-of-00001.parquet")
+    command = ["eval", "representations", "--model", str(tmp_path / "model"), "--output-dir", str(tmp_path)]
+    command += ["--pairs", str(tmp_path / "folder"), "dev", "--limit", "2"]
+    assert main(command) == 0
+    assert json.loads((tmp_path / "representations.json").read_text())["results"]["n"] == 2
+    assert main([*command, "--transliterated", "x"]) == 2
 
 
 def test_bad_input_is_refused_before_a_model_loads(files, capsys):

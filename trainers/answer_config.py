@@ -49,3 +49,8 @@ class AnswerConfig(TrainingArguments):
             raise AnswerConfigError(f"max_length={self.max_length} must be above 0.")
         if self.remove_unused_columns:
             raise AnswerConfigError("remove_unused_columns must stay False: the trainer reads the rows' columns.")
+        if self.label_smoothing_factor:
+            raise AnswerConfigError(
+                f"label_smoothing_factor={self.label_smoothing_factor} does not apply: the loss is that of the "
+                "answers' own tokens, summed over the accumulated batch. Leave it out."
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,17 +19,27 @@ logger = logging.getLogger(__name__)
 Evaluated = tuple[Tensor, Tensor, dict[str, float]]
 
 
+class ResumeError(ValueError):
+    """A checkpoint to resume from that is not there."""
+
+
 class LlinkTrainer(Trainer):
     """A `Trainer` of a part of a model: a subclass says what is trained, and how its weights are loaded in place."""
 
-    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """As `Trainer.train`; leaves the model in evaluation mode.
 
         Raises:
             NonFiniteLossError: If the loss becomes NaN or infinite.
+            ResumeError: If the checkpoint to resume from is no folder.
         """
+        if isinstance(resume_from_checkpoint, str) and not Path(resume_from_checkpoint).is_dir():
+            raise ResumeError(
+                f"There is no checkpoint {resume_from_checkpoint} to resume from: give one of the folders "
+                f"{self.args.output_dir}/checkpoint-…, or True for the last of them."
+            )
         try:
-            return super().train(*args, **kwargs)
+            return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
             self.model.eval()
 

@@ -103,3 +103,8 @@ class InjectConfig(TrainingArguments):
                 raise InjectConfigError(f"{name}={getattr(self, name)} must be above 0.")
         if self.remove_unused_columns:
             raise InjectConfigError("remove_unused_columns must stay False: the trainer reads the rows' columns.")
+        if self.label_smoothing_factor:
+            raise InjectConfigError(
+                f"label_smoothing_factor={self.label_smoothing_factor} does not apply: the loss is that of the "
+                "answers' own tokens, summed over the accumulated batch. Leave it out."
+            )
