@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..data.instructions import translation_instructions
 from ..data.pairs import read_pairs
@@ -12,7 +13,7 @@ from ..evaluation.record import write_record
 from ..evaluation.report import table, with_interval
 from ..evaluation.samples import side_by_side, translation_scores
 from ..evaluation.systems import load_systems
-from ..evaluation.translation import comet
+from ..evaluation.translation import check_comet, comet
 from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
 
 
@@ -47,6 +48,7 @@ class TranslationArguments:
             raise CommandError("Give --model and --pairs, or --outputs, which are finished.")
         check_two_files("pairs", self.pairs)
         check_positive(self, "limit", "batch_size", "max_new_tokens")
+        check_positive(self, "show", least=0)
         if self.comet_python is not None and self.comet is None:
             raise CommandError("--comet-python needs --comet, the model that is to score.")
 
@@ -54,20 +56,27 @@ class TranslationArguments:
 def evaluate(argv: Sequence[str]) -> None:
     """Translations of held-out pairs, the systems side by side."""
     (args,) = parse_arguments("eval translation", argv, (TranslationArguments,))
+    if args.comet is not None:
+        check_comet(args.comet_python)
     samples = _finished(args) if args.outputs else _translated(args)
     scores = translation_scores(samples)
     for sample in samples[: args.show]:
         print("\n".join(f"{name:>10}: {text!r}" for name, text in sample.items()) + "\n")
+    _show(scores)
+    write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)  # COMET may fail
     if args.comet is not None:
-        write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)  # COMET may fail
         foreign, references = ([sample[name] for sample in samples] for name in ("foreign", "reference"))
         for name, score in scores.items():
             hypotheses = [sample[name] for sample in samples]
             score["comet"] = comet(foreign, hypotheses, references, args.comet, args.comet_python)
-    write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)
+        _show(scores)
+        write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)
+
+
+def _show(scores: dict[str, dict[str, Any]]) -> None:
     columns = [column for column in next(iter(scores.values())) if column not in ("n", "intervals")]
     rows = [[name, *(with_interval(score, column) for column in columns), score["n"]] for name, score in scores.items()]
-    print(table(["system", *columns, "n"], rows))
+    print(table(["system", *columns, "n"], rows), flush=True)
 
 
 def _translated(args: TranslationArguments) -> list[dict[str, str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,8 @@ from .texts import check_texts
 
 #: A COMET model that scores translations against source and reference.
 COMET_MODEL = "Unbabel/wmt22-comet-da"
+#: Looks for COMET without importing it, which takes seconds.
+_LOOK = f"import sys, importlib.util as u; sys.exit(0 if u.find_spec('comet') else {comet_runner.NOT_INSTALLED})"
 
 
 class TranslationError(ValueError):
@@ -117,20 +121,42 @@ def comet(
         source, target = Path(scratch) / "request.json", Path(scratch) / "answer.json"
         source.write_text(json.dumps(request), "utf-8")
         script = Path(comet_runner.__file__).read_text("utf-8")
-        command = [python or sys.executable, "-c", script, str(source), str(target)]
-        try:
-            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
-        except OSError as error:
-            raise CometError(f"The interpreter {command[0]} does not start: {error.strerror or error}.") from error
-        if done.returncode == comet_runner.NOT_INSTALLED:
-            raise CometError(
-                f"{command[0]} has no COMET. It needs an environment of its own: "
-                "`python -m venv comet && comet/bin/pip install unbabel-comet`; then name comet/bin/python."
-            )
+        done = _run(python, script, str(source), str(target), folder=scratch)
         if done.returncode != 0 or not target.is_file():
             said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
             raise CometError(
-                f"COMET failed with {model}: {said} Give a checkpoint file, or a model that {command[0]} can download "
-                "or has in its cache."
+                f"COMET failed with {model}: {said} Give a checkpoint file, or a model that {python or sys.executable} "
+                "can download or has in its cache."
             )
         return json.loads(target.read_text("utf-8"))["system_score"]
+
+
+def check_comet(python: str | None = None) -> None:
+    """Asks an interpreter, without importing anything, whether it has a package called comet.
+
+    Args:
+        python: As [`comet`] takes it.
+
+    Raises:
+        CometError: If the interpreter does not start, does not run Python, or has none.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        done = _run(python, _LOOK, folder=scratch)
+    if done.returncode != 0:
+        raise CometError(f"{python or sys.executable} is no Python that runs: it ended with {done.returncode}.")
+
+
+def _run(python: str | None, script: str, *words: str, folder: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script in the interpreter that has COMET, in a folder without files that could shadow its packages."""
+    found = shutil.which(python or sys.executable)
+    command = [os.path.abspath(found) if found else python, "-c", script, *words]  # seen from another folder
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise CometError(f"The interpreter {command[0]} does not start: {error.strerror or error}.") from error
+    if done.returncode == comet_runner.NOT_INSTALLED:
+        raise CometError(
+            f"{command[0]} has no COMET. It needs an environment of its own: "
+            "`python -m venv comet && comet/bin/pip install unbabel-comet`; then name comet/bin/python."
+        )
+    return done

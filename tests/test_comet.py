@@ -7,7 +7,7 @@ import evaluate
 import pytest
 
 from llink.evaluation import module_path
-from llink.evaluation.translation import CometError, TranslationError, comet, translation_metrics
+from llink.evaluation.translation import CometError, TranslationError, check_comet, comet, translation_metrics
 
 #: As in unbabel-comet 2.2.7: `download_model` returns a checkpoint's path or raises KeyError, `load_from_checkpoint`
 #: raises Exception without a file, `predict` takes lists of src/mt/ref and returns scores and their mean.
@@ -88,6 +88,25 @@ def test_a_missing_comet_is_told_with_the_remedy(tmp_path, monkeypatch):
     (tmp_path / "comet.py").write_text("import pytorch_lightning_that_is_missing", "utf-8")
     with pytest.raises(CometError, match="pytorch_lightning_that_is_missing"):
         comet(*TEXTS)
+
+
+def test_comet_is_looked_for_without_importing_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(CometError, match=r"has no COMET.*pip install unbabel-comet"):
+        check_comet()
+    (tmp_path / "comet.py").write_text("raise SystemExit('imported')", "utf-8")
+    check_comet()
+    with pytest.raises(CometError, match="does not start"):
+        check_comet(str(tmp_path / "python"))
+    with pytest.raises(CometError, match="is no Python that runs"):
+        check_comet("false")
+
+
+def test_a_relative_interpreter_is_found_from_the_folder_it_was_named_in(installed, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    assert comet(*TEXTS, "Unbabel/known", python="bin/python") == SCORE
 
 
 def test_an_interpreter_that_does_not_start_is_told(tmp_path):
