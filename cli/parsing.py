@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin
 
 import yaml
 from transformers import HfArgumentParser
 
+from ..trainers.option_values import OptionError, check_dtype, check_seed, option_types, typed
 from ..trainers.presets import DEFAULT_PRESET, PRESETS, preset
 
 #: What `HfArgumentParser` reads as true or false.
@@ -65,6 +67,23 @@ def output_field() -> Any:
     return field(default=None, metadata={"help": "Also write the record (JSON) and plots (PNG) into this folder."})
 
 
+def parse_early(command: str, argv: Sequence[str], owner: type) -> tuple[Any, list[str]]:
+    """Parses the options of one dataclass alone, none of which is required, and leaves the other words.
+
+    Some ask for something else than the command's work, for which nothing else is needed.
+
+    Raises:
+        CommandError: If one of them has an unusable value, on the command line or in the file of `--config`.
+    """
+    parser = _Parser((owner,), prog=f"llink {command}", add_help=False, allow_abbrev=False)
+    parser.add_argument("--config")
+    _set_defaults(parser, {}, _read_yaml(_early_flags(argv).config))
+    parsed, _, rest = parser.parse_args_into_dataclasses(
+        list(argv), return_remaining_strings=True, look_for_args_file=False
+    )
+    return parsed, rest
+
+
 def check_two_files(name: str, files: list[str] | None) -> None:
     """Refuses anything but two files.
 
@@ -85,6 +104,27 @@ def check_positive(args: Any, *names: str, least: int = 1) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise CommandError(f"--{name.replace('_', '-')} {value} must be {least} or more.")
+
+
+def _check_shared(args: Any) -> None:
+    """Checks what options of these names have in common in all commands, before any long work."""
+    options = vars(args)
+    for name in ("output_dir", "feature_cache_dir"):
+        if options.get(name) is not None:
+            _check_writable(name, Path(options[name]))
+    if "seed" in options:
+        check_seed("--seed", args.seed)
+    if "dtype" in options:
+        check_dtype("--dtype", args.dtype)
+
+
+def _check_writable(name: str, folder: Path) -> None:
+    """Refuses a path at which no folder is or can be made."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise CommandError(f"--{name} {folder}: {existing} is not a folder. Give another place.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise CommandError(f"--{name} {folder}: you may not write into {existing}. Give another place.")
 
 
 def check_folder(name: str) -> None:
@@ -110,7 +150,7 @@ def preset_slots(argv: Sequence[str]) -> dict[str, Any]:
 
 def _named_preset(argv: Sequence[str]) -> str | None:
     early = _early_flags(argv)
-    return early.preset or _read_yaml(early.config).get("preset")
+    return early.preset or _typed("preset", _read_yaml(early.config).get("preset"), str | None)
 
 
 def _early_flags(argv: Sequence[str]) -> Namespace:
@@ -132,7 +172,41 @@ def _read_yaml(path: str | None) -> dict[str, Any]:
         raise CommandError(f"--config {path} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise CommandError(f"--config {path} must hold `name: value` lines.")
-    return content
+    return {str(name): value for name, value in content.items()}
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """A value of the file of --config as its option takes it."""
+    try:
+        return typed(name, value, kind)
+    except OptionError as error:
+        raise CommandError(f"The file of --config: {error}") from error
+
+
+def _set_defaults(parser: _Parser, values: dict[str, Any], file: dict[str, Any]) -> None:
+    """Lets the file's values, above the given ones, stand in for the dataclasses' own.
+
+    argparse itself converts and checks what comes from the command line, but no default.
+    """
+    kinds = {name: kind for owner in parser.dataclass_types for name, kind in option_types(owner).items()}
+    for action in parser._actions:  # an option that is on by default has two: --name and --no_name
+        name = action.dest
+        given = name in kinds and name in file
+        if given and not (file[name] is None and action.default is None):
+            action.required, action.default = False, _of_file(action, file[name], kinds[name])
+        elif name in values:
+            action.required, action.default = False, values[name]
+
+
+def _of_file(action: Action, value: Any, kind: Any) -> Any:
+    """What an option takes from the file of --config."""
+    name, value = action.dest, _typed(action.dest, value, kind)
+    if value == [] and get_origin(kind) is list and action.default != []:
+        raise CommandError(f"The file of --config: {name} is an empty list; give at least one.")
+    if action.choices is not None and value is not None and value not in action.choices:
+        known = ", ".join(map(str, action.choices))
+        raise CommandError(f"The file of --config: {name}: {value!r} is not one of {known}.")
+    return value
 
 
 def parse_arguments(
@@ -156,7 +230,8 @@ def parse_arguments(
 
     Raises:
         CommandError: If an option does not exist, is missing or has an unusable value, on the command line or in the
-            file of `--config`.
+            file of `--config`; if a folder to write into cannot be made.
+        OptionError: If a seed or a dtype is none.
     """
     parser = _Parser(types, prog=f"llink {command}", description=types[0].__doc__, allow_abbrev=False)
     parser.add_argument("--config", help="YAML file of options; flags stand above it.")
@@ -166,17 +241,14 @@ def parse_arguments(
         parser.positionals = positionals
         parser.usage = " ".join([parser.prog, *map(str.upper, positionals), "[options]"])
     file = _read_yaml(_early_flags(argv).config)
-    names = {action.dest for action in parser._actions}
+    names = {action.dest for action in parser._actions} - {"help", "config"}
     unknown = sorted(set(file) - names)
     if unknown:
         raise CommandError(f"The file of --config sets unknown options: {_with_likely(unknown, names)}.")
-    values = {**(defaults or {}), **file}
     for action in parser._actions:
         if action.dest in positionals:
             action.required, action.default = False, None
-    for action in parser._actions:  # an option that is on by default has two: --name and --no_name
-        if action.dest in values:
-            action.required, action.default = False, values[action.dest]
+    _set_defaults(parser, defaults or {}, file)
     try:
         *parsed, _, rest = parser.parse_args_into_dataclasses(
             list(argv), return_remaining_strings=True, look_for_args_file=False
@@ -191,6 +263,8 @@ def parse_arguments(
             f"unknown options: {_with_likely(flags, parser._option_string_actions)}. `{parser.prog} --help` lists the "
             "options."
         )
+    for args in parsed:
+        _check_shared(args)
     return tuple(parsed)
 
 
