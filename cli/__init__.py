@@ -46,6 +46,16 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+#: How a command that was interrupted goes on.
+_SAME_COMMAND = "the same command goes on"
+_RESUME = "--resume_from_checkpoint last goes on from the last checkpoint, if one was saved"
+GOES_ON: dict[str, str] = {
+    **dict.fromkeys(("align", "inject", "finetune", "langbridge"), _RESUME),
+    **dict.fromkeys(("ablate", "prepare", "synthesize", "eval outputs", "eval judge"), _SAME_COMMAND),
+}
+_INTERRUPTED = 130
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code; an error of llink's own is one line on stderr and code 2."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -55,13 +65,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name = " ".join(argv[:2]) if " ".join(argv[:2]) in COMMANDS else "".join(argv[:1])
     if name not in COMMANDS:
-        wanted = argv[:1] in (["--help"], ["-h"])
-        print(_usage(), file=sys.stdout if wanted else sys.stderr)
+        group = [known for known in COMMANDS if known.startswith(f"{name} ")] if name else []
+        wanted = argv[1 if group else 0 :][:1] in (["--help"], ["-h"])
+        print(_usage(group or list(COMMANDS)), file=sys.stdout if wanted else sys.stderr)
         return 0 if wanted else 2
     module, function, _ = COMMANDS[name]
-    command = getattr(importlib.import_module(f".{module}", __package__), function)
     try:
+        command = getattr(importlib.import_module(f".{module}", __package__), function)
         result = command(argv[len(name.split()) :])
+    except KeyboardInterrupt:
+        print("\n" + "; ".join([f"llink {name}: stopped", *filter(None, [GOES_ON.get(name)])]) + ".", file=sys.stderr)
+        return _INTERRUPTED
     except Exception as error:
         if not type(error).__module__.startswith("llink."):
             raise
@@ -70,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _usage() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  llink {name:<{width}}  {text}" for name, (_, _, text) in COMMANDS.items()]
+def _usage(commands: Sequence[str]) -> str:
+    width = max(map(len, commands))
+    lines = [f"  llink {name:<{width}}  {COMMANDS[name][2]}" for name in commands]
     return "\n".join(["usage: llink COMMAND [options]   (llink COMMAND --help)", *lines, "  llink --version"])

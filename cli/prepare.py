@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,7 @@ from ..data.prepare import CLEANING, Seconds, prepare
 from ..data.prepare_config import PrepareConfig
 from ..data.sources import SOURCES
 from ..evaluation.report import table
-from .parsing import parse_arguments
-
-_INTERRUPTED = 130
+from .parsing import parse_arguments, parse_early
 
 
 @dataclass
@@ -30,17 +27,13 @@ class OutputArguments:
 
 def run(argv: Sequence[str]) -> int:
     """Prepares a corpus; returns the exit code."""
-    if {"--list_sources", "--list-sources"} & set(argv):  # nothing else is needed then
+    if parse_early("prepare", argv, OutputArguments)[0].list_sources:  # nothing else is needed then
         print(_sources())
         return 0
     config, args = parse_arguments("prepare", argv, (PrepareConfig, OutputArguments))
     if args.push_to_hub is not None:
         check_repository(args.push_to_hub)
-    try:
-        manifest, seconds = prepare(config, show_progress=True)
-    except KeyboardInterrupt:
-        print("\nllink prepare: stopped; the same command goes on.", file=sys.stderr)
-        return _INTERRUPTED
+    manifest, seconds = prepare(config, show_progress=True)
     _show(manifest, seconds, config, args.examples)
     if args.push_to_hub is not None:
         print(f"Pushed: {push_folder(Path(config.output_dir), args.push_to_hub, args.private)}")

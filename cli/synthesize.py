@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,7 @@ from ..data.synthesis.filters import REASONS
 from ..data.synthesis.pipeline import Synthesis
 from ..data.synthesis.prompts import write_prompts
 from ..evaluation.report import table
-from .parsing import CommandError, parse_arguments
-
-_INTERRUPTED = 130
+from .parsing import CommandError, parse_arguments, parse_early
 
 
 @dataclass
@@ -31,10 +28,11 @@ class ShownArguments:
 
 def run(argv: Sequence[str]) -> int:
     """Makes examples; returns the exit code."""
-    if {"--write_prompts", "--write-prompts"} & set(argv):  # nothing else is needed then
-        if len(argv) != 2:
-            raise CommandError("--write-prompts takes one folder, and no other flag.")
-        print(*write_prompts(argv[1]), sep="\n")
+    early, others = parse_early("synthesize", argv, ShownArguments)
+    if early.write_prompts is not None:  # nothing else is needed then
+        if others:
+            raise CommandError(f"--write-prompts takes one folder, and no other flag; got {' '.join(others)}.")
+        print(*write_prompts(early.write_prompts), sep="\n")
         return 0
     config, server, args = parse_arguments("synthesize", argv, (SynthesisConfig, SynthesisServer, ShownArguments))
     synthesis = Synthesis(config, server)
@@ -45,11 +43,7 @@ def run(argv: Sequence[str]) -> int:
             "chat template are not counted."
         )
         return 0
-    try:
-        manifest = synthesis.run(show_progress=True)
-    except KeyboardInterrupt:
-        print("\nllink synthesize: stopped; the same command goes on.", file=sys.stderr)
-        return _INTERRUPTED
+    manifest = synthesis.run(show_progress=True)
     _show(manifest, config, args.examples)
     return 0
 

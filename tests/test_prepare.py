@@ -519,11 +519,16 @@ def test_the_command_takes_a_file_of_options(tmp_path, capsys):
     assert "Train on it" not in capsys.readouterr().out
 
 
-def test_sources_are_listed_without_anything_else(capsys):
-    assert main(["prepare", "--list_sources"]) == 0
+@pytest.mark.parametrize("words", [["--list_sources"], ["--list-sources=true"], ["--config", "list.yaml"]], ids=str)
+def test_sources_are_listed_without_anything_else(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.yaml").write_text("list_sources: true\n")
+    assert main(["prepare", *words]) == 0
     shown = capsys.readouterr().out
     assert "| paracrawl-en-km " in shown
     assert "https://paracrawl.eu" in shown
+    assert main(["prepare", "--list_sources", "no"]) == 2
+    assert "required: --output_dir" in capsys.readouterr().err
 
 
 def test_an_interrupt_says_how_to_go_on(tmp_path, monkeypatch, capsys):

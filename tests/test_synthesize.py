@@ -356,6 +356,16 @@ def test_repeated_wordings_are_dropped_and_counted():
 # --- prompts
 
 
+def test_prompts_are_written_however_they_are_asked_for(tmp_path, capsys):
+    (tmp_path / "run.yaml").write_text(f"write_prompts: {tmp_path / 'of file'}\n")
+    assert main(["synthesize", f"--write-prompts={tmp_path / 'one word'}"]) == 0
+    assert main(["synthesize", "--config", str(tmp_path / "run.yaml")]) == 0
+    for name in ("one word", "of file"):
+        assert len(list((tmp_path / name).glob("*.jinja"))) == len(TASK_TABLE)
+    assert main(["synthesize", "--write-prompts", str(tmp_path / "x"), "--model", "m"]) == 2
+    assert "no other flag; got --model m" in capsys.readouterr().err
+
+
 def test_prompts_can_be_read_changed_and_used(tmp_path, capsys):
     folder = tmp_path / "mine"
     assert main(["synthesize", "--write-prompts", str(folder)]) == 0
