@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from transformers import set_seed
 
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.foreign_text import check_passages
-from .parsing import parse_arguments
+from .parsing import CommandError, check_positive, parse_arguments
 
 
 @dataclass
@@ -22,10 +23,21 @@ class GenerateArguments:
     max_new_tokens: int = field(default=256, metadata={"help": "Length of an answer at most."})
     num_beams: int = field(default=1, metadata={"help": "Beams; 1 is greedy."})
     do_sample: bool = field(default=False, metadata={"help": "Sample instead of taking the likeliest token."})
-    temperature: float = field(default=1.0, metadata={"help": "Sampling temperature."})
-    top_p: float = field(default=1.0, metadata={"help": "Nucleus of sampling."})
+    temperature: float = field(default=1.0, metadata={"help": "Sampling temperature, with --do-sample."})
+    top_p: float = field(default=1.0, metadata={"help": "Nucleus of sampling, up to 1, with --do-sample."})
     seed: int = field(default=0, metadata={"help": "Seed of sampling."})
     dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
+
+    def __post_init__(self) -> None:
+        check_positive(self, "max_new_tokens", "num_beams")
+        if not 0 < self.temperature < math.inf:
+            raise CommandError(f"--temperature {self.temperature} must be above 0; leave --do-sample out to be greedy.")
+        if not 0 < self.top_p <= 1:
+            raise CommandError(f"--top-p {self.top_p} must be above 0, and 1 at most.")
+        for name in ("temperature", "top_p"):
+            if not self.do_sample and getattr(self, name) != 1:
+                flag = f"--{name.replace('_', '-')} {getattr(self, name)}"
+                raise CommandError(f"{flag} does nothing without --do-sample: add that, or leave {flag} out.")
 
 
 def generate(argv: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from llink.cli.parsing import CommandError, parse_arguments
 from llink.data.demo_corpus import generate_instructions, generate_pairs
 from llink.evaluation.outputs import OutputRow, write_outputs
 from llink.evaluation.report import table
+from llink.trainers.inject_config import InjectConfig
 
 QUICK = ["--report_to", "none", "--use_cpu", "--disable_tqdm", "True", "--save_strategy", "no"]
 
@@ -118,16 +120,26 @@ def test_eval_commands_write_json(files, stage_b, tmp_path, capsys):
     assert {"zeroed_gap", "shuffled_gap"} <= json.loads((tmp_path / "usage.json").read_text())["results"].keys()
 
 
-def test_eval_translation_shows_both_systems(files, stage_b, tmp_path, capsys):
+def test_eval_translation_shows_both_systems(files, stage_b, tmp_path, monkeypatch, capsys):
     command = ["eval", "translation", "--model", str(stage_b), "--pairs", f"{files}/dev.en", f"{files}/dev.km"]
     assert main([*command, "--limit", "3", "--show", "2", "--max-new-tokens", "4", "--output-dir", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "translation.json").read_text())["results"]
     assert [len(found["samples"]), found["llink"]["n"]] == [3, 3]
     assert capsys.readouterr().out.count("reference:") == 2
     quick = ["--limit", "1", "--max-new-tokens", "2", "--comet", "Unbabel/wmt22-comet-da"]
+    assert main([*command, *quick, "--output-dir", str(tmp_path / "none")]) == 2
+    output = capsys.readouterr()
+    assert "needs an environment of its own" in output.err
+    assert "reference:" not in output.out, "nothing is translated where COMET is missing"
+    (tmp_path / "comet.py").write_text("raise RuntimeError('out of memory')", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert main([*command, *quick, "--output-dir", str(tmp_path / "kept")]) == 2
-    assert "needs an environment of its own" in capsys.readouterr().err
+    output = capsys.readouterr()
+    assert "out of memory" in output.err
+    assert "chrf" in output.out, "the table is shown before COMET runs"
     assert (tmp_path / "kept" / "translation.json").is_file(), "COMET that fails costs no finished work"
+    assert main([*command, "--show", "-1"]) == 2
+    assert "--show -1 must be 0 or more" in capsys.readouterr().err
 
 
 def finished_outputs(path, task, outputs):
@@ -339,6 +351,183 @@ def test_a_switch_takes_no_other_options_word(argv):
     assert (found.folder, found.off) == ("a", False)
 
 
+@dataclass
+class Kinds:
+    """Options of every type that a command has."""
+
+    names: list[str] = field(default_factory=list, metadata={"help": "Names."})
+    lengths: list[int] | None = field(default=None, metadata={"help": "Numbers."})
+    count: int = field(default=1, metadata={"help": "A number."})
+    limit: int | None = field(default=None, metadata={"help": "A number or none."})
+    rate: float = field(default=1.0, metadata={"help": "A number."})
+    text: str = field(default="", metadata={"help": "Text."})
+    kind: Literal["step", "query"] = field(default="step", metadata={"help": "One of two."})
+    more: dict | str | None = field(default=None, metadata={"help": "JSON."})
+    shown: bool = field(default=False, metadata={"help": "Shown."})
+    several: list[int] = field(default_factory=lambda: [1], metadata={"help": "Numbers."})
+
+
+def of_file(tmp_path, line, *argv, kinds=(Kinds,)):
+    (tmp_path / "run.yaml").write_text(line)
+    return parse_arguments("kinds", ["--config", str(tmp_path / "run.yaml"), *argv], kinds)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("names: one two", ["one two"]),
+        ("names: [1, two]", ["1", "two"]),
+        ("names: []", []),
+        ("lengths: 3", [3]),
+        ("lengths: ['3', 4]", [3, 4]),
+        ("lengths: null", None),
+        ("count: '2'", 2),
+        ("limit: null", None),
+        ("limit: 5", 5),
+        ("rate: 1e-4", 1e-4),
+        ("rate: 2", 2),
+        ("text: 2024", "2024"),
+        ("kind: query", "query"),
+        ("more: {a: 1}", {"a": 1}),
+        ("more: '{\"a\": 1}'", '{"a": 1}'),
+        ("shown: yes", True),
+        ("shown: 'yes'", True),
+        ("shown: 1", True),
+    ],
+)
+def test_a_files_values_become_those_of_the_command_line(tmp_path, line, value):
+    (found,) = of_file(tmp_path, line)
+    assert (line, getattr(found, line.partition(":")[0])) == (line, value)
+    assert type(getattr(found, line.partition(":")[0])) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("count: 2.5", "count: 2.5 must be a whole number"),
+        ("count: 3.0", "a whole number"),
+        ("count: true", "a whole number"),
+        ("count: null", "a whole number"),
+        ("limit: two", "limit: 'two' must be a whole number"),
+        ("rate: two", "a number"),
+        ("rate: [1]", "a number"),
+        ("text: [li.jsonl]", "text: ['li.jsonl'] must be text"),
+        ("text: no", "text: False must be text, in quotes"),
+        ("names: [[a]]", "a list, each of it text"),
+        ("lengths: [1, x]", "lengths: [1, 'x'] must be a list, each of it a whole number"),
+        ("several: []", "several is an empty list"),
+        ("kind: other", "one of 'step', 'query'"),
+        ("more: [a]", "a mapping or text"),
+        ("shown: perhaps", "true or false"),
+        ("config: other.yaml", "unknown options: config"),
+        ("1: 2", "unknown options: 1"),
+    ],
+)
+def test_a_files_values_of_another_type_are_refused(tmp_path, line, words):
+    with pytest.raises(CommandError, match="The file of --config") as refused:
+        of_file(tmp_path, line)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "words"),
+    [
+        (["align", "--encoder", "e", "--decoder", "d"], {"pairs": "l.en l.km"}, "got 1: ['l.en l.km']"),
+        (["align", "--encoder", "e", "--decoder", "d"], {"max_steps": 2.5}, "max_steps: 2.5 must be a whole number"),
+        (["align", "--encoder", "e", "--decoder", "d"], {"log_level": "loud"}, "log_level: 'loud' is not one of"),
+        (["align", "--encoder", "e", "--decoder", "d"], {"preset": ["paper"]}, "preset: ['paper'] must be text"),
+        (["inject", "--model", "m"], {"instructions": ["li.jsonl"]}, "instructions: ['li.jsonl'] must be text"),
+        (["generate", "--model", "m"], {"max_new_tokens": 4.5}, "max_new_tokens: 4.5 must be a whole number"),
+        (["report"], {"runs": []}, "runs is an empty list"),
+        (["prepare", "--input", "a.tmx", "--language", "km"], {"english_length": 3}, "--english_length [3]"),
+    ],
+)
+def test_a_command_names_the_option_of_the_file_that_does_not_fit(command, content, words, tmp_path, capsys):
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(content))
+    output = [] if command[0] in ("generate", "report") else ["--output_dir", str(tmp_path / "out")]
+    assert main([*command, *output, "--config", str(tmp_path / "run.yaml")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_trainers_options_keep_their_types_in_a_file(tmp_path):
+    content = {"lr_scheduler_kwargs": {"min_lr_rate": 0.2}, "report_to": "none", "optim": "adafactor", "debug": []}
+    content |= {"learning_rate": "1e-4", "label_names": "labels", "tf32": None, "save_strategy": "no"}
+    line = yaml.safe_dump({"output_dir": str(tmp_path / "out"), **content})
+    (args,) = of_file(tmp_path, line, kinds=(InjectConfig,))
+    assert (args.learning_rate, args.lr_scheduler_kwargs) == (1e-4, {"min_lr_rate": 0.2})
+    assert (args.optim, args.label_names, args.report_to) == ("adafactor", ["labels"], [])
+
+
+WRITING = {
+    "align": "--encoder e --decoder d --pairs a b",
+    "inject": "--model m --instructions i",
+    "finetune": "--model m --instructions i",
+    "langbridge": "--model m --instructions i",
+    "ablate": "--study s",
+    "encoders": "--encoders e --pairs a b",
+    "eval retrieval": "--model m --pairs a b",
+    "eval usage": "--model m --instructions i",
+    "eval translation": "--model m --pairs a b",
+    "eval outputs": "--model m --instructions i",
+    "eval judge": "--outputs a b --judge-model j",
+    "eval numeric": "--model m",
+    "eval tokens": "--texts en=a --model m",
+    "eval representations": "--model m --pairs a b",
+    "report": "run",
+    "prepare": "--input a.tmx --language km",
+    "synthesize": "--pairs a b --language km --rule-made",
+    "demo": "",
+}
+
+
+@pytest.mark.parametrize("command", WRITING)
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_read(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    for place in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
+        assert main([*command.split(), *WRITING[command].split(), "--output-dir", str(place)]) == 2
+        error = capsys.readouterr().err
+        assert f"{tmp_path / 'file'} is not a folder" in error
+        assert "--output_dir" in error
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_folder_that_may_not_be_written_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert main(["report", "run", "--output-dir", str(tmp_path / "a" / "b")]) == 2
+    assert f"you may not write into {tmp_path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--max-new-tokens 0", "--max-new-tokens 0 must be 1 or more"),
+        ("--num_beams 0", "--num-beams 0 must be 1 or more"),
+        ("--do-sample --temperature 0", "--temperature 0.0 must be above 0"),
+        ("--do-sample --temperature nan", "--temperature nan must be above 0"),
+        ("--do-sample --top-p 2", "--top-p 2.0 must be above 0, and 1 at most"),
+        ("--temperature 0.5", "--temperature 0.5 does nothing without --do-sample"),
+        ("--top-p 0.9", "--top-p 0.9 does nothing without --do-sample"),
+        ("--seed -1", "--seed -1 must be between 0 and 4294967295"),
+        ("--seed 99999999999", "--seed 99999999999 must be between"),
+        ("--dtype nonsense", "--dtype 'nonsense' is not one of auto, float32, float16, bfloat16, float64"),
+    ],
+)
+def test_generate_checks_its_numbers_before_the_model_loads(options, words, capsys):
+    assert main(["generate", "--model", "/nowhere", "--foreign-text", "ក", *options.split()]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["align", "eval usage", "encoders", "eval retrieval"])
+def test_seeds_and_dtypes_are_checked_in_every_command(command, capsys):
+    command = [*command.split(), *WRITING[command].split()]
+    assert main([*command, "--dtype", "float31"]) == 2
+    assert "--dtype 'float31' is not one of" in capsys.readouterr().err
+    if "retrieval" not in command:
+        assert main([*command, "--seed", "-1"]) == 2
+        assert "--seed -1 must be between 0" in capsys.readouterr().err
+
+
 def test_help_and_version(capsys):
     assert main(["--help"]) == 0
     assert main(["--version"]) == 0
@@ -346,6 +535,36 @@ def test_help_and_version(capsys):
     done = subprocess.run([str(Path(sys.executable).with_name("llink")), "--version"], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.strip() in capsys.readouterr().out
+
+
+def test_the_evaluations_are_listed_by_their_own_help(capsys):
+    assert main(["eval", "--help"]) == 0
+    output = capsys.readouterr()
+    assert "llink eval retrieval" in output.out
+    assert "llink align" not in output.out
+    assert main(["eval"]) == 2
+    assert "llink eval retrieval" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["generate", "--model", "x", "--foreign-text", "a"], "llink generate: stopped."),
+        (["ablate", "--study", "x", "--output-dir", "y"], "llink ablate: stopped; the same command goes on."),
+        (["align", "--encoder", "x", "--decoder", "y", "--pairs", "a", "b"], "--resume_from_checkpoint last"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_an_interrupt_is_one_line_and_code_130(command, words, tmp_path, monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    for name in ("generation.check_passages", "ablation.read_study", "training.read_pairs"):
+        monkeypatch.setattr(f"llink.cli.{name}", interrupted)
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 130
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert words in line
 
 
 @pytest.mark.parametrize("command", COMMANDS)
