@@ -51,12 +51,16 @@ from .evaluation.retrieval import retrieval_metrics
 from .modeling_llink import LlinkForCausalLM
 from .trainers.align_config import AlignConfig
 from .trainers.align_trainer import AlignTrainer
+from .trainers.checks import TrainingCheckError, check_training
 from .trainers.inject_config import InjectConfig
 from .trainers.inject_trainer import InjectTrainer
+from .trainers.option_values import OptionError, check_dtype, check_seed, option_types, typed
 from .trainers.presets import DEFAULT_PRESET, preset
 
 BASE = "as set"
 PARTS = ("bases", "model", "align", "inject")
+#: Whose fields the options of a stage are.
+CONFIGS: dict[str, type] = {"align": AlignConfig, "inject": InjectConfig}
 #: Fields of the model that only Stage B reads: runs that differ in nothing else share their Stage A.
 SLOT_FIELDS = ("num_slots", "slot_", "lora_")
 METRICS = {
@@ -107,7 +111,9 @@ class Study:
         chosen["bases"] = {"encoder": self.encoder, "decoder": self.decoder}
         for name, value in {**self.settings, **variant}.items():
             part, _, option = name.partition(".")
-            chosen[part][option] = value
+            kinds = option_types(CONFIGS[part]) if part in CONFIGS else {}
+            kind = str if part == "bases" else kinds.get(option, Any)  # the model's configuration checks its own
+            chosen[part][option] = typed(name, value, kind)
         return chosen
 
 
@@ -134,8 +140,13 @@ def read_study(path: str | Path) -> Study:
             f"{path} lacks {', '.join(missing) or 'nothing'} and has unknown entries {', '.join(unknown) or 'none'}; "
             f"it may hold {', '.join(fields)}."
         )
-    study = Study(**content)
-    _check_study(study, path)
+    kinds = option_types(Study)
+    given = {name: value for name, value in content.items() if name not in ("questions", "settings")}  # checked below
+    try:
+        study = Study(**{**content, **{name: typed(name, value, kinds[name]) for name, value in given.items()}})
+        _check_study(study, path)
+    except (OptionError, TrainingCheckError) as error:
+        raise StudyError(f"{path}: {error}") from error
     return study
 
 
@@ -144,8 +155,11 @@ def _check_study(study: Study, path: Path) -> None:
         raise StudyError(f"{path} needs both instructions and eval_instructions for Stage B, or neither.")
     if not isinstance(study.questions, dict) or not isinstance(study.settings, dict):
         raise StudyError(f"{path}: questions and settings must be mappings of names.")
-    if not study.seeds or not all(isinstance(seed, int) for seed in study.seeds):
+    if not study.seeds:
         raise StudyError(f"{path}: seeds={study.seeds!r} must be whole numbers, at least one.")
+    for seed in study.seeds:
+        check_seed("seeds:", seed)
+    check_dtype("dtype:", study.dtype)
     for question, asked in study.questions.items():
         options = asked if isinstance(asked, list) else [asked]
         lists = not isinstance(asked, Mapping) or all(isinstance(v, list) and v for v in asked.values())
@@ -160,7 +174,7 @@ def _check_study(study: Study, path: Path) -> None:
         if not study.instructions and any(n.startswith("inject.") for variant in options for n in variant):
             raise StudyError(f"{path}: question {question!r} is about Stage B, which needs instructions.")
     for files in (study.pairs, study.eval_pairs):
-        if not isinstance(files, list) or len(files) != 2 or not all(Path(str(file)).is_file() for file in files):
+        if len(files) != 2 or not all(Path(file).is_file() for file in files):
             raise StudyError(f"{path}: {files!r} is not two files that exist, English and foreign.")
     if len(set(study.seeds)) < len(study.seeds):
         raise StudyError(f"{path}: seeds={study.seeds!r} names one twice.")
@@ -171,8 +185,8 @@ def _check_study(study: Study, path: Path) -> None:
                 raise StudyError(f"{path}: bases.{wrong[0]} is neither bases.encoder nor bases.decoder.")
             LlinkForCausalLM.config_from_bases(**chosen["bases"], **chosen["model"])
             with tempfile.TemporaryDirectory() as scratch:
-                _arguments(AlignConfig, scratch, chosen["align"], 0)
-                _arguments(InjectConfig, scratch, chosen["inject"], 0)
+                for part, trainer in (("align", AlignTrainer), ("inject", InjectTrainer)):
+                    check_training(_arguments(CONFIGS[part], scratch, chosen[part], 0), trainer, None)
 
 
 def _arguments(config_class: type, output_dir: str | Path, options: Mapping[str, Any], seed: int) -> Any:

@@ -9,6 +9,7 @@ from transformers import set_seed
 
 from ..baselines.direct import new_direct
 from ..data.instructions import read_instructions
+from ..trainers.checks import check_training
 from ..trainers.finetune_config import FinetuneConfig
 from ..trainers.finetune_trainer import FinetuneTrainer
 from .parsing import parse_arguments, preset_of
@@ -33,6 +34,7 @@ def finetune(argv: Sequence[str]) -> None:
     data, args = parse_arguments("finetune", argv, (BaselineData, FinetuneConfig), rate)
     rows = read_instructions(data.instructions)
     held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
+    check_training(args, FinetuneTrainer, held_out)
     set_seed(args.seed)
     decoder, processor = new_direct(data.model, data.dtype)
     trainer = FinetuneTrainer(decoder, args, processor, train_dataset=rows, eval_dataset=held_out)

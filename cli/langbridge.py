@@ -9,6 +9,7 @@ from transformers import set_seed
 
 from ..baselines.langbridge import LangBridgeForCausalLM
 from ..data.instructions import read_instructions
+from ..trainers.checks import check_training
 from ..trainers.langbridge_config import LangBridgeConfig
 from ..trainers.langbridge_trainer import LangBridgeTrainer
 from .finetuning import BaselineData
@@ -30,6 +31,7 @@ def langbridge(argv: Sequence[str]) -> None:
     data, args = parse_arguments("langbridge", argv, (LangBridgeData, LangBridgeConfig), defaults)
     rows = read_instructions(data.instructions)
     held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
+    check_training(args, LangBridgeTrainer, held_out)
     set_seed(args.seed)
     model = LangBridgeForCausalLM.from_llink(data.model, data.lora, data.dtype)
     trainer = LangBridgeTrainer(model, args, model.processor, train_dataset=rows, eval_dataset=held_out)

@@ -16,6 +16,7 @@ from ..evaluation.report import plot_history
 from ..modeling_llink import LlinkForCausalLM
 from ..trainers.align_config import AlignConfig
 from ..trainers.align_trainer import AlignTrainer
+from ..trainers.checks import check_training
 from ..trainers.inject_config import InjectConfig
 from ..trainers.inject_trainer import InjectTrainer
 from .parsing import CommandError, check_two_files, pair_field, parse_arguments, preset_of, preset_slots
@@ -89,6 +90,7 @@ def align(argv: Sequence[str]) -> None:
     held_out = read_pairs(*data.eval_pairs, language=data.language) if data.eval_pairs else None
     if held_out is not None:
         train, _ = exclude_overlap(train, held_out)
+    check_training(args, AlignTrainer, held_out)
     set_seed(args.seed)
     model = LlinkForCausalLM.from_encoder_decoder_pretrained(
         model_args.encoder,
@@ -108,6 +110,7 @@ def inject(argv: Sequence[str]) -> None:
     data, args = parse_arguments("inject", argv, (InjectData, InjectConfig), preset_of(argv)["inject"])
     rows = read_instructions(data.instructions)
     held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
+    check_training(args, InjectTrainer, held_out)
     set_seed(args.seed)
     model = LlinkForCausalLM.from_pretrained(data.model, dtype=data.dtype)
     slots = {**preset_slots(argv), **data.slot_fields()}

@@ -84,9 +84,10 @@ def test_a_study_runs_each_setting_once_and_goes_on(base, tmp_path, capsys, monk
 
 def test_seeds_give_means_and_deviations(base, tmp_path):
     changes = {"instructions": None, "eval_instructions": None, "seeds": [0, 1]}
-    command = write(tmp_path / "study.yaml", base, {"rate": {"align.learning_rate": [0.01]}}, **changes)
+    # PyYAML reads a number without a point as text
+    command = write(tmp_path / "study.yaml", base, {"rate": {"align.learning_rate": ["1e-2"]}}, **changes)
     assert main(command) == 0
-    found = json.loads((tmp_path / "out" / "ablation.json").read_text())["results"]["rate"]["learning_rate=0.01"]
+    found = json.loads((tmp_path / "out" / "ablation.json").read_text())["results"]["rate"]["learning_rate=1e-2"]
     runs = [json.loads(path.read_text()) for path in (tmp_path / "out" / "runs").glob("*.json")]
     chosen = [run["metrics"]["mrr"] for run in runs if run["variant"]]
     assert len(set(chosen)) == 2, "vacuous unless seeds differ"
@@ -121,7 +122,15 @@ def test_options_of_one_name_in_two_parts_keep_their_parts(base):
         ({}, {}, "questions"),
         ({"q": {"inject.usage_weight": [0]}}, {"instructions": None, "eval_instructions": None}, "Stage B"),
         ({"q": {"model.num_slots": [1]}}, {"eval_instructions": None}, "both"),
-        ({"q": {"model.num_slots": [1]}}, {"seeds": ["a"]}, "seeds"),
+        ({"q": {"model.num_slots": [1]}}, {"seeds": ["a"]}, "seeds: ['a'] must be a list, each of it a whole number"),
+        ({"q": {"model.num_slots": [1]}}, {"seeds": [-1]}, "seeds: -1 must be between 0"),
+        ({"q": {"model.num_slots": [1]}}, {"dtype": "float31"}, "dtype: 'float31' is not one of"),
+        ({"q": {"model.num_slots": [1]}}, {"language": False}, "language: False must be text"),
+        ({"q": {"model.num_slots": ["two"]}}, {}, "'num_slots' expected int, got str"),
+        ({"q": {"bases.encoder": [3.5]}}, {}, "bases.encoder: 3.5 must be text"),
+        ({"q": {"align.max_steps": ["two"]}}, {}, "align.max_steps: 'two' must be a whole number"),
+        ({"q": {"inject.learning_rate": ["fast"]}}, {}, "inject.learning_rate: 'fast' must be a number"),
+        ({"q": {"align.lr_scheduler_kwargs": [{"x": 1}]}}, {}, "lr_scheduler_kwargs={'x': 1} do not fit"),
         ({"q": {"model.num_slots": [1]}}, {"preset": "best"}, "recommended"),
         ({"q": {"model.num_slots": [1]}}, {"wrong": 1}, "wrong"),
     ],

@@ -13,9 +13,13 @@ import yaml
 from llink.cli import COMMANDS, main
 from llink.cli.parsing import CommandError, parse_arguments
 from llink.data.demo_corpus import generate_instructions, generate_pairs
+from llink.data.instructions import read_instructions
+from llink.data.pairs import read_pairs
 from llink.evaluation.outputs import OutputRow, write_outputs
 from llink.evaluation.report import table
+from llink.trainers.align_trainer import AlignTrainer
 from llink.trainers.inject_config import InjectConfig
+from llink.trainers.inject_trainer import InjectTrainer
 
 QUICK = ["--report_to", "none", "--use_cpu", "--disable_tqdm", "True", "--save_strategy", "no"]
 
@@ -72,6 +76,45 @@ def test_align_writes_model_metrics_and_plot(stage_a):
     assert metrics["eval_n"] == 20
     assert 0 <= metrics["eval_r@1"] <= metrics["eval_r@10"] <= 1
     assert (stage_a / "training.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_metrics_that_may_choose_the_best_model_are_those_of_the_evaluation(files, stage_a, stage_b):
+    of_time = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "epoch"}
+    pairs, rows = read_pairs(f"{files}/dev.en", f"{files}/dev.km"), read_instructions(f"{files}/dev.jsonl")
+    assert len(set(rows["task"][:])) > 1, "vacuous unless there are metrics of tasks"
+    for folder, names in ((stage_a, AlignTrainer.metric_names(pairs)), (stage_b, InjectTrainer.metric_names(rows))):
+        found = json.loads((folder / "eval_results.json").read_text()).keys() - of_time
+        assert found == {f"eval_{name}" for name in names}
+
+
+HELD_OUT = {"align": ["--eval-pairs", "dev.en", "dev.km"]}
+
+
+@pytest.mark.parametrize("command", ["align", "inject", "finetune", "langbridge"])
+@pytest.mark.parametrize(
+    ("options", "held_out", "words"),
+    [
+        (["--eval_strategy", "steps"], False, "eval_strategy=steps has nothing to evaluate"),
+        (["--eval_on_start"], False, "eval_on_start=True has nothing to evaluate"),
+        (["--report_to", "mlflow"], False, "report_to='mlflow' is not installed"),
+        (["--report_to", "nonsense"], False, "report_to='nonsense' is not one of none, all"),
+        (["--lr_scheduler_kwargs", '{"x": 1}'], False, "lr_scheduler_kwargs={'x': 1} do not fit lr_scheduler_type="),
+        (["--lr_scheduler_kwargs", "nonsense"], False, "lr_scheduler_kwargs='nonsense' do not fit"),
+        (["--metric_for_best_model", "nonsense", "--eval_strategy", "steps"], True, "'nonsense' is not one of"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_training_that_would_fail_later_is_refused_before_a_model_loads(
+    command, options, held_out, words, files, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_mlflow_available", lambda: False)
+    monkeypatch.chdir(files)
+    given = {"align": ["--encoder", "/nowhere", "--decoder", "/nowhere", "--pairs", "train.en", "train.km"]}
+    words_of = given.get(command, ["--model", "/nowhere", "--instructions", "train.jsonl"])
+    more = HELD_OUT.get(command, ["--eval-instructions", "dev.jsonl"]) if held_out else []
+    assert main([command, *words_of, *more, *options, "--use_cpu", "--output_dir", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_inject_keeps_the_projector_and_reports_usage(stage_a, stage_b):

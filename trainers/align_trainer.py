@@ -17,7 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from ..data.features import PairFeatures, PairTensors, compute_pair_features, condition
 from ..data.pairs import PairDataError, check_pairs, check_training_pairs, dataset_groups, pairs_digest
-from ..evaluation.retrieval import retrieval_metrics
+from ..evaluation.retrieval import KS, retrieval_metrics
 from .align_config import AlignConfig
 from .base import Evaluated
 from .distributed import gather_rows
@@ -293,6 +293,11 @@ class AlignTrainer(HubMixin):
         p = torch.cat(projected)  # (N, d)
         metrics = {**retrieval_metrics(p, dataset.targets.to(p.device)), "loss": total / len(p)}
         return p, dataset.targets, metrics
+
+    @staticmethod
+    def metric_names(dataset: Dataset) -> list[str]:
+        """As [`retrieval_metrics`] names them, and the loss."""
+        return [*(f"r@{k}" for k in KS), "mrr", "mean_rank", "median_rank", "n", "loss"]
 
     # ---- checkpoints ----
 

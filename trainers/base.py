@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
@@ -50,6 +51,11 @@ class LlinkTrainer(Trainer):
     def evaluated(self, model: nn.Module, batches: Iterator[dict[str, Any]], dataset: Any) -> Evaluated:
         """Scores a whole set: (N, …) predictions, (N, …) labels, and the metrics' values by name."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it is evaluated.")
+
+    @staticmethod
+    def metric_names(dataset: Dataset) -> list[str]:
+        """Names of what [`evaluated`] reports over a dataset."""
+        return ["loss"]
 
     def load_weights(self, folder: str) -> None:
         """Loads a checkpoint's trained weights into the model, in place."""

@@ -17,7 +17,15 @@ from transformers.trainer_utils import TrainOutput
 from ..data.collators import InstructionTensors, instruction_tensors, passage_bank, tokenize_instructions
 from ..data.features import FeatureCache, encoder_spec, teacher_spec
 from ..data.instructions import InstructionError, instruction_dataset
-from ..evaluation.usage import answer_losses, answer_reach, collect_usage, usage_by_task, usage_metrics
+from ..evaluation.usage import (
+    SHARES,
+    VARIANTS,
+    answer_losses,
+    answer_reach,
+    collect_usage,
+    usage_by_task,
+    usage_metrics,
+)
 from ..modeling_llink.checkpoint import device_of, lora_parameters
 from .base import Evaluated
 from .hub import HubMixin
@@ -299,6 +307,14 @@ class InjectTrainer(HubMixin):
         for task, found in usage_by_task(losses, tokens, tasks).items():
             metrics[f"{task}_zeroed_gap"] = found["zeroed_gap"]
         return losses, tokens, metrics
+
+    @staticmethod
+    def metric_names(dataset: Dataset) -> list[str]:
+        """As [`usage_metrics`] names them, and the zeroed gaps of the tasks where there are several."""
+        tasks = sorted(filter(None, set(dataset["task"][:])))
+        gaps = [f"{name}_{what}" for what in ("gap", "loss") for name in VARIANTS[1:]]
+        shares = [SHARES[name] for name in VARIANTS[1:]]
+        return ["loss", *gaps, *shares, *(f"{task}_zeroed_gap" for task in tasks if len(tasks) > 1)]
 
     def load_weights(self, folder: str) -> None:
         """Loads a checkpoint's bridge and LoRA.

@@ -118,4 +118,4 @@ def _described(kind: Any) -> str:
         return f"a list, each of it {_described(*inner)}"
     if isinstance(origin, type) and issubclass(origin, Enum):
         return f"one of {', '.join(str(member.value) for member in origin)}"
-    return _KINDS.get(origin) or getattr(origin, "__name__", str(origin))
+    return _KINDS.get(origin, str(getattr(origin, "__name__", origin)))

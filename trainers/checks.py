@@ -1,0 +1,82 @@
+"""What the library's trainer would refuse only after models are loaded or steps are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from datasets import Dataset
+from transformers import TrainingArguments, get_scheduler
+from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+from .base import LlinkTrainer
+
+#: Steps of a run whose length is not known yet.
+_SOME_STEPS = 1_000
+
+
+class TrainingCheckError(ValueError):
+    """Arguments with which training would fail later."""
+
+
+def check_training(args: TrainingArguments, trainer: type[LlinkTrainer], held_out: Dataset | None) -> None:
+    """Refuses arguments that do not fit the data, the machine or each other.
+
+    Args:
+        args: Of the trainer.
+        trainer: Its class.
+        held_out: What it is to evaluate on.
+
+    Raises:
+        TrainingCheckError: If there is nothing to evaluate, a reporter is unknown or not installed, the schedule's
+            arguments do not fit it, or the metric of the best model is none.
+    """
+    _check_evaluation(args, [] if held_out is None else trainer.metric_names(held_out))
+    _check_reporters(args.report_to)
+    _check_schedule(args)
+
+
+def _check_evaluation(args: TrainingArguments, metrics: Collection[str]) -> None:
+    if not metrics:
+        for name, unused in (("eval_strategy", "no"), ("eval_on_start", False)):
+            value = getattr(args, name)
+            if value != unused:
+                raise TrainingCheckError(
+                    f"{name}={getattr(value, 'value', value)} has nothing to evaluate: give held-out data, or leave "
+                    "it out."
+                )
+    best = args.metric_for_best_model
+    if metrics and best is not None and best.removeprefix("eval_") not in metrics:
+        raise TrainingCheckError(f"metric_for_best_model={best!r} is not one of {', '.join(metrics)}.")
+
+
+def _check_reporters(names: Collection[str]) -> None:
+    if unknown := [name for name in names if name not in INTEGRATION_TO_CALLBACK]:
+        known = ", ".join(["none", "all", *INTEGRATION_TO_CALLBACK])
+        raise TrainingCheckError(f"report_to={unknown[0]!r} is not one of {known}.")
+    installed = [*get_available_reporting_integrations(), "flyte"]  # the library does not look for flyte
+    if missing := [name for name in names if name not in installed]:
+        raise TrainingCheckError(
+            f"report_to={missing[0]!r} is not installed here: install it, or choose another; none keeps only the log."
+        )
+
+
+def _check_schedule(args: TrainingArguments) -> None:
+    """Builds the schedule for a parameter that nobody trains."""
+    steps = args.max_steps if args.max_steps > 0 else _SOME_STEPS
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    try:
+        get_scheduler(
+            args.lr_scheduler_type,
+            torch.optim.SGD([parameter], lr=args.learning_rate),
+            num_warmup_steps=args.get_warmup_steps(steps),
+            num_training_steps=steps,
+            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+        )
+    except (TypeError, ValueError, ArithmeticError) as error:
+        name = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
+        raise TrainingCheckError(
+            f"lr_scheduler_kwargs={args.lr_scheduler_kwargs!r} do not fit lr_scheduler_type={name!r}: "
+            f"{str(error).rstrip('.')}."
+        ) from error
