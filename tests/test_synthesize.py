@@ -556,7 +556,7 @@ def test_a_folder_that_holds_only_a_lock_is_empty(demo, tmp_path):
 
 def test_places_that_cannot_be_written(demo, tmp_path, capsys):
     (tmp_path / "file").write_text("x")
-    places = {tmp_path / "file": "was not made by", tmp_path / "file" / "x": "Cannot write", "/proc/x": "Cannot write"}
+    places = {tmp_path / "file": "not a folder", tmp_path / "file" / "x": "not a folder", "/proc/x": "Cannot write"}
     for place, words in places.items():
         assert by_rule(demo, place) == 2
         assert words in capsys.readouterr().err
