@@ -71,5 +71,10 @@ def _show(manifest: dict[str, Any], config: SynthesisConfig, examples: bool) -> 
     elif short:
         named = ", ".join(f"{row['split']} {row['task']} {row['kept']} of {row['wanted']}" for row in short)
         print(f"No more pairs for {named}: bring more pairs, or --examples-per-pair.")
+    if manifest["complete"] and not any(row["kept"] for row in manifest["tasks"]):
+        raise CommandError(
+            f"No example is left in {config.output_dir}: all were dropped, for the reasons above (--examples shows "
+            "some). Does the English file of --pairs come first?"
+        )
     files = [f"{config.output_dir}/{split['name']}.jsonl" for split in manifest["splits"]]
     print(f"\nWritten: {', '.join(files)}. Train on it: llink inject --instructions {files[0]} …")

@@ -599,3 +599,12 @@ def test_a_language_and_a_model_are_needed(demo, tmp_path, capsys):
     assert main([*command, "--language", "km", "--model", ""]) == 2
     assert "needs a name" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_left_is_no_success(demo, tmp_path, capsys, caplog):
+    english, foreign = demo
+    swapped = ["--pairs", foreign, english, "--language", "km", "--tasks", "translate_to_english=1"]
+    command = ["synthesize", "--rule-made", *swapped, "--output-dir", str(tmp_path / "out"), "--splits", "train=5"]
+    assert main(command) == 2
+    assert "No example is left" in capsys.readouterr().err
+    assert "swapped?" in caplog.text
