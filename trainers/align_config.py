@@ -89,7 +89,7 @@ class AlignConfig(TrainingArguments):
         default=0.17,
         metadata={
             "help": "τ of InfoNCE at the first step; it is annealed linearly over the run. Not in the paper; the "
-            "released code anneals 0.17 to 0.08. With a centred or whitened teacher 0.07 throughout measured better."
+            "released code anneals 0.17 to 0.08. With a whitened teacher 0.05 throughout measured better."
         },
     )
     temperature_end: float = field(

@@ -44,9 +44,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "teacher_template": PROMPT_EOL_TEMPLATE,
             "teacher_state": "mean",
             "teacher_conditioning": "whiten",
+            "teacher_whitening_power": 0.5,
             "slot_residual": True,
         },
-        "align": {"temperature_start": 0.07, "temperature_end": 0.07, "hard_negative_mining": "step"},
+        "align": {
+            "learning_rate": 2e-3,
+            "temperature_start": 0.05,
+            "temperature_end": 0.05,
+            "hard_negative_mining": "step",
+        },
         "inject": {"learning_rate": 1e-3, "slot_learning_rate": 2e-3, "nce_weight": 0.1, "usage_margin": 1.0},
     },
 }
