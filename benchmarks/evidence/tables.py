@@ -10,7 +10,9 @@ by `+`.
 
 from __future__ import annotations
 
+import collections
 import html
+import itertools
 import json
 import re
 from pathlib import Path
@@ -89,10 +91,12 @@ def judge(records: dict[str, dict[str, Any]]) -> str:
     return table(["", *columns], rows)
 
 
-def samples(results: dict[str, Any], count: int) -> str:
-    """The first samples as they come, a numbered paragraph each."""
+def samples(records: dict[str, dict[str, Any]], count: int) -> str:
+    """The first samples as they come, of records of the same rows, the first that has a system: a paragraph each."""
     shown = []
-    for number, sample in enumerate(results["samples"][:count], 1):
+    rows = zip(*(results["samples"] for results in records.values()), strict=True)
+    for number, row in enumerate(itertools.islice(rows, count), 1):
+        sample = dict(collections.ChainMap(*row))
         lines = [f"{ROW_TITLES.get(name, name)}: {' '.join(text.split())}" for name, text in sample.items()]
         shown.append(f"{number}. " + "<br>\n   ".join(html.escape(line, quote=False) for line in lines))
     return "\n".join(shown)
@@ -125,7 +129,7 @@ def block(match: re.Match) -> str:
     elif kind in ("usage", "tokens", "judge"):
         made = {"usage": usage, "tokens": tokens, "judge": judge}[kind](records)
     elif what.startswith("samples "):
-        made = samples(records[name], int(what.split()[1]))
+        made = samples(records, int(what.split()[1]))
     else:
         made = systems(records, tuple(what.split()))
     return f"{start}{made}\n{end}"
