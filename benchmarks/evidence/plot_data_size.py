@@ -1,0 +1,43 @@
+"""Draws R@1 against the number of pairs, from the records that `data_size.sh` made.
+
+python benchmarks/evidence/plot_data_size.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from llink.evaluation.report import save_figure
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def curve(preset: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs (S,), R@1 (S,) and its interval's ends (2, S), of a preset."""
+    sizes = sorted(int(path.stem.rsplit("-", 1)[1]) for path in RESULTS.glob(f"size-{preset}-*.json"))
+    rows = [
+        json.loads((RESULTS / f"size-{preset}-{size}.json").read_text("utf-8"))["results"]["foreign_to_english"][
+            "stage_a"
+        ]
+        for size in sizes
+    ]
+    return np.array(sizes), np.array([r["r@1"] for r in rows]), np.array([r["intervals"]["r@1"] for r in rows]).T
+
+
+def main() -> None:
+    """Writes `results/size.png`."""
+    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    for preset in ("recommended", "paper"):
+        sizes, values, ends = curve(preset)
+        axis.errorbar(sizes, values, yerr=np.abs(ends - values), label=preset, marker="o", capsize=3)
+    axis.set(xscale="log", xlabel="training pairs", ylabel="R@1 over 1,024 test pairs", ylim=(0, 1))
+    axis.legend()
+    save_figure(figure, RESULTS / "size.png")
+
+
+if __name__ == "__main__":
+    main()
