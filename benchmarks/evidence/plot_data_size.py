@@ -35,6 +35,8 @@ def main() -> None:
         sizes, values, ends = curve(preset)
         axis.errorbar(sizes, values, yerr=np.abs(ends - values), label=preset, marker="o", capsize=3)
     axis.set(xscale="log", xlabel="training pairs", ylabel="R@1 over 1,024 test pairs", ylim=(0, 1))
+    axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axis.minorticks_off()
     axis.legend()
     save_figure(figure, RESULTS / "size.png")
 
