@@ -38,7 +38,7 @@ manifest, seconds = prepare(PrepareConfig(**json.loads(sys.argv[1])))
 steps = {step["name"]: step.get("dropped", step.get("changed")) for step in manifest["steps"]}
 print(json.dumps({"seconds": seconds, "steps": steps, "splits": {s["name"]: s["pairs"] for s in manifest["splits"]}}))
 """
-_SAMPLE_SECONDS = 0.02
+_SAMPLE_SECONDS = 0.25
 _KHMER_CONSONANTS = [chr(point) for point in range(0x1780, 0x17A3)]
 _KHMER_VOWELS = [chr(point) for point in range(0x17B6, 0x17C6)] + [""]
 

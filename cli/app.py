@@ -12,7 +12,8 @@ import torch
 from ..app.page import build, launch
 from ..app.settings import page_settings
 from ..modeling_llink import LlinkForCausalLM
-from .parsing import CommandError, check_folder, check_positive, parse_arguments
+from ..modeling_llink.sources import check_folder
+from .parsing import CommandError, check_positive, parse_arguments
 
 
 @dataclass

@@ -127,16 +127,6 @@ def _check_writable(name: str, folder: Path) -> None:
         raise CommandError(f"--{name} {folder}: you may not write into {existing}. Give another place.")
 
 
-def check_folder(name: str) -> None:
-    """Refuses a path without a folder; what else is no folder is a name on the Hub.
-
-    Raises:
-        CommandError: If it begins as only a path does, and there is no such folder.
-    """
-    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
-        raise CommandError(f"The folder {name} does not exist.")
-
-
 def preset_of(argv: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The preset that the flags or the file name; it is needed before the other flags are parsed."""
     return preset(_named_preset(argv) or DEFAULT_PRESET)

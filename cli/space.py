@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from ..app.settings import page_settings
 from ..app.space import push_space
-from .parsing import check_folder, check_positive, parse_arguments
+from ..modeling_llink.sources import check_folder
+from .parsing import check_positive, parse_arguments
 
 
 @dataclass

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..hub_cards.verify import findings_table, passed, verify
-from .parsing import check_folder, parse_arguments
+from ..modeling_llink.sources import check_folder
+from .parsing import parse_arguments
 
 
 @dataclass

@@ -8,6 +8,7 @@ the same group, because they are not negatives (paper 4.1 leaves this open).
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import logging
 import random
@@ -19,12 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from .cleaning import Side
+
 logger = logging.getLogger(__name__)
 
 #: The columns that every consumer of pairs reads; `language` is carried along for reports.
 PAIR_COLUMNS = ("id", "english", "foreign")
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SHOWN = 5
 
 
@@ -90,8 +92,7 @@ def read_pairs(english_path: str | Path, foreign_path: str | Path, language: str
 
 def _latin_share(lines: Sequence[str]) -> float:
     """Of the letters in the first lines."""
-    letters = [character for line in lines[:1000] for character in line if character.isalpha()]
-    return sum(character.isascii() for character in letters) / max(len(letters), 1)
+    return Side(["\n".join(lines[:1000])]).script_share("Latn")[0]
 
 
 def _read_split(folder: Path, split: str) -> Dataset:
@@ -351,7 +352,7 @@ def read_lines(path: Path) -> list[str]:
         content = path.read_bytes()
     except OSError as error:
         raise PairFileError(f"Cannot read {path}: {error.strerror or error}. Check the path.") from error
-    content = content.removeprefix(_BYTE_ORDER_MARK)
+    content = content.removeprefix(codecs.BOM_UTF8)
     if not content:
         raise PairFileError(f"{path} is empty; give a file with one sentence a line.")
     # Not str.splitlines: it also splits at U+2028, U+0085 and form feeds, which may stand inside a sentence.

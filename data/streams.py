@@ -20,7 +20,6 @@ CHUNK = 1 << 18
 #: The longest line or segment, in characters: longer ones are no sentences, and would not fit into memory.
 LONGEST = 1 << 20
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"\xfd7zXZ\x00": "xz",
@@ -146,5 +145,5 @@ def read_lines(path: Path, watch: Callable[[bytes], object]) -> Iterator[str]:
             if len(line) == 4 * LONGEST:
                 raise InputError(f"{path}, line {number} has more than {LONGEST} characters: it is no sentence.")
             if number == 1:
-                line = line.removeprefix(_BYTE_ORDER_MARK)
+                line = line.removeprefix(codecs.BOM_UTF8)
             yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")

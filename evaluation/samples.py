@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .outputs import output_rows, output_samples
 from .systems import System
 from .translation import translation_metrics
 
@@ -30,14 +31,7 @@ def side_by_side(
     """
     rows = list(rows)
     answers = {name: system.answer(rows, batch_size, max_new_tokens, show_progress) for name, system in systems.items()}
-    return [
-        {
-            "foreign": "\n".join(row["foreign"]),
-            "reference": row["completion"],
-            **{name: texts[place] for name, texts in answers.items()},
-        }
-        for place, row in enumerate(rows)
-    ]
+    return output_samples({name: output_rows(rows, texts) for name, texts in answers.items()})
 
 
 def translation_scores(samples: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Any]]:

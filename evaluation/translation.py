@@ -73,15 +73,15 @@ def translation_metrics(hypotheses: Sequence[str], references: Sequence[str], re
     check_texts(TranslationError, hypotheses=hypotheses, references=references)
     texts = list(hypotheses), [list(references)]
     metrics: dict[str, Metric] = {"chrf": CHRF(word_order=2), "bleu": BLEU()}
-    values = {name: metric.corpus_score(*texts).score for name, metric in metrics.items()}
-    intervals = {name: _interval(metric, texts, resamples) for name, metric in metrics.items() if resamples}
+    counts = {name: metric._extract_corpus_statistics(*texts) for name, metric in metrics.items()}  # (N, S) each
+    values = {name: metric._aggregate_and_compute(counts[name]).score for name, metric in metrics.items()}
+    intervals = {name: _interval(metric, counts[name], resamples) for name, metric in metrics.items() if resamples}
     return {**values, "n": len(hypotheses), **({"intervals": intervals} if intervals else {})}
 
 
-def _interval(metric: Metric, texts: tuple[list[str], list[list[str]]], resamples: int) -> list[float]:
+def _interval(metric: Metric, counts: list[list[float]], resamples: int) -> list[float]:
     """sacrebleu's own bootstrap stops where a draw scores 0: it takes a mean of float and float32."""
-    counts = np.array(metric._extract_corpus_statistics(*texts), dtype=float)  # (N, S)
-    drawn = resampled_sums(counts, resamples, seed=0)  # (R, S)
+    drawn = resampled_sums(np.array(counts, dtype=float), resamples, seed=0)  # (R, S)
     return percentile_ends(np.array([metric._compute_score_from_stats(row).score for row in drawn.tolist()])).tolist()
 
 

@@ -29,14 +29,23 @@ def unknown_fields(fields: dict[str, Any]) -> list[str]:
     return sorted(set(fields) - {field.name for field in dataclasses.fields(LlinkConfig)} - _LIBRARY_FIELDS)
 
 
+def check_folder(name: str) -> None:
+    """Refuses a path without a folder; what else is no folder is a name on the Hub.
+
+    Raises:
+        LlinkCheckpointError: If it begins as only a path does, and there is no such folder.
+    """
+    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+        raise LlinkCheckpointError(f"The folder {name} does not exist.")
+
+
 def stored_config(name: str, place: dict[str, Any], hub: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields of a checkpoint's config.json, and `place` with the commit that they came from.
 
     Raises:
         LlinkCheckpointError: If it cannot be read, is no llink model's, or has fields that this version does not know.
     """
-    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
-        raise LlinkCheckpointError(f"The folder {name} does not exist.")
+    check_folder(name)
     located = {key: value for key, value in hub.items() if key != "trust_remote_code"}
     try:
         path = cached_file(name, "config.json", **located, **place)

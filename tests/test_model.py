@@ -177,7 +177,7 @@ def test_the_order_of_passages_matters(model):
 
 def test_labels_give_the_librarys_loss(model):
     inputs = model.processor("Translate.", ["cat", "dog"])
-    labels = inputs["input_ids"].masked_fill(inputs["input_ids"] >= model.config.reserved_token_start, -100)
+    labels = _without_slots(model, inputs)
     labels[:, :5] = -100
     with torch.no_grad():
         output = model(**inputs, labels=labels)

@@ -11,6 +11,21 @@ class AnswerConfigError(ValueError):
     """An argument that a baseline cannot be trained with."""
 
 
+def check_answer_options(args: TrainingArguments, error: type[Exception]) -> None:
+    """Refuses what cannot apply to a loss of the answers' tokens, taken over rows with columns of their own.
+
+    Raises:
+        error: If `remove_unused_columns` or `label_smoothing_factor` is set.
+    """
+    if args.remove_unused_columns:
+        raise error("remove_unused_columns must stay False: the trainer reads the rows' columns.")
+    if args.label_smoothing_factor:
+        raise error(
+            f"label_smoothing_factor={args.label_smoothing_factor} does not apply: the loss is that of the "
+            "answers' own tokens, summed over the accumulated batch. Leave it out."
+        )
+
+
 @dataclass
 class AnswerConfig(TrainingArguments):
     r"""
@@ -47,10 +62,4 @@ class AnswerConfig(TrainingArguments):
         super().__post_init__()
         if self.max_length < 1:
             raise AnswerConfigError(f"max_length={self.max_length} must be above 0.")
-        if self.remove_unused_columns:
-            raise AnswerConfigError("remove_unused_columns must stay False: the trainer reads the rows' columns.")
-        if self.label_smoothing_factor:
-            raise AnswerConfigError(
-                f"label_smoothing_factor={self.label_smoothing_factor} does not apply: the loss is that of the "
-                "answers' own tokens, summed over the accumulated batch. Leave it out."
-            )
+        check_answer_options(self, AnswerConfigError)

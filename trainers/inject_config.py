@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from .answer_config import check_answer_options
+
 USAGE_VARIANTS = ("zeroed", "shuffled")
 
 
@@ -101,10 +103,4 @@ class InjectConfig(TrainingArguments):
         for name in ("usage_every", "max_length", "nce_temperature", "feature_batch_size", "scale_learning_rate"):
             if not getattr(self, name) > 0:
                 raise InjectConfigError(f"{name}={getattr(self, name)} must be above 0.")
-        if self.remove_unused_columns:
-            raise InjectConfigError("remove_unused_columns must stay False: the trainer reads the rows' columns.")
-        if self.label_smoothing_factor:
-            raise InjectConfigError(
-                f"label_smoothing_factor={self.label_smoothing_factor} does not apply: the loss is that of the "
-                "answers' own tokens, summed over the accumulated batch. Leave it out."
-            )
+        check_answer_options(self, InjectConfigError)

@@ -5,26 +5,20 @@ python benchmarks/evidence/plot_data_size.py
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 from matplotlib import pyplot as plt
+from tables import HERE, read
 
 from llink.evaluation.report import save_figure
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = HERE / "results"
 
 
 def curve(preset: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs (S,), R@1 (S,) and its interval's ends (2, S), of a preset."""
     sizes = sorted(int(path.stem.rsplit("-", 1)[1]) for path in RESULTS.glob(f"size-{preset}-*.json"))
-    rows = [
-        json.loads((RESULTS / f"size-{preset}-{size}.json").read_text("utf-8"))["results"]["foreign_to_english"][
-            "stage_a"
-        ]
-        for size in sizes
-    ]
+    records = [read(f"size-{preset}-{size}")["results"] for size in sizes]
+    rows = [results["foreign_to_english"]["stage_a"] for results in records]
     return np.array(sizes), np.array([r["r@1"] for r in rows]), np.array([r["intervals"]["r@1"] for r in rows]).T
 
 

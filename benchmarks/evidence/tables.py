@@ -18,6 +18,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from llink.evaluation.plot_judge import judge_table
 from llink.evaluation.plot_retrieval import DIRECTION_TITLES, ROW_TITLES, direction_table
 from llink.evaluation.report import table, with_interval
 
@@ -81,14 +82,14 @@ def tokens(records: dict[str, dict[str, Any]]) -> str:
 
 def judge(records: dict[str, dict[str, Any]]) -> str:
     """Judges' records: a row a comparison."""
-    columns = ("wins", "losses", "ties", "unparsed", "preference", "agreement", "picks_a")
-    rows = [
-        [f"{name}: {pair}", *("–" if found["all"][column] is None else found["all"][column] for column in columns)]
-        for name, results in records.items()
-        for pair, found in results.items()
-        if pair != "judge"
-    ]
-    return table(["", *columns], rows)
+    return judge_table(
+        {
+            f"{name}: {pair}": {"all": found["all"]}
+            for name, results in records.items()
+            for pair, found in results.items()
+            if pair != "judge"
+        }
+    )
 
 
 def samples(records: dict[str, dict[str, Any]], count: int) -> str:
