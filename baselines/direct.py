@@ -89,13 +89,14 @@ def base_of(folder: str | os.PathLike, config: LlinkConfig, kind: str) -> tuple[
 
 
 def new_direct(
-    folder: str | os.PathLike, dtype: str | torch.dtype = "auto"
+    folder: str | os.PathLike, dtype: str | torch.dtype = "auto", **loading: Any
 ) -> tuple[PreTrainedModel, RawTextProcessor]:
     """The decoder of an llink model with untrained LoRA of the same rank, scale, dropout and targets.
 
     Args:
         folder: A folder or repository of an llink model, of any stage.
         dtype: Of the decoder; LoRA is in float32.
+        loading: As `from_pretrained` takes it: `attn_implementation`, `device_map`, … .
 
     Returns:
         The decoder and its processor, for [`FinetuneTrainer`].
@@ -103,7 +104,7 @@ def new_direct(
     Raises:
         LlinkCheckpointError, BaseModelError: If there is no llink model, or a base is missing.
     """
-    model = LlinkForCausalLM.from_pretrained(folder, dtype=dtype)
+    model = LlinkForCausalLM.from_pretrained(folder, dtype=dtype, **loading)
     decoder: Any = model.decoder
     name, revision = base_of(folder, model.config, "decoder")
     for _, module in lora_modules(decoder):

@@ -210,7 +210,7 @@ class LangBridgeForCausalLM(PreTrainedModel):
 
     @classmethod
     def from_llink(
-        cls, folder: str | os.PathLike, lora: bool = False, dtype: str | torch.dtype = "auto"
+        cls, folder: str | os.PathLike, lora: bool = False, dtype: str | torch.dtype = "auto", **loading: Any
     ) -> LangBridgeForCausalLM:
         """An untrained bridge between the bases of an llink model, reading the same encoder layer.
 
@@ -218,11 +218,13 @@ class LangBridgeForCausalLM(PreTrainedModel):
             folder: A folder or repository of an llink model, of any stage.
             lora: Whether the decoder gets LoRA too, with the llink model's settings.
             dtype: Of the bases; the bridge is in float32.
+            loading: As `from_pretrained` takes it: `attn_implementation`, `device_map`, … .
 
         Raises:
             LlinkCheckpointError, BaseModelError: If there is no llink model, or a base is missing.
         """
-        model = LlinkForCausalLM.from_pretrained(folder, dtype=dtype)
+        loading |= {"dtype": dtype}
+        model = LlinkForCausalLM.from_pretrained(folder, **loading)
         bases = {kind: base_of(folder, model.config, kind) for kind in ("encoder", "decoder")}
         config = LangBridgeModelConfig(
             **{f"{kind}_name_or_path": name for kind, (name, _) in bases.items()},
@@ -233,9 +235,9 @@ class LangBridgeForCausalLM(PreTrainedModel):
         )
         processor = like(LangBridgeProcessor, model.processor, num_slots=1)
         if lora:
-            decoder, _ = new_direct(folder, dtype=dtype)
+            decoder, _ = new_direct(folder, **loading)
         else:
-            decoder, _ = load_base("decoder", *bases["decoder"], dtype=dtype)
+            decoder, _ = load_base("decoder", *bases["decoder"], **loading)
         bridge = cls(config, model.encoder, decoder, processor)
         bridge.start_at_embedding_norm()
         return bridge.eval()

@@ -13,11 +13,11 @@ from ..trainers.checks import check_training
 from ..trainers.finetune_config import FinetuneConfig
 from ..trainers.finetune_trainer import FinetuneTrainer
 from .parsing import parse_arguments, preset_of
-from .training import train_and_save
+from .training import BaseLoading, train_and_save
 
 
-@dataclass
-class BaselineData:
+@dataclass(kw_only=True)
+class BaselineData(BaseLoading):
     """The llink model that the baseline is compared with, and the rows of its Stage B."""
 
     model: str = field(
@@ -25,7 +25,6 @@ class BaselineData:
     )
     instructions: str = field(metadata={"help": "JSONL file of instruction rows."})
     eval_instructions: str | None = field(default=None, metadata={"help": "JSONL file of held-out rows."})
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases: auto, float32, bfloat16 or float16."})
 
 
 def finetune(argv: Sequence[str]) -> None:
@@ -36,6 +35,6 @@ def finetune(argv: Sequence[str]) -> None:
     held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
     check_training(args, FinetuneTrainer, held_out)
     set_seed(args.seed)
-    decoder, processor = new_direct(data.model, data.dtype)
+    decoder, processor = new_direct(data.model, **data.loading())
     trainer = FinetuneTrainer(decoder, args, processor, train_dataset=rows, eval_dataset=held_out)
     train_and_save(trainer, "eval_loss")

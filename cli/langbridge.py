@@ -17,7 +17,7 @@ from .parsing import parse_arguments, preset_of
 from .training import train_and_save
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LangBridgeData(BaselineData):
     """The llink model that the baseline is compared with, and the rows of its Stage B."""
 
@@ -33,6 +33,6 @@ def langbridge(argv: Sequence[str]) -> None:
     held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
     check_training(args, LangBridgeTrainer, held_out)
     set_seed(args.seed)
-    model = LangBridgeForCausalLM.from_llink(data.model, data.lora, data.dtype)
+    model = LangBridgeForCausalLM.from_llink(data.model, data.lora, **data.loading())
     trainer = LangBridgeTrainer(model, args, model.processor, train_dataset=rows, eval_dataset=held_out)
     train_and_save(trainer, "eval_loss")

@@ -22,15 +22,28 @@ from ..trainers.inject_trainer import InjectTrainer
 from .parsing import CommandError, check_two_files, pair_field, parse_arguments, preset_of, preset_slots
 
 
-@dataclass
-class ModelArguments:
+@dataclass(kw_only=True)
+class BaseLoading:
+    """How the bases of a training run are loaded."""
+
+    dtype: str = field(default="auto", metadata={"help": "dtype of the bases: auto, float32, bfloat16 or float16."})
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "The bases' attention: sdpa, eager, flash_attention_2, … ."}
+    )
+
+    def loading(self) -> dict[str, str | None]:
+        """Arguments of `from_pretrained`."""
+        return {name: getattr(self, name) for name in BaseLoading.__dataclass_fields__}
+
+
+@dataclass(kw_only=True)
+class ModelArguments(BaseLoading):
     """The bases and the bridge of a new model. Unset options come from the preset and [`LlinkConfig`]."""
 
     encoder: str = field(metadata={"help": "Frozen multilingual encoder: repository or folder."})
     decoder: str = field(metadata={"help": "Frozen instruction-tuned decoder: repository or folder."})
     encoder_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the encoder."})
     decoder_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the decoder."})
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases: auto, float32, bfloat16 or float16."})
     num_slots: int | None = field(default=None, metadata={"help": "K, slots of one passage (paper 4.2: 8)."})
     pooling: str | None = field(default=None, metadata={"help": "mean (paper 4.1), cls or max."})
     encoder_layer: int | None = field(default=None, metadata={"help": "Pooled hidden state; -1 is the last."})
@@ -48,7 +61,7 @@ class ModelArguments:
 
     def config_fields(self) -> dict[str, Any]:
         """What was set, as fields of [`LlinkConfig`]."""
-        own = {"encoder", "decoder", "encoder_revision", "decoder_revision", "dtype"}
+        own = {"encoder", "decoder", "encoder_revision", "decoder_revision", *self.loading()}
         return {k: v for k, v in vars(self).items() if k not in own and v is not None}
 
 
@@ -65,14 +78,13 @@ class AlignData:
         check_two_files("eval-pairs", self.eval_pairs)
 
 
-@dataclass
-class InjectData:
+@dataclass(kw_only=True)
+class InjectData(BaseLoading):
     """Stage B's model and rows."""
 
     model: str = field(metadata={"help": "Folder or repository of a Stage A model."})
     instructions: str = field(metadata={"help": "JSONL file of instruction rows."})
     eval_instructions: str | None = field(default=None, metadata={"help": "JSONL file of held-out rows."})
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases: auto, float32, bfloat16 or float16."})
     slot_expander: str | None = field(default=None, metadata={"help": "Other slots than Stage A's: see llink align."})
     slot_adapter: str | None = field(default=None, metadata={"help": "As slot_expander."})
     slot_residual: bool | None = field(default=None, metadata={"help": "As slot_expander."})
@@ -97,7 +109,7 @@ def align(argv: Sequence[str]) -> None:
         model_args.decoder,
         encoder_revision=model_args.encoder_revision,
         decoder_revision=model_args.decoder_revision,
-        dtype=model_args.dtype,
+        **model_args.loading(),
         **{**chosen["model"], **model_args.config_fields()},
     )
     trainer = AlignTrainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
@@ -112,7 +124,7 @@ def inject(argv: Sequence[str]) -> None:
     held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
     check_training(args, InjectTrainer, held_out)
     set_seed(args.seed)
-    model = LlinkForCausalLM.from_pretrained(data.model, dtype=data.dtype)
+    model = LlinkForCausalLM.from_pretrained(data.model, **data.loading())
     slots = {**preset_slots(argv), **data.slot_fields()}
     if any(getattr(model.config, name) != value for name, value in slots.items()):
         model.renew_slots(**slots)

@@ -284,3 +284,24 @@ def test_the_command_trains_resumes_and_refuses(llink_folder, tmp_path, capsys):
     assert "missing.jsonl does not exist" in capsys.readouterr().err
     assert main(["finetune", "--model", str(tmp_path), "--instructions", str(file), "--output-dir", "x"]) == 2
     assert "holds no llink model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["align", "inject", "finetune", "langbridge", "langbridge --lora"])
+def test_the_attention_reaches_the_bases(command, llink_folder, base_folder, tmp_path, capsys):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({**row, "english": row["completion"]}) + "\n" for row in rows(12)), "utf-8")
+    for name in ("en", "km"):
+        (tmp_path / name).write_text("".join(f"{name} {n}\n" for n in range(12)), "utf-8")
+    given = ["--model", str(llink_folder), "--instructions", str(file)]
+    if command == "align":
+        given = [
+            "--encoder",
+            str(base_folder("encoder", "xlm-roberta")),
+            "--pairs",
+            *(str(tmp_path / n) for n in ("en", "km")),
+        ]
+        given += ["--decoder", str(base_folder("decoder", "llama"))]
+    given = [*command.split(), *given, *QUICK, "--output-dir", str(tmp_path / "out"), "--attn_implementation"]
+    assert main([*given, "none-such"]) == 2
+    assert 'attn_implementation="none-such"` is not supported' in capsys.readouterr().err
+    assert main([*given, "eager", "--max-steps", "1", "--per-device-train-batch-size", "4"]) == 0
