@@ -9,9 +9,8 @@ from pathlib import Path
 from transformers.utils import logging
 
 from ..ablation import read_study, run_study
-from ..evaluation.plot_ablation import plot_ablation
+from ..evaluation.plot_ablation import ablation_table, plot_ablation
 from ..evaluation.record import write_record
-from ..evaluation.report import table
 from .parsing import parse_arguments
 
 
@@ -34,8 +33,6 @@ def ablate(argv: Sequence[str]) -> None:
     finally:
         logging.set_verbosity(verbosity)
     for question, variants in results.items():
-        columns = [name for name in next(iter(variants.values())) if not name.endswith("_std")]
-        rows = [[label, *(metrics[column] for column in columns)] for label, metrics in variants.items()]
-        print(table([question, *columns], rows), end="\n\n")
+        print(ablation_table(question, variants), end="\n\n")
     write_record(args.output_dir, "ablation", results, {"study": args.study, **vars(study)})
     plot_ablation(results, Path(args.output_dir) / "ablation.png")

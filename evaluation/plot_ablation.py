@@ -1,4 +1,4 @@
-"""Draws a study: one row of bars a question."""
+"""Shows a study: one table, and one row of bars, a question."""
 
 from __future__ import annotations
 
@@ -8,7 +8,24 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from .report import save_figure
+from .report import save_figure, table
+
+
+def ablation_table(question: str, variants: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row a variant; means with their standard deviation where a study has several seeds.
+
+    Args:
+        question: Title of the first column.
+        variants: Variant → metrics, as `run_study` returns them for a question.
+    """
+    columns = [name for name in next(iter(variants.values())) if name != "seeds" and not name.endswith("_std")]
+    cells = [[label, *(_with_deviation(found, name) for name in columns)] for label, found in variants.items()]
+    return table([question, *columns], cells)
+
+
+def _with_deviation(found: Mapping[str, Any], name: str) -> str:
+    deviation = found.get(f"{name}_std")
+    return f"{found[name]:.3f}" if deviation is None else f"{found[name]:.3f} ± {deviation:.3f}"
 
 
 def plot_ablation(results: Mapping[str, Mapping[str, Mapping[str, Any]]], path: str | os.PathLike) -> None:

@@ -82,7 +82,7 @@ def test_a_study_runs_each_setting_once_and_goes_on(base, tmp_path, capsys, monk
     assert json.loads((tmp_path / "out" / "ablation.json").read_text())["results"] == record
 
 
-def test_seeds_give_means_and_deviations(base, tmp_path):
+def test_seeds_give_means_and_deviations(base, tmp_path, capsys):
     changes = {"instructions": None, "eval_instructions": None, "seeds": [0, 1]}
     # PyYAML reads a number without a point as text
     command = write(tmp_path / "study.yaml", base, {"rate": {"align.learning_rate": ["1e-2"]}}, **changes)
@@ -94,6 +94,7 @@ def test_seeds_give_means_and_deviations(base, tmp_path):
     assert found["mrr"] == pytest.approx(sum(chosen) / 2)
     assert found["mrr_std"] > 0
     assert found["seeds"] == 2
+    assert f"{found['mrr']:.3f} ± {found['mrr_std']:.3f}" in capsys.readouterr().out
 
 
 def test_options_of_one_name_in_two_parts_keep_their_parts(base):

@@ -18,6 +18,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from llink.evaluation.plot_ablation import ablation_table
 from llink.evaluation.plot_judge import judge_table
 from llink.evaluation.plot_retrieval import DIRECTION_TITLES, ROW_TITLES, direction_table
 from llink.evaluation.report import table, with_interval
@@ -30,13 +31,6 @@ BLOCK = re.compile(r"(<!-- (\S+): (.*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 def read(name: str) -> dict[str, Any]:
     """A record."""
     return json.loads((HERE / "results" / f"{name}.json").read_text("utf-8"))
-
-
-def question(results: dict[str, Any], name: str) -> str:
-    """A study's question: a row a variant."""
-    variants = results[name]
-    columns = [column for column in next(iter(variants.values())) if column != "seeds"]
-    return table([name, *columns], [[label, *map(found.get, columns)] for label, found in variants.items()])
 
 
 def retrieval(records: dict[str, dict[str, Any]], direction: str) -> str:
@@ -124,7 +118,7 @@ def block(match: re.Match) -> str:
     (kind,) = {record["kind"] for record in made_by.values()}
     records = {one: record["results"] for one, record in made_by.items()}
     if kind == "ablation":
-        made = question(records[name], what)
+        made = ablation_table(what, records[name][what])
     elif kind == "retrieval":
         made = one_row(records, *what.split()) if " " in what else retrieval(records, what)
     elif kind in ("usage", "tokens", "judge"):
