@@ -83,14 +83,16 @@ class LlinkConfig(PretrainedConfig):
         self_contained (`bool`): Whether the checkpoint holds the bases' weights too.
         num_slots (`int`): K, the soft slots of one passage (paper 4.2: 8).
         pooling (`str`): How encoder states become one vector: `mean` (paper 4.1), `cls` or `max`.
-        encoder_layer (`int`): The hidden state that is pooled; -1 is the last (the paper), 0 the embeddings.
+        encoder_layer (`int`): The hidden state that is pooled; -1 is the last (the paper), 0 the embeddings. What lies
+            above is not run.
         projector_hidden_size (`int`, *optional*): Width of the projector's hidden layer; 4 × the encoder's when not
             given (768 → 3072, paper 4.1).
         projector_dropout (`float`): Dropout after the projector's GELU (paper 4.1: 0.10).
         teacher_template (`str`): The prompt whose hidden states are the teacher; holds `{text}` once.
         teacher_state (`str`): `placeholder`, the state at `<foreign_emb>` (paper 4.1), or `mean`, the states averaged
             over the sentence's own tokens.
-        teacher_layer (`int`): The decoder's hidden state that teaches; -1 is the final one (the paper).
+        teacher_layer (`int`): The decoder's hidden state that teaches; -1 is the final one (the paper). What lies above
+            is not run.
         teacher_max_tokens (`int`): Tokens at which the English sentence is cut.
         teacher_conditioning (`str`): `none` (the paper), `center` or `whiten` the teacher's space.
         teacher_components (`int`): Principal components kept by `whiten`.

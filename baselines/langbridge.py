@@ -24,6 +24,7 @@ from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 from ..modeling_llink.bases import freeze, load_base
 from ..modeling_llink.checkpoint import LlinkCheckpointError, read_bridge, staged
 from ..modeling_llink.injection import SlotMismatchError, embed_with_zeros
+from ..modeling_llink.layers import hidden_states
 from ..modeling_llink.slots import median_embedding_norm
 from .direct import add_saved_adapter, base_of, like, load_adapter, new_direct
 
@@ -129,14 +130,13 @@ class LangBridgeForCausalLM(PreTrainedModel):
 
         Each passage gives one for each of its tokens and the end-of-source embedding: M = Σ (length + 1).
         """
-        layer = self.config.encoder_layer
         with torch.no_grad():
-            output = self.encoder(
+            states = hidden_states(
+                self.encoder,
+                self.config.encoder_layer,
                 input_ids=foreign_input_ids,
                 attention_mask=foreign_attention_mask,
-                output_hidden_states=layer != -1,
-            )
-            states = output.last_hidden_state if layer == -1 else output.hidden_states[layer]  # (N, L, d_e)
+            )  # (N, L, d_e)
         soft = self.bridge(states.to(self.bridge.weight))  # (N, L, d)
         soft = torch.cat([soft, soft.new_zeros(len(soft), 1, soft.shape[2])], dim=1)  # (N, L+1, d)
         lengths = foreign_attention_mask.sum(dim=1, keepdim=True)  # (N, 1)

@@ -14,6 +14,7 @@ from .bases import base_tokenizer, fingerprint
 from .checkpoint import LlinkCheckpointError, device_of, lora_switched
 from .foreign_text import ForeignTextError, check_passages
 from .injection import embed_with_zeros
+from .layers import hidden_states
 from .processing_llink import LlinkProcessor
 from .sources import processor_source
 from .teacher import read_teacher_state
@@ -171,19 +172,19 @@ class LlinkEncodingMixin:
         Returns:
             (N, d) float32 on the CPU.
         """
-        config, device, layer = self.config, device_of(decoder), self.config.teacher_layer
+        config, device = self.config, device_of(decoder)
 
         def compute(chosen: list[int]) -> Tensor:
             inputs = self.processor.teacher_inputs([texts[i] for i in chosen], config.teacher_template, max_tokens)
             inputs = {key: value.to(device) for key, value in inputs.items()}  # (B, S)
             embeds = embed_with_zeros(decoder.get_input_embeddings(), inputs["input_ids"], config.reserved_token_start)
-            output = decoder.base_model(
+            hidden = hidden_states(
+                decoder.base_model,
+                config.teacher_layer,
                 inputs_embeds=embeds,  # (B, S, d)
                 attention_mask=inputs["attention_mask"],
-                output_hidden_states=layer != -1,
                 use_cache=False,
-            )
-            hidden = output.last_hidden_state if layer == -1 else output.hidden_states[layer]  # (B, S, d)
+            )  # (B, S, d)
             return read_teacher_state(
                 hidden, inputs["text_mask"].bool(), inputs["attention_mask"], config.teacher_state
             )  # (B, d)

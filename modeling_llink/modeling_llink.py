@@ -21,6 +21,7 @@ from .checkpoint import LlinkCheckpointError, device_of, lora_switched, projecti
 from .encoding import LlinkEncodingMixin
 from .generation import LlinkGenerationMixin
 from .injection import SlotMismatchError, embed_with_zeros, inject_slots
+from .layers import hidden_states
 from .persistence import LlinkPersistenceMixin
 from .pooling import pool, pool_segments
 from .processing_llink import LlinkProcessor
@@ -162,14 +163,13 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
 
     def encode_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
         """Encoder tokens (N, L) → their states (N, L, d_e) in the configured layer, without gradient."""
-        layer = self.config.encoder_layer
         with torch.no_grad():
-            output = self.encoder(
+            return hidden_states(
+                self.encoder,
+                self.config.encoder_layer,
                 input_ids=foreign_input_ids,
                 attention_mask=foreign_attention_mask,
-                output_hidden_states=layer != -1,
             )
-        return output.last_hidden_state if layer == -1 else output.hidden_states[layer]
 
     def pool_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
         """Encoder tokens (N, L) → z_F (N, d_e), without gradient (paper 4.1)."""

@@ -32,6 +32,7 @@ CODE_FILES = (
     "foreign_text.py",
     "generation.py",
     "injection.py",
+    "layers.py",
     "modeling_llink.py",
     "persistence.py",
     "pipeline.py",
