@@ -32,8 +32,6 @@ MAX_WIDTH = 65_536
 #: Valid ranges of the numeric fields.
 NUMBERS: dict[str, tuple[float, float]] = {
     "num_slots": (1, MAX_SLOTS),
-    "encoder_layer": (-1000, 1000),
-    "teacher_layer": (-1000, 1000),
     "projector_hidden_size": (1, MAX_WIDTH),
     "projector_dropout": (0, 0.99),
     "teacher_max_tokens": (1, 1_000_000),
@@ -83,16 +81,17 @@ class LlinkConfig(PretrainedConfig):
         self_contained (`bool`): Whether the checkpoint holds the bases' weights too.
         num_slots (`int`): K, the soft slots of one passage (paper 4.2: 8).
         pooling (`str`): How encoder states become one vector: `mean` (paper 4.1), `cls` or `max`.
-        encoder_layer (`int`): The hidden state that is pooled; -1 is the last (the paper), 0 the embeddings. What lies
-            above is not run.
+        encoder_layer (`int` or `float`): The hidden state that is pooled; -1 is the last (the paper), 0 the embeddings,
+            and a number between 0 and 1 that share of the layers: 0.5 is the layer half-way up. What lies above is not
+            run.
         projector_hidden_size (`int`, *optional*): Width of the projector's hidden layer; 4 × the encoder's when not
             given (768 → 3072, paper 4.1).
         projector_dropout (`float`): Dropout after the projector's GELU (paper 4.1: 0.10).
         teacher_template (`str`): The prompt whose hidden states are the teacher; holds `{text}` once.
         teacher_state (`str`): `placeholder`, the state at `<foreign_emb>` (paper 4.1), or `mean`, the states averaged
             over the sentence's own tokens.
-        teacher_layer (`int`): The decoder's hidden state that teaches; -1 is the final one (the paper). What lies above
-            is not run.
+        teacher_layer (`int` or `float`): The decoder's hidden state that teaches, given likewise; -1 is the final
+            one (the paper).
         teacher_max_tokens (`int`): Tokens at which the English sentence is cut.
         teacher_conditioning (`str`): `none` (the paper), `center` or `whiten` the teacher's space.
         teacher_components (`int`): Principal components kept by `whiten`.
@@ -133,12 +132,12 @@ class LlinkConfig(PretrainedConfig):
     self_contained: bool = False
     num_slots: int = 8
     pooling: str = "mean"
-    encoder_layer: int = -1
+    encoder_layer: int | float = -1
     projector_hidden_size: int | None = None
     projector_dropout: float | int = 0.1
     teacher_template: str = PROMPT_EOL_TEMPLATE
     teacher_state: str = "mean"
-    teacher_layer: int = -1
+    teacher_layer: int | float = -1
     teacher_max_tokens: int = 128
     teacher_conditioning: str = "whiten"
     teacher_components: int = 256
@@ -169,6 +168,7 @@ class LlinkConfig(PretrainedConfig):
             for name, attention in chosen.items():  # the library has just reset the bases' own choice to None
                 getattr(self, name)._attn_implementation = attention
         self._validate_choices()
+        self._count_layers()
         self._validate_numbers()
         if self.encoder_config is not None:
             self.projector_hidden_size = self.projector_hidden_size or 4 * self.encoder_hidden_size
@@ -228,6 +228,31 @@ class LlinkConfig(PretrainedConfig):
                 f"the paper's is {PAPER_TEACHER_TEMPLATE!r}."
             )
 
+    def _count_layers(self) -> None:
+        """Turns a share of a base's layers into the layer's number, and refuses layers that the base does not have."""
+        for name, base in (("encoder_layer", self.encoder_config), ("teacher_layer", self.decoder_config)):
+            layers = getattr(base and base.get_text_config(), "num_hidden_layers", None)
+            value = getattr(self, name)
+            if isinstance(value, float) and 0 < value < 1:
+                if base is None:  # counted once there is one
+                    continue
+                if layers is None:
+                    raise LlinkConfigError(
+                        f"{name}={value}: {base.model_type} does not say how many layers it has. Give the layer's "
+                        "number."
+                    )
+                value = round(value * layers)
+            elif isinstance(value, float) and value.is_integer():
+                value = int(value)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise LlinkConfigError(f"{name}={value!r} is not a whole number, nor a share between 0 and 1.")
+            if layers is not None and not -layers - 1 <= value <= layers:
+                raise LlinkConfigError(
+                    f"{name}={value} is outside [{-layers - 1}, {layers}]: the base has {layers} layers; 0 is its "
+                    "embeddings and -1 its last layer."
+                )
+            setattr(self, name, value)
+
     def _validate_numbers(self) -> None:
         for name, (low, high) in NUMBERS.items():
             value = getattr(self, name)
@@ -237,13 +262,6 @@ class LlinkConfig(PretrainedConfig):
             if not (whole or (isinstance(value, float) and name in REAL_NUMBERS)) or not low <= value <= high:
                 kind = "a number" if name in REAL_NUMBERS else "a whole number"
                 raise LlinkConfigError(f"{name}={value!r} is not {kind} in [{low}, {high}].")
-        for name, base in (("encoder_layer", self.encoder_config), ("teacher_layer", self.decoder_config)):
-            layers = getattr(base.get_text_config(), "num_hidden_layers", None) if base is not None else None
-            if layers is not None and not -layers - 1 <= getattr(self, name) <= layers:
-                raise LlinkConfigError(
-                    f"{name}={getattr(self, name)} is outside [{-layers - 1}, {layers}]: the base has {layers} layers; "
-                    "0 is its embeddings and -1 its last layer."
-                )
 
     @property
     def encoder_hidden_size(self) -> int:

@@ -46,11 +46,15 @@ class ModelArguments(BaseLoading):
     decoder_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the decoder."})
     num_slots: int | None = field(default=None, metadata={"help": "K, slots of one passage (paper 4.2: 8)."})
     pooling: str | None = field(default=None, metadata={"help": "mean (paper 4.1), cls or max."})
-    encoder_layer: int | None = field(default=None, metadata={"help": "Pooled hidden state; -1 is the last."})
+    encoder_layer: float | None = field(
+        default=None, metadata={"help": "Pooled hidden state; -1 is the last, 0.5 the one half-way up."}
+    )
     projector_hidden_size: int | None = field(default=None, metadata={"help": "Projector width; 4 x the encoder's."})
     teacher_template: str | None = field(default=None, metadata={"help": "Teacher prompt, holding {text} once."})
     teacher_state: str | None = field(default=None, metadata={"help": "placeholder (paper 4.1) or mean."})
-    teacher_layer: int | None = field(default=None, metadata={"help": "Teaching hidden state; -1 is the final one."})
+    teacher_layer: float | None = field(
+        default=None, metadata={"help": "Teaching hidden state, given likewise; -1 is the final one (the paper)."}
+    )
     teacher_conditioning: str | None = field(default=None, metadata={"help": "none (the paper), center or whiten."})
     teacher_components: int | None = field(default=None, metadata={"help": "Components that whiten keeps."})
     slot_expander: str | None = field(default=None, metadata={"help": "mlp, low_rank, queries, resampler or segments."})

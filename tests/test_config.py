@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from llink.configuration_llink import LlinkConfig, LlinkConfigError, slot_tokens
 from llink.modeling_llink import LlinkForCausalLM
@@ -114,6 +114,34 @@ def test_layers_that_the_bases_do_not_have_are_refused():
         small(**{field: 0})
         with pytest.raises(LlinkConfigError, match=field):
             small(**{field: 99})
+
+
+def test_a_share_of_the_layers_becomes_a_layers_number(tmp_path):
+    bases = {
+        "encoder_config": AutoConfig.for_model("xlm-roberta", num_hidden_layers=4),
+        "decoder_config": AutoConfig.for_model("llama", num_hidden_layers=30),
+    }
+    config = LlinkConfig(**bases, encoder_layer=0.5, teacher_layer=1 / 3)
+    assert (config.encoder_layer, config.teacher_layer) == (2, 10)
+    config.save_pretrained(tmp_path)
+    assert LlinkConfig.from_pretrained(tmp_path).teacher_layer == 10
+    assert LlinkConfig(teacher_layer=0.5).teacher_layer == 0.5, "not known before there is a base"
+    found = small(encoder_layer=1.0, teacher_layer=-1.0)  # as a command's option of either kind
+    assert (found.encoder_layer, found.teacher_layer) == (1, -1)
+    assert isinstance(found.encoder_layer, int)
+    for wrong in (1.5, -0.5, float("nan"), float("inf"), True):
+        with pytest.raises((StrictDataclassError, LlinkConfigError), match="teacher_layer"):
+            small(teacher_layer=wrong)
+
+
+def test_a_share_of_layers_that_nobody_counts_is_refused():
+    uncounted = type("UncountedConfig", (PretrainedConfig,), {"model_type": "uncounted"})
+    base = uncounted(hidden_size=24)
+    assert LlinkConfig(encoder_config=base, encoder_layer=2).encoder_layer == 2
+    with pytest.raises(
+        LlinkConfigError, match=r"uncounted does not say how many layers it has\. Give the layer's number"
+    ):
+        LlinkConfig(encoder_config=base, encoder_layer=0.5)
 
 
 def test_unknown_model_types_are_named():
