@@ -37,8 +37,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "inject": {"usage_weight": 0.05, "usage_margin": 0.0, "cosine_weight": 0.05, "nce_weight": 0.001},
     },
-    # A prompt that asks for the meaning, states a third of the way up averaged over the sentence, whitened, at a constant
-    # low temperature; slots whose mean stays in that space.
+    # A prompt that asks for the meaning, its states a third of the way up averaged over the sentence, whitened, at a
+    # constant low temperature; slots whose mean stays in that space.
     "recommended": {
         "model": {
             "teacher_template": PROMPT_EOL_TEMPLATE,
