@@ -51,7 +51,7 @@ train() { # COMMAND NAME OPTIONS…: goes on from its last checkpoint
 }
 train inject inject --slot_learning_rate 1e-3 --feature_cache_dir features
 train langbridge langbridge
-# 256 characters of Burmese are up to 768 tokens of this decoder: the same 12 rows a step, in four parts.
+# 256 characters of Burmese are up to 741 tokens of this decoder: the same 12 rows a step, in four parts.
 train finetune finetune --max_length 1024 --per_device_train_batch_size 3 --gradient_accumulation_steps 4
 for language in km my am; do
   JUDGE=decoder DTYPE=bfloat16 bash "$here/../../examples/evaluate.sh" inject "data/$language/test" "$language" \
