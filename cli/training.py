@@ -33,7 +33,7 @@ class BaseLoading:
 
     def loading(self) -> dict[str, str | None]:
         """Arguments of `from_pretrained`."""
-        return {name: getattr(self, name) for name in BaseLoading.__dataclass_fields__}
+        return {"dtype": self.dtype, "attn_implementation": self.attn_implementation}
 
 
 @dataclass(kw_only=True)

@@ -294,13 +294,9 @@ def test_the_attention_reaches_the_bases(command, llink_folder, base_folder, tmp
         (tmp_path / name).write_text("".join(f"{name} {n}\n" for n in range(12)), "utf-8")
     given = ["--model", str(llink_folder), "--instructions", str(file)]
     if command == "align":
-        given = [
-            "--encoder",
-            str(base_folder("encoder", "xlm-roberta")),
-            "--pairs",
-            *(str(tmp_path / n) for n in ("en", "km")),
-        ]
-        given += ["--decoder", str(base_folder("decoder", "llama"))]
+        bases = base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")
+        given = ["--encoder", str(bases[0]), "--decoder", str(bases[1])]
+        given += ["--pairs", str(tmp_path / "en"), str(tmp_path / "km")]
     given = [*command.split(), *given, *QUICK, "--output-dir", str(tmp_path / "out"), "--attn_implementation"]
     assert main([*given, "none-such"]) == 2
     assert 'attn_implementation="none-such"` is not supported' in capsys.readouterr().err
