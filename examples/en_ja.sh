@@ -34,22 +34,38 @@ done
 stage_b=(--model align-recommended --dtype bfloat16 --attn_implementation eager --instructions all/train.jsonl
   --max_steps "${STEPS:-320}" --per_device_train_batch_size 12 --gradient_accumulation_steps 1 --save_strategy steps
   --save_steps 80 --save_total_limit 1 --report_to none --use_cpu)
-train() { # COMMAND OPTIONS…: goes on from its last checkpoint
-  [ -e "$1/trainer_state.json" ] && return
+train() { # COMMAND NAME OPTIONS…: goes on from its last checkpoint
+  [ -e "$2/trainer_state.json" ] && return
   local last=()
-  compgen -G "$1/checkpoint-*" > /dev/null && last=(--resume_from_checkpoint last)
-  llink "$1" "${stage_b[@]}" "${@:2}" "${last[@]}" --output-dir "$1"
+  compgen -G "$2/checkpoint-*" > /dev/null && last=(--resume_from_checkpoint last)
+  llink "$1" "${stage_b[@]}" "${@:3}" "${last[@]}" --output-dir "$2"
 }
-train inject --feature_cache_dir features
-train finetune
-train langbridge
+train inject inject --feature_cache_dir features
+train inject inject-segments --slot_expander segments --feature_cache_dir features
+train finetune finetune
+train langbridge langbridge
 
-[ -e evaluation/paper/retrieval.json ] || llink eval retrieval --model align-paper --dtype bfloat16 --rows stage_a \
-  --pairs all/test.en all/test.ja --output-dir evaluation/paper
-head -256 all/train.jsonl > all/train256.jsonl # does it read pairs that Stage A has learned from better?
-[ -e evaluation/train/usage.json ] || llink eval usage --model inject --dtype bfloat16 \
-  --instructions all/train256.jsonl --output-dir evaluation/train
+missing() { [ ! -e "evaluation/$1.json" ]; }
+pairs=(--pairs all/test.en all/test.ja)
+if missing paper/retrieval; then
+  llink eval retrieval --model align-paper --dtype bfloat16 --rows stage_a "${pairs[@]}" --output-dir evaluation/paper
+fi
+# Are pairs that Stage A has learned from read better?
+if missing train/usage; then
+  head -256 all/train.jsonl > all/train256.jsonl
+  llink eval usage --model inject --dtype bfloat16 --instructions all/train256.jsonl --output-dir evaluation/train
+fi
+out=evaluation/segments own=(--model inject-segments --dtype bfloat16 --instructions all/test.jsonl --output-dir "$out")
+if missing segments/usage; then
+  llink eval usage "${own[@]}" --limit 256
+fi
+if missing segments/translation; then
+  llink eval outputs "${own[@]}" --limit 128 --max-new-tokens 32
+  llink eval translation --outputs "$out/outputs/llink.jsonl" --output-dir "$out"
+fi
 # The sentences that hold a number are few: all of them.
-[ -e evaluation/numeric.json ] || llink eval numeric --model inject --baselines finetune langbridge --dtype bfloat16 \
-  --pairs all/test.en all/test.ja --max-new-tokens 32 --output-dir evaluation
+if missing numeric; then
+  llink eval numeric --model inject --baselines finetune langbridge --dtype bfloat16 "${pairs[@]}" --max-new-tokens 32 \
+    --output-dir evaluation
+fi
 JUDGE=decoder DTYPE=bfloat16 ROWS=128 TOKENS=32 bash "$here/evaluate.sh" inject all/test ja evaluation finetune langbridge
