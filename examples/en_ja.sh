@@ -32,14 +32,9 @@ done
 
 # The fused attention's backward pass is the slower one on a CPU.
 stage_b=(--model align-recommended --dtype bfloat16 --attn_implementation eager --instructions all/train.jsonl
-  --max_steps "${STEPS:-320}" --per_device_train_batch_size 12 --gradient_accumulation_steps 1 --save_strategy steps
+  --max_steps 320 --per_device_train_batch_size 12 --gradient_accumulation_steps 1 --save_strategy steps
   --save_steps 80 --save_total_limit 1 --report_to none --use_cpu)
-train() { # COMMAND NAME OPTIONS…: goes on from its last checkpoint
-  [ -e "$2/trainer_state.json" ] && return
-  local last=()
-  compgen -G "$2/checkpoint-*" > /dev/null && last=(--resume_from_checkpoint last)
-  llink "$1" "${stage_b[@]}" "${@:3}" "${last[@]}" --output-dir "$2"
-}
+source "$here/stage_b.sh"
 train inject inject --feature_cache_dir features
 train inject inject-segments --slot_expander segments --feature_cache_dir features
 train finetune finetune

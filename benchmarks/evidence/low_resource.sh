@@ -44,12 +44,7 @@ done
 stage_b=(--model all-recommended --dtype bfloat16 --instructions data/all/train.jsonl --max_steps "${STEPS:-80}"
   --per_device_train_batch_size 3 --gradient_accumulation_steps 4 --learning_rate 5e-4 --save_strategy steps
   --save_steps 20 --save_total_limit 1 --logging_steps 10 --report_to none --use_cpu --disable_tqdm True)
-train() { # COMMAND NAME OPTIONS…: goes on from its last checkpoint
-  [ -e "$2/trainer_state.json" ] && return
-  local last=()
-  compgen -G "$2/checkpoint-*" > /dev/null && last=(--resume_from_checkpoint last)
-  llink "$1" "${stage_b[@]}" "${@:3}" "${last[@]}" --output-dir "$2"
-}
+source "$here/../../examples/stage_b.sh"
 train inject inject --slot_learning_rate 1e-3 --feature_cache_dir features
 train langbridge langbridge
 # 256 characters of Burmese are up to 741 tokens of this decoder.
