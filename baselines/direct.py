@@ -116,16 +116,21 @@ def new_direct(
 
 
 def load_direct(
-    folder: str | os.PathLike, dtype: str | torch.dtype = "auto"
+    folder: str | os.PathLike, dtype: str | torch.dtype = "auto", **loading: Any
 ) -> tuple[PreTrainedModel, RawTextProcessor]:
     """Loads what `llink finetune` wrote: a PEFT adapter on its base, and the processor.
+
+    Args:
+        folder: A local folder.
+        dtype: Of the base; the adapter is in float32.
+        loading: As `from_pretrained` takes it: `attn_implementation`, `device_map`, … .
 
     Raises:
         LlinkCheckpointError: If the adapter is missing, damaged or does not fit its base.
         BaseModelError: If the base cannot be loaded.
     """
     config = read_adapter_config(folder)
-    decoder, _ = load_base("decoder", config.base_model_name_or_path, config.revision, dtype=dtype)
+    decoder, _ = load_base("decoder", config.base_model_name_or_path, config.revision, dtype=dtype, **loading)
     add_saved_adapter(decoder, folder)
     freeze(decoder)
     return decoder.eval(), RawTextProcessor.from_pretrained(folder)

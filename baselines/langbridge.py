@@ -22,7 +22,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 from ..modeling_llink.bases import freeze, load_base
-from ..modeling_llink.checkpoint import LlinkCheckpointError, read_bridge, staged
+from ..modeling_llink.checkpoint import LlinkCheckpointError, input_device, read_bridge, staged
 from ..modeling_llink.injection import SlotMismatchError, embed_with_zeros
 from ..modeling_llink.layers import hidden_states
 from ..modeling_llink.slots import median_embedding_norm
@@ -99,9 +99,8 @@ class LangBridgeForCausalLM(PreTrainedModel):
         d_e, d = (base.config.get_text_config().hidden_size for base in (encoder, decoder))
         self.bridge = nn.Linear(d_e, d)
         self.end_of_source = nn.Parameter(torch.zeros(d))
-        device = decoder.get_input_embeddings().weight.device
-        self.bridge.to(device)
-        self.end_of_source.data = self.end_of_source.data.to(device)
+        self.bridge.to(self.device)
+        self.end_of_source.data = self.end_of_source.data.to(self.device)
         freeze(encoder)
         if not config.lora:
             freeze(decoder)
@@ -123,6 +122,11 @@ class LangBridgeForCausalLM(PreTrainedModel):
         self.decoder.train(mode and self.config.lora)
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs belong: with the decoder's embeddings."""
+        return input_device(self.decoder.get_input_embeddings())
+
     # ------------------------------------------------------------------ from text to answers
 
     def soft_tokens(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
@@ -130,16 +134,17 @@ class LangBridgeForCausalLM(PreTrainedModel):
 
         Each passage gives one for each of its tokens and the end-of-source embedding: M = Σ (length + 1).
         """
+        place = input_device(self.encoder)
         with torch.no_grad():
             states = hidden_states(
                 self.encoder,
                 self.config.encoder_layer,
-                input_ids=foreign_input_ids,
-                attention_mask=foreign_attention_mask,
+                input_ids=foreign_input_ids.to(place),
+                attention_mask=foreign_attention_mask.to(place),
             )  # (N, L, d_e)
         soft = self.bridge(states.to(self.bridge.weight))  # (N, L, d)
         soft = torch.cat([soft, soft.new_zeros(len(soft), 1, soft.shape[2])], dim=1)  # (N, L+1, d)
-        lengths = foreign_attention_mask.sum(dim=1, keepdim=True)  # (N, 1)
+        lengths = foreign_attention_mask.to(soft.device).sum(dim=1, keepdim=True)  # (N, 1)
         places = torch.arange(soft.shape[1], device=soft.device)  # (L+1,)
         soft = torch.where((places == lengths).unsqueeze(-1), self.end_of_source, soft)  # (N, L+1, d)
         return soft[places <= lengths]  # (M, d)
@@ -243,12 +248,15 @@ class LangBridgeForCausalLM(PreTrainedModel):
         return bridge.eval()
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike, *, dtype: str | torch.dtype = "auto") -> LangBridgeForCausalLM:
+    def from_pretrained(
+        cls, folder: str | os.PathLike, *, dtype: str | torch.dtype = "auto", **loading: Any
+    ) -> LangBridgeForCausalLM:
         """Loads what `save_pretrained` wrote, with the bases that it names.
 
         Args:
             folder: A local folder; of a repository, what `huggingface_hub.snapshot_download` returns.
             dtype: Of the bases; the bridge is in float32.
+            loading: As `from_pretrained` takes it for both bases: `attn_implementation`, `device_map`, … .
 
         Raises:
             LlinkCheckpointError: If the folder holds no such model, or it is damaged or does not fit its bases.
@@ -258,10 +266,10 @@ class LangBridgeForCausalLM(PreTrainedModel):
             raise LlinkCheckpointError(
                 f"{folder} holds no LangBridge model: give a local folder of `llink langbridge`."
             )
-        config = LangBridgeModelConfig.from_pretrained(folder)
+        config, loading = LangBridgeModelConfig.from_pretrained(folder), {"dtype": dtype, **loading}
         state = read_bridge(Path(folder) / SAFE_WEIGHTS_NAME)  # damaged weights show before the bases load
-        encoder, _ = load_base("encoder", config.encoder_name_or_path, config.encoder_revision, dtype=dtype)
-        decoder, _ = load_base("decoder", config.decoder_name_or_path, config.decoder_revision, dtype=dtype)
+        encoder, _ = load_base("encoder", config.encoder_name_or_path, config.encoder_revision, **loading)
+        decoder, _ = load_base("decoder", config.decoder_name_or_path, config.decoder_revision, **loading)
         if config.lora:
             add_saved_adapter(decoder, Path(folder) / LORA_FOLDER)
         model = cls(config, encoder, decoder, LangBridgeProcessor.from_pretrained(folder))

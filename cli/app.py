@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from ..app.page import build, launch
 from ..app.settings import page_settings
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.sources import check_folder
+from .loading import ModelLoading
 from .parsing import CommandError, check_positive, parse_arguments
 
 
-@dataclass
-class AppArguments:
+@dataclass(kw_only=True)
+class AppArguments(ModelLoading):
     """Serves a page: foreign text, a question, the answer as it grows, and whether it needed the text."""
 
     model: str = field(metadata={"help": "Folder or repository of an llink model."})
@@ -30,7 +29,6 @@ class AppArguments:
     )
     examples: str | None = field(default=None, metadata={"help": "File of foreign texts to try, one a line."})
     max_new_tokens: int = field(default=256, metadata={"help": "Length of an answer at most."})
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
 
     def __post_init__(self) -> None:
         check_folder(self.model)
@@ -43,8 +41,7 @@ def serve(argv: Sequence[str]) -> None:
     _check_free(args.host, args.port)
     title = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
     settings = page_settings(args.title or title, args.sentences, args.examples, args.max_new_tokens)
-    model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = LlinkForCausalLM.from_pretrained(args.model, **args.loading())
     launch(build(model, **settings), args.host, args.port)
 
 

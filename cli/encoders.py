@@ -18,13 +18,14 @@ from ..evaluation.report import table
 from ..evaluation.retrieval import KS, rank_report, retrieval_ranks
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.bases import base_config, base_tokenizer, load_base
+from .loading import ModelLoading
 from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
 
 _SHOWN = 20
 
 
-@dataclass
-class EncodersArguments:
+@dataclass(kw_only=True)
+class EncodersArguments(ModelLoading):
     """Ranks frozen encoders, layers and poolings before any training: zero-shot, and by a linear probe."""
 
     encoders: list[str] = field(metadata={"help": "Folders or repositories of encoders."})
@@ -45,7 +46,6 @@ class EncodersArguments:
         default=4, metadata={"help": "Folds of the probe; pairs that share a sentence stay in one. Each is held out."}
     )
     batch_size: int = field(default=32, metadata={"help": "Texts in one forward pass."})
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
     seed: int = field(default=0, metadata={"help": "Decides which pairs form a fold."})
     output_dir: str | None = output_field()
 
@@ -78,7 +78,7 @@ def rank(argv: Sequence[str]) -> None:
     rows = []
     for name, config in configs.items():
         limits = LlinkConfig(encoder_config=config)
-        encoder, _ = load_base("encoder", name, dtype=args.dtype)
+        encoder, _ = load_base("encoder", name, **args.loading())
         encoder.eval()
         options = (layers[name], args.poolings, limits.max_foreign_chars, limits.max_foreign_tokens)
         own, other = (
@@ -108,7 +108,7 @@ def rank(argv: Sequence[str]) -> None:
 def _teacher_states(args: EncodersArguments, english: list[str]) -> Tensor:
     """Raw h_E (N, d), as a model with llink's default teacher reads them."""
     small = {"num_slots": 1, "slot_expander": "low_rank"}  # a bridge that is not used
-    model = LlinkForCausalLM.from_encoder_decoder_pretrained(args.encoders[0], args.decoder, dtype=args.dtype, **small)
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(args.encoders[0], args.decoder, **args.loading(), **small)
     return model.get_teacher_states(english, args.batch_size, show_progress=True)
 
 

@@ -17,13 +17,14 @@ from ..evaluation.plot_numeric import plot_numeric
 from ..evaluation.record import write_record
 from ..evaluation.report import table
 from ..evaluation.systems import baseline_kinds, load_systems
+from .loading import ModelLoading
 from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
 
 COLUMNS = ("exact", "precision", "recall", "f1", "n")
 
 
-@dataclass
-class NumericArguments:
+@dataclass(kw_only=True)
+class NumericArguments(ModelLoading):
     """Are numbers, units, dates, names and addresses kept exactly? On the suite, on pairs, or on finished outputs."""
 
     model: str | None = field(default=None, metadata={"help": "Folder or repository of an llink model."})
@@ -43,7 +44,6 @@ class NumericArguments:
     batch_size: int = field(default=16, metadata={"help": "Passages in one generation."})
     max_new_tokens: int = field(default=64, metadata={"help": "Length of an answer at most."})
     resamples: int = field(default=1000, metadata={"help": "Draws of the 95 %% bootstrap intervals."})
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
     output_dir: str | None = output_field()
 
     def __post_init__(self) -> None:
@@ -108,7 +108,7 @@ def _instructions(args: NumericArguments) -> list[Mapping[str, Any]]:
 
 def _generated(args: NumericArguments, rows: list[Mapping[str, Any]]) -> dict[str, list[OutputRow]]:
     """Answers by system, and the references themselves as `reference`."""
-    systems = load_systems(args.model, args.baselines, args.dtype) if args.model else {}
+    systems = load_systems(args.model, args.baselines, **args.loading()) if args.model else {}
     answered = {"reference": output_rows(rows, [row["completion"] for row in rows])}
     for name, system in systems.items():
         answers = system.answer(rows, args.batch_size, args.max_new_tokens, show_progress=True)

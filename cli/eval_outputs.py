@@ -11,13 +11,14 @@ from ..evaluation.outputs import check_resumable, generate_outputs, source_of
 from ..evaluation.record import write_record
 from ..evaluation.report import table
 from ..evaluation.systems import baseline_kinds, load_systems
+from .loading import ModelLoading
 from .parsing import check_positive, parse_arguments
 
 COLUMNS = ("n", "prompt_tokens", "seconds", "seconds_per_answer")
 
 
-@dataclass
-class OutputsArguments:
+@dataclass(kw_only=True)
+class OutputsArguments(ModelLoading):
     """Greedy answers of the base decoder, of llink and of the baselines to the same rows."""
 
     model: str = field(metadata={"help": "Folder or repository of an llink model."})
@@ -29,7 +30,6 @@ class OutputsArguments:
     limit: int | None = field(default=None, metadata={"help": "Rows from the beginning; all when not given."})
     batch_size: int = field(default=16, metadata={"help": "Rows in one generation."})
     max_new_tokens: int = field(default=128, metadata={"help": "Length of an answer at most."})
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
 
     def __post_init__(self) -> None:
         check_positive(self, "limit", "batch_size", "max_new_tokens")
@@ -56,7 +56,7 @@ def evaluate(argv: Sequence[str]) -> None:
             max_new_tokens=args.max_new_tokens,
             show_progress=True,
         )
-        for name, system in load_systems(args.model, args.baselines, args.dtype).items()
+        for name, system in load_systems(args.model, args.baselines, **args.loading()).items()
     }
     print(table(["system", *COLUMNS], [[name, *(r[c] for c in COLUMNS)] for name, r in results.items()]))
     write_record(args.output_dir, "outputs", results, args)

@@ -15,11 +15,12 @@ from ..evaluation.representations import SLOTS, read_passages, representation_re
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
 from .eval_tokens import aligned_texts
+from .loading import ModelLoading
 from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
 
 
-@dataclass
-class RepresentationArguments:
+@dataclass(kw_only=True)
+class RepresentationArguments(ModelLoading):
     """What the decoder's layers make of foreign text, its translation and its slots (paper figure 3)."""
 
     model: str = field(metadata={"help": "Folder or repository of an llink model."})
@@ -30,7 +31,6 @@ class RepresentationArguments:
     limit: int = field(default=200, metadata={"help": "Pairs from the beginning that are read."})
     prompt: str = field(default=DEFAULT_PROMPT, metadata={"help": "Instruction; the English is its answer."})
     batch_size: int = field(default=4, metadata={"help": "Texts in one forward pass."})
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
     output_dir: str | None = output_field()
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ def evaluate(argv: Sequence[str]) -> None:
     texts = _texts(args)
     if len(texts["english"]) < 2:
         raise CommandError("--pairs: at least 2 pairs are needed for a baseline of mismatched ones; got 1.")
-    model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
+    model = LlinkForCausalLM.from_pretrained(args.model, **args.loading())
     options = {"prompt": args.prompt, "batch_size": args.batch_size, "show_progress": True}
     readings = {name: read_passages(model, lines, texts["english"], **options) for name, lines in texts.items()}
     if model.config.stage == "inject":  # before Stage B nobody has learned to read slots

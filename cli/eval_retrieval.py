@@ -17,13 +17,14 @@ from ..evaluation.retrieval import KS, rank_report, retrieval_ranks
 from ..evaluation.retrieval_rows import retrieval_rows
 from ..evaluation.systems import baseline_kinds
 from ..modeling_llink import LlinkForCausalLM
+from .loading import ModelLoading
 from .parsing import check_positive, check_two_files, output_field, pair_field, parse_arguments
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class RetrievalArguments:
+@dataclass(kw_only=True)
+class RetrievalArguments(ModelLoading):
     """Does a foreign sentence find its English one, and the reverse (paper table 1)?"""
 
     model: str = field(metadata={"help": "Folder or repository of an llink model."})
@@ -37,7 +38,6 @@ class RetrievalArguments:
         metadata={"help": "Rows of the table, such as stage_a full; all that the model can have when not given."},
     )
     batch_size: int = field(default=32, metadata={"help": "Texts in one forward pass."})
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
     output_dir: str | None = output_field()
 
     def __post_init__(self) -> None:
@@ -57,8 +57,8 @@ def evaluate(argv: Sequence[str]) -> None:
         logger.warning(
             "%d of %d pairs repeat a sentence of another: they count as ties, against the model.", repeated, len(pairs)
         )
-    model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
-    finetuned = load_direct(kinds["finetune"], args.dtype)[0] if "finetune" in kinds else None
+    model = LlinkForCausalLM.from_pretrained(args.model, **args.loading())
+    finetuned = load_direct(kinds["finetune"], **args.loading())[0] if "finetune" in kinds else None
     ranks: dict[str, dict[str, Any]] = {direction: {} for direction in DIRECTION_TITLES}
     english, foreign = sentences(pairs, "english"), sentences(pairs, "foreign")
     options: dict[str, Any] = {"batch_size": args.batch_size, "show_progress": True, "rows": args.rows}

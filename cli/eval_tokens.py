@@ -17,13 +17,14 @@ from ..evaluation.report import table
 from ..evaluation.tokens import check_aligned, example_strips, load_tokenizer, tokenization
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
+from .loading import ModelLoading
 from .parsing import CommandError, check_positive, output_field, parse_arguments
 
 TOKEN_COLUMNS = ("tokens", "median_tokens", "tokens_per_char", "tokens_per_byte", "premium", "fragments", "unknown")
 
 
-@dataclass
-class TokensArguments:
+@dataclass(kw_only=True)
+class TokensArguments(ModelLoading):
     """Tokens of text, and what prompts cost with raw text and with slots (paper figure 2)."""
 
     texts: list[str] = field(metadata={"help": "NAME=FILE …: line-aligned UTF-8 files, one sentence a line."})
@@ -40,7 +41,6 @@ class TokensArguments:
     num_slots: int = field(default=8, metadata={"help": "K, with --encoder and --decoder (paper 4.2: 8)."})
     prompt: str = field(default=DEFAULT_PROMPT, metadata={"help": "Instruction of the prompts that are costed."})
     limit: int | None = field(default=None, metadata={"help": "Sentences from the beginning; all when not given."})
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
     output_dir: str | None = output_field()
 
     def __post_init__(self) -> None:
@@ -136,7 +136,7 @@ def _named_tokenizers(entries: Sequence[str]) -> dict[str, PreTrainedTokenizerBa
 
 def _model(args: TokensArguments) -> LlinkForCausalLM | None:
     if args.model is not None:
-        return LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
+        return LlinkForCausalLM.from_pretrained(args.model, **args.loading())
     if args.encoder is None:
         return None
     model = shape_model(args.encoder, args.decoder, num_slots=args.num_slots)

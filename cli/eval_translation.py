@@ -14,11 +14,12 @@ from ..evaluation.report import table, with_interval
 from ..evaluation.samples import side_by_side, translation_scores
 from ..evaluation.systems import load_systems
 from ..evaluation.translation import check_comet, comet
+from .loading import ModelLoading
 from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
 
 
-@dataclass
-class TranslationArguments:
+@dataclass(kw_only=True)
+class TranslationArguments(ModelLoading):
     """Translations by llink, its base decoder and the baselines, with chrF++ and BLEU; or those in finished outputs."""
 
     model: str | None = field(default=None, metadata={"help": "Folder or repository of an llink model."})
@@ -38,7 +39,6 @@ class TranslationArguments:
     comet_python: str | None = field(
         default=None, metadata={"help": "Python of the environment that has unbabel-comet, which needs its own."}
     )
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
     output_dir: str | None = output_field()
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ def _show(scores: dict[str, dict[str, Any]]) -> None:
 def _translated(args: TranslationArguments) -> list[dict[str, str]]:
     pairs = read_pairs(*args.pairs)
     return side_by_side(
-        load_systems(args.model, args.baselines, args.dtype),
+        load_systems(args.model, args.baselines, **args.loading()),
         translation_instructions(pairs.select(range(min(args.limit, len(pairs))))),
         batch_size=args.batch_size,
         max_new_tokens=args.max_new_tokens,

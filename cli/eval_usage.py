@@ -16,11 +16,12 @@ from ..evaluation.record import write_record
 from ..evaluation.report import table
 from ..evaluation.usage_rows import evaluate_usage
 from ..modeling_llink import LlinkForCausalLM
+from .loading import ModelLoading
 from .parsing import check_positive, output_field, parse_arguments
 
 
-@dataclass
-class UsageArguments:
+@dataclass(kw_only=True)
+class UsageArguments(ModelLoading):
     """Does the decoder read its slots (paper 4.2)."""
 
     model: str = field(metadata={"help": "Folder or repository of an llink model."})
@@ -32,7 +33,6 @@ class UsageArguments:
     seed: int = field(default=0, metadata={"help": "Seed of the noise and of the intervals."})
     max_length: int = field(default=768, metadata={"help": "Tokens of prompt and answer; longer answers are cut."})
     batch_size: int = field(default=16, metadata={"help": "Rows in one forward pass."})
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
     output_dir: str | None = output_field()
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ def evaluate(argv: Sequence[str]) -> None:
     rows = read_instructions(args.instructions)
     rows = rows.select(range(min(args.limit or len(rows), len(rows))))
     shuffled_passages(rows)  # before the model loads
-    model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
+    model = LlinkForCausalLM.from_pretrained(args.model, **args.loading())
     examples, _ = tokenize_instructions(model.processor, rows, args.max_length)
     features = partial(model.get_foreign_features, batch_size=args.batch_size)
     encode = partial(passage_bank, model, features=features)

@@ -12,8 +12,9 @@ from ..data.instructions import read_instructions
 from ..trainers.checks import check_training
 from ..trainers.finetune_config import FinetuneConfig
 from ..trainers.finetune_trainer import FinetuneTrainer
+from .loading import BaseLoading
 from .parsing import parse_arguments, preset_of
-from .training import BaseLoading, train_and_save
+from .training import train_and_save
 
 
 @dataclass(kw_only=True)

@@ -10,11 +10,12 @@ from transformers import set_seed
 
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.foreign_text import check_passages
+from .loading import ModelLoading
 from .parsing import CommandError, check_positive, parse_arguments
 
 
-@dataclass
-class GenerateArguments:
+@dataclass(kw_only=True)
+class GenerateArguments(ModelLoading):
     """What to answer."""
 
     model: str = field(metadata={"help": "Folder or repository of an llink model."})
@@ -26,7 +27,6 @@ class GenerateArguments:
     temperature: float = field(default=1.0, metadata={"help": "Sampling temperature, with --do-sample."})
     top_p: float = field(default=1.0, metadata={"help": "Nucleus of sampling, up to 1, with --do-sample."})
     seed: int = field(default=0, metadata={"help": "Seed of sampling."})
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases."})
 
     def __post_init__(self) -> None:
         check_positive(self, "max_new_tokens", "num_beams")
@@ -45,7 +45,7 @@ def generate(argv: Sequence[str]) -> None:
     (args,) = parse_arguments("generate", argv, (GenerateArguments,))
     check_passages(args.foreign_text)  # before the model loads
     set_seed(args.seed)
-    model = LlinkForCausalLM.from_pretrained(args.model, dtype=args.dtype)
+    model = LlinkForCausalLM.from_pretrained(args.model, **args.loading())
     sampling = {"temperature": args.temperature, "top_p": args.top_p} if args.do_sample else {}
     tokens = model.generate(
         foreign_text=args.foreign_text,

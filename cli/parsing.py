@@ -14,7 +14,7 @@ from typing import Any, NoReturn, get_origin
 import yaml
 from transformers import HfArgumentParser
 
-from ..trainers.option_values import OptionError, check_dtype, check_seed, option_types, typed
+from ..trainers.option_values import OptionError, check_device_map, check_dtype, check_seed, option_types, typed
 from ..trainers.presets import DEFAULT_PRESET, PRESETS, preset
 
 #: What `HfArgumentParser` reads as true or false.
@@ -116,6 +116,8 @@ def _check_shared(args: Any) -> None:
         check_seed("--seed", args.seed)
     if "dtype" in options:
         check_dtype("--dtype", args.dtype)
+    if "device_map" in options:
+        check_device_map("--device_map", args.device_map)
 
 
 def _check_writable(name: str, folder: Path) -> None:
@@ -221,7 +223,7 @@ def parse_arguments(
     Raises:
         CommandError: If an option does not exist, is missing or has an unusable value, on the command line or in the
             file of `--config`; if a folder to write into cannot be made.
-        OptionError: If a seed or a dtype is none.
+        OptionError: If a seed, a dtype or a device is none.
     """
     parser = _Parser(types, prog=f"llink {command}", description=types[0].__doc__, allow_abbrev=False)
     parser.add_argument("--config", help="YAML file of options; flags stand above it.")

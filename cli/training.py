@@ -19,21 +19,8 @@ from ..trainers.align_trainer import AlignTrainer
 from ..trainers.checks import check_training
 from ..trainers.inject_config import InjectConfig
 from ..trainers.inject_trainer import InjectTrainer
+from .loading import BaseLoading
 from .parsing import CommandError, check_two_files, pair_field, parse_arguments, preset_of, preset_slots
-
-
-@dataclass(kw_only=True)
-class BaseLoading:
-    """How the bases of a training run are loaded."""
-
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases: auto, float32, bfloat16 or float16."})
-    attn_implementation: str | None = field(
-        default=None, metadata={"help": "The bases' attention: sdpa, eager, flash_attention_2, … ."}
-    )
-
-    def loading(self) -> dict[str, str | None]:
-        """Arguments of `from_pretrained`."""
-        return {"dtype": self.dtype, "attn_implementation": self.attn_implementation}
 
 
 @dataclass(kw_only=True)
@@ -65,7 +52,7 @@ class ModelArguments(BaseLoading):
 
     def config_fields(self) -> dict[str, Any]:
         """What was set, as fields of [`LlinkConfig`]."""
-        own = {"encoder", "decoder", "encoder_revision", "decoder_revision", *self.loading()}
+        own = {"encoder", "decoder", "encoder_revision", "decoder_revision", *BaseLoading.__dataclass_fields__}
         return {k: v for k, v in vars(self).items() if k not in own and v is not None}
 
 

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,6 @@ def compute_pair_features(
     cache_dir: str | Path | None,
     batch_size: int = 32,
     chunk_size: int = 256,
-    device: torch.device | str | None = None,
     show_progress: bool = True,
 ) -> PairFeatures:
     """Computes, or reads from the cache, both sides' frozen features (paper 4.1).
@@ -236,7 +236,6 @@ def compute_pair_features(
         cache_dir: Folder of the [`FeatureCache`]; None computes without keeping.
         batch_size: Texts in one forward of a base.
         chunk_size: Texts between two commits.
-        device: Where to move the model, once, when something has to be computed; None leaves it where it is.
         show_progress: Whether to show a bar over the texts that are missing.
 
     Returns:
@@ -248,17 +247,11 @@ def compute_pair_features(
     """
     cache = FeatureCache(cache_dir)
 
-    def running(method: str) -> Compute:
-        def compute(texts: list[str]) -> Tensor:
-            if device is not None:
-                model.to(device)
-            return getattr(model, method)(texts, batch_size=batch_size)
-
-        return compute
-
     def side(column: str, spec: dict[str, Any], method: str, label: str) -> Tensor:
         desc = label if show_progress else None
-        return cache.get(spec, sentences(dataset, column), running(method), chunk_size, desc)
+        return cache.get(
+            spec, sentences(dataset, column), partial(getattr(model, method), batch_size=batch_size), chunk_size, desc
+        )
 
     return PairFeatures(
         pooled=side("foreign", encoder_spec(model), "get_pooled_features", "Encoding the foreign side"),

@@ -151,13 +151,16 @@ def baseline_kinds(folders: Sequence[str]) -> dict[str, str]:
     return kinds
 
 
-def load_systems(model: str, baselines: Sequence[str] = (), dtype: str = "auto") -> dict[str, System]:
+def load_systems(
+    model: str, baselines: Sequence[str] = (), dtype: str | torch.dtype = "auto", **loading: Any
+) -> dict[str, System]:
     """Loads an llink model and the baselines that it is compared with.
 
     Args:
         model: Folder or repository of an llink model.
         baselines: Folders that `llink finetune` and `llink langbridge` wrote.
         dtype: Of the bases.
+        loading: As `from_pretrained` takes it: `attn_implementation`, `device_map`, … .
 
     Returns:
         By name: `base`, `llink`, and `finetune` and `langbridge` where their folders are given.
@@ -167,10 +170,11 @@ def load_systems(model: str, baselines: Sequence[str] = (), dtype: str = "auto")
         LlinkCheckpointError, BaseModelError: If a model cannot be loaded.
     """
     kinds = baseline_kinds(baselines)
-    systems = llink_systems(LlinkForCausalLM.from_pretrained(model, dtype=dtype))
+    loading |= {"dtype": dtype}
+    systems = llink_systems(LlinkForCausalLM.from_pretrained(model, **loading))
     for name, folder in kinds.items():
         if name == "finetune":
-            systems[name] = RawTextSystem(name, *load_direct(folder, dtype))
+            systems[name] = RawTextSystem(name, *load_direct(folder, **loading))
         else:
-            systems[name] = LangBridgeSystem(LangBridgeForCausalLM.from_pretrained(folder, dtype=dtype))
+            systems[name] = LangBridgeSystem(LangBridgeForCausalLM.from_pretrained(folder, **loading))
     return systems

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils.hub import cached_file
 
-from .checkpoint import BASES, BRIDGE, CANARY_FOLDER, LlinkCheckpointError, device_of
+from .checkpoint import BASES, BRIDGE, CANARY_FOLDER, LlinkCheckpointError
 
 TENSORS, FACTS = "expected.safetensors", "facts.json"
 #: In three scripts, so that a tokenizer that knows only one of them still shows a difference.
@@ -68,7 +68,8 @@ def take_canary(model: Any) -> Canary:
             inputs = dict(processor(PROMPT, text))
             tokens["tokenizer"].append(inputs["input_ids"][0].tolist())
             tokens["encoder_tokenizer"].append(inputs["foreign_input_ids"][0, 0].tolist())
-            output = model(**_placed(model, inputs), use_cache=False, logits_to_keep=1)
+            inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+            output = model(**inputs, use_cache=False, logits_to_keep=1)
             slots.append(output["foreign_slots"][0, 0].float().cpu())  # (K, d)
             logits.append(output.logits[0, -1].cpu())  # (V,)
     names, samples = _sampled(model)
@@ -158,13 +159,6 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-def _placed(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The inputs where the part that reads them is."""
-    places = {True: device_of(model.encoder), False: device_of(model.get_input_embeddings())}
-    places = {key: torch.device("cpu") if place.type == "meta" else place for key, place in places.items()}
-    return {name: value.to(places[name.startswith("foreign_")]) for name, value in inputs.items()}
 
 
 def _vocabulary(tokenizer: Any) -> dict[str, Any]:

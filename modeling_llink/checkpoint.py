@@ -235,3 +235,9 @@ def projection_names(decoder: nn.Module) -> list[str]:
 def device_of(module: nn.Module) -> torch.device:
     """Where a module's first parameter lives."""
     return next(module.parameters()).device
+
+
+def input_device(module: nn.Module) -> torch.device:
+    """Where a module's inputs belong: with its weights; on the CPU if they are offloaded (hooks move inputs)."""
+    device = device_of(module)
+    return torch.device("cpu") if device.type == "meta" else device

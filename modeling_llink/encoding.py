@@ -216,12 +216,11 @@ class LlinkEncodingMixin:
     ) -> Tensor:
         """`compute(foreign_input_ids, foreign_attention_mask)`, (n, 1, L) each, over all texts, without dropout."""
         encoded = self.processor.tokenize_passages(_texts(texts))
-        device, was_training = device_of(self.encoder), self.projector.training
+        was_training = self.projector.training
         self.projector.eval()
 
         def of_chosen(chosen: list[int]) -> Tensor:
-            inputs = self.processor.pad_passages([[encoded[i]] for i in chosen])
-            return compute(**{key: value.to(device) for key, value in inputs.items()})
+            return compute(**self.processor.pad_passages([[encoded[i]] for i in chosen]))
 
         try:
             return self._in_batches(of_chosen, [len(ids) for ids in encoded], batch_size, show_progress, name)

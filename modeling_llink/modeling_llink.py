@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 
 from ..configuration_llink import LlinkConfig
 from .bases import build_base, check_kind, freeze, last_positions
-from .checkpoint import LlinkCheckpointError, device_of, lora_switched, projection_names
+from .checkpoint import LlinkCheckpointError, device_of, input_device, lora_switched, projection_names
 from .encoding import LlinkEncodingMixin
 from .generation import LlinkGenerationMixin
 from .injection import SlotMismatchError, embed_with_zeros, inject_slots
@@ -162,19 +162,24 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
     # ------------------------------------------------------------------ from text to slots
 
     def encode_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
-        """Encoder tokens (N, L) → their states (N, L, d_e) in the configured layer, without gradient."""
+        """Encoder tokens (N, L) → their states (N, L, d_e) in the configured layer, without gradient.
+
+        The encoder may lie on a device of its own: the states come to the bridge's.
+        """
+        place = input_device(self.encoder)
         with torch.no_grad():
-            return hidden_states(
+            states = hidden_states(
                 self.encoder,
                 self.config.encoder_layer,
-                input_ids=foreign_input_ids,
-                attention_mask=foreign_attention_mask,
+                input_ids=foreign_input_ids.to(place),
+                attention_mask=foreign_attention_mask.to(place),
             )
+        return states.to(device_of(self.projector))
 
     def pool_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
         """Encoder tokens (N, L) → z_F (N, d_e), without gradient (paper 4.1)."""
         states = self.encode_passages(foreign_input_ids, foreign_attention_mask)  # (N, L, d_e)
-        return pool(states, foreign_attention_mask, self.config.pooling)
+        return pool(states, foreign_attention_mask.to(states.device), self.config.pooling)
 
     def resolve_slots(
         self,
@@ -209,6 +214,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         else:
             mask = foreign_attention_mask[real]  # (N, L)
             states = self.encode_passages(foreign_input_ids[real], mask)  # (N, L, d_e)
+            real, mask = real.to(states.device), mask.to(states.device)
             features = self.projector(pool(states, mask, self.config.pooling))  # (N, d)
             if self.config.slot_expander == "segments":
                 states = self.projector(pool_segments(states, mask, self.config.num_slots))  # (N, K, d)
@@ -296,6 +302,11 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             )
         embeds = embed_with_zeros(self.get_input_embeddings(), input_ids, self.config.reserved_token_start)
         return inject_slots(embeds, positions, slots, mask)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs belong: with the decoder's embeddings."""
+        return input_device(self.get_input_embeddings())
 
     def get_input_embeddings(self) -> nn.Module:
         return self.decoder.get_input_embeddings()

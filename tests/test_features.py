@@ -161,7 +161,7 @@ class Model:
     )
 
     def __init__(self):
-        self.encoder, self.decoder, self.moved = Counter(3), Counter(4), []
+        self.encoder, self.decoder = Counter(3), Counter(4)
 
     def fingerprint(self, base):
         return f"hash of the {base}"
@@ -172,21 +172,19 @@ class Model:
     def get_teacher_states(self, texts, batch_size=32):
         return self.decoder(texts)
 
-    def to(self, device):
-        self.moved.append(device)
 
-
-def test_pair_features_run_each_base_once_and_move_only_when_needed(tmp_path):
+def test_pair_features_run_each_base_once_a_text(tmp_path):
     pairs = Dataset.from_dict({"id": ["1", "2", "3"], "english": ["a", "b", "a"], "foreign": ["x", "x", "y"]})
     model = Model()
-    features = compute_pair_features(model, pairs, tmp_path, device="cpu", show_progress=False)
+    features = compute_pair_features(model, pairs, tmp_path, show_progress=False)
     assert features.pooled.shape == (3, 3)
     assert features.teacher_states.shape == (3, 4)
     assert len(features) == 3
-    assert (len(model.encoder.asked), len(model.decoder.asked), model.moved) == (2, 2, ["cpu", "cpu"])
+    assert (len(model.encoder.asked), len(model.decoder.asked)) == (2, 2)
     fresh = Model()
-    cached = compute_pair_features(fresh, pairs, tmp_path, device="cpu", show_progress=False)
-    assert not fresh.moved
+    cached = compute_pair_features(fresh, pairs, tmp_path, show_progress=False)
+    assert not fresh.encoder.asked
+    assert not fresh.decoder.asked
     assert torch.equal(cached.pooled, features.pooled)
     assert torch.equal(cached.teacher_states, features.teacher_states)
 

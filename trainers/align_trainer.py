@@ -105,24 +105,21 @@ class AlignTrainer(HubMixin):
                 "FSDP, DeepSpeed and accelerate's own gradient accumulation do not apply to Stage A, which trains a "
                 "small projector: launch with torchrun, and use gradient_accumulation_steps."
             )
+        fixed = (getattr(m, "hf_device_map", None) or getattr(m, "is_quantized", False) for m in model.modules())
+        if not any(fixed):  # a quantised or dispatched base stays where it was loaded
+            model.to(self.args.device)
 
     # ---- data ----
 
     def _features(self, dataset: Dataset) -> PairFeatures:
         """The frozen features of pairs, through the cache; the first process computes, the others then read."""
         cache_dir = self.args.feature_cache_dir or os.path.join(self.args.output_dir, "_feature_cache")
-        # A quantised or dispatched base stays where it was loaded.
-        fixed = any(
-            getattr(module, "hf_device_map", None) or getattr(module, "is_quantized", False)
-            for module in self.llink_model.modules()
-        )
         with self.args.main_process_first(desc="computing frozen features"):
             return compute_pair_features(
                 self.llink_model,
                 dataset,
                 cache_dir,
                 batch_size=self.args.feature_batch_size,
-                device=None if fixed else self.args.device,
                 show_progress=not self.args.disable_tqdm and self.is_world_process_zero(),
             )
 

@@ -12,6 +12,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from transformers.hf_argparser import string_to_bool
 
 DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
+#: How the library spreads a model over several devices.
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 #: What numpy's generator takes; the library seeds it beside torch's and Python's.
 _SEEDS = 2**32
 _KINDS: dict[Any, str] = {
@@ -64,6 +66,24 @@ def check_dtype(name: str, dtype: str) -> None:
     """
     if dtype not in DTYPES:
         raise OptionError(f"{name} {dtype!r} is not one of {', '.join(DTYPES)}.")
+
+
+def check_device_map(name: str, device_map: str | None) -> None:
+    """Refuses a device that this machine does not have.
+
+    Raises:
+        OptionError: If it is none of `DEVICE_MAPS`, nor the CPU, nor an accelerator that is there.
+    """
+    if device_map is None or device_map in (*DEVICE_MAPS, "cpu"):
+        return
+    import torch  # commands without models start faster without it
+
+    there = ["cpu"]
+    if torch.accelerator.is_available():
+        kind = torch.accelerator.current_accelerator().type
+        there += [kind, *(f"{kind}:{index}" for index in range(torch.accelerator.device_count()))]
+    if device_map not in there:
+        raise OptionError(f"{name} {device_map!r}: this machine has {', '.join(there)}; or {', '.join(DEVICE_MAPS)}.")
 
 
 def check_seed(name: str, seed: int) -> None:

@@ -1,0 +1,42 @@
+"""How commands load models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(kw_only=True)
+class BaseLoading:
+    """How the bases of a training run are loaded; the Trainer chooses where it runs."""
+
+    dtype: str = field(default="auto", metadata={"help": "dtype of the bases: auto, float32, bfloat16 or float16."})
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "The bases' attention: sdpa, eager, flash_attention_2, … ."}
+    )
+
+    def loading(self) -> dict[str, str | None]:
+        """Arguments of `from_pretrained`."""
+        return {"dtype": self.dtype, "attn_implementation": self.attn_implementation}
+
+
+@dataclass(kw_only=True)
+class ModelLoading(BaseLoading):
+    """How finished models are loaded, and where they run."""
+
+    device_map: str | None = field(
+        default=None,
+        metadata={"help": "Where models run: cpu, cuda:1, …, or auto, spread over all GPUs; a GPU where there is one."},
+    )
+
+    def loading(self) -> dict[str, str | None]:
+        """Arguments of `from_pretrained`."""
+        return super().loading() | {"device_map": self.device_map or accelerator()}
+
+
+def accelerator() -> str | None:
+    """The machine's accelerator, such as `cuda:0`; None where there is none."""
+    if not torch.accelerator.is_available():
+        return None
+    return f"{torch.accelerator.current_accelerator()}:{torch.accelerator.current_device_index()}"

@@ -1,0 +1,174 @@
+"""Everything that runs on a GPU keeps its tensors together there, shown on one that is none; and `--device_map`."""
+
+import json
+import warnings
+
+import pytest
+import torch
+from baseline_runs import rows
+from pretend_device import GPU, DeviceMismatchError, PretendDevice
+
+from llink.cli import main
+from llink.cli.loading import ModelLoading, accelerator
+from llink.modeling_llink import LlinkForCausalLM
+from llink.modeling_llink.canary import take_canary
+
+QUICK = ["--report_to", "none", "--disable_tqdm", "True", "--max_steps", "2", "--per_device_train_batch_size", "8"]
+QUICK += ["--eval_strategy", "steps", "--eval_steps", "1", "--save_steps", "1", "--learning_rate", "0.01"]
+
+
+@pytest.fixture(scope="module")
+def folder(make_model, tmp_path_factory):
+    """Line-aligned pairs, instruction rows, and the models of both stages."""
+    root = tmp_path_factory.mktemp("devices")
+    data = rows(24)
+    (root / "rows.jsonl").write_text(
+        "".join(json.dumps(row | {"english": row["completion"]}) + "\n" for row in data), "utf-8"
+    )
+    for name, start in (("pairs", 0), ("dev", 100)):
+        for language, column in (("en", "completion"), ("km", "prompt")):
+            lines = [f"{row[column].split()[0]} {number}\n" for number, row in enumerate(data, start)]
+            (root / f"{name}.{language}").write_text("".join(lines), "utf-8")
+    make_model(stage="align", slot_residual=True).save_pretrained(root / "align")
+    make_model().save_pretrained(root / "llink")
+    return root
+
+
+def run(*words) -> None:
+    with PretendDevice():
+        assert main([str(word) for word in words]) == 0
+
+
+# ------------------------------------------------------------------ the pretence itself
+
+
+def test_tensors_of_two_places_do_not_mix():
+    with PretendDevice():
+        here, there = torch.ones(3), torch.ones(2, 3).to("cuda")
+        for made in (there + 1, there[0], there.bfloat16(), torch.zeros_like(there), torch.arange(2, device="cuda")):
+            assert made.device == GPU
+        assert there.cpu().device == (there.cpu() + here).device == torch.device("cpu")
+        assert (there + torch.tensor(1.0)).device == there[torch.tensor([0])].device == GPU
+        for mix in (lambda: there + here, lambda: there @ here, lambda: torch.cat([there, here[None]])):
+            with pytest.raises(DeviceMismatchError):
+                mix()
+        with pytest.raises(TypeError, match="numpy"):
+            there.numpy()
+        layer = torch.nn.Linear(3, 2).to("cuda")
+        layer(there).sum().backward()
+        assert layer.weight.grad.device == GPU
+        with pytest.raises(DeviceMismatchError):
+            layer(here)
+    assert there.device == torch.device("cpu")
+
+
+# ------------------------------------------------------------------ models
+
+
+@pytest.mark.parametrize("expander", ["mlp", "low_rank", "queries", "resampler", "segments"])
+def test_features_and_answers(make_model, expander):
+    model = make_model(slot_expander=expander, teacher_conditioning="whiten", teacher_components=8)
+    texts = ["ab", "cde", "f", "gh ij"]
+    with PretendDevice():
+        model.to("cuda")
+        assert model.get_foreign_features(texts).shape == model.get_teacher_states(texts).shape
+        options = dict(prompt="Translate.", max_new_tokens=3)
+        assert model.generate(foreign_text=texts, **options).device == GPU
+        assert model.generate(foreign_text=texts[0], num_beams=2, **options).device == GPU
+        assert model.generate(foreign_text=texts, foreign_slots=None, do_sample=True, **options).device == GPU
+
+
+def test_an_encoder_on_a_device_of_its_own(make_model):
+    for expander in ("mlp", "segments"):
+        model = make_model(slot_expander=expander)
+        wanted = model.generate(foreign_text=["ab", "cde"], prompt="Translate.", max_new_tokens=4)
+        with PretendDevice():
+            model.to("cuda").encoder.to("cpu")
+            assert model.device == GPU
+            assert model.encode_foreign(["ab"]).device == GPU
+            answers = model.generate(foreign_text=["ab", "cde"], prompt="Translate.", max_new_tokens=4)
+            assert torch.equal(answers.cpu(), wanted)
+            assert take_canary(model).tensors["slots"].device == torch.device("cpu")
+
+
+# ------------------------------------------------------------------ commands
+
+
+@pytest.mark.parametrize("preset", ["paper", "released-code", "recommended"])
+def test_stage_a(folder, base_folder, tmp_path, preset):
+    pairs, held_out = ([folder / f"{name}.en", folder / f"{name}.km"] for name in ("pairs", "dev"))
+    bases = ["--encoder", base_folder("encoder", "xlm-roberta"), "--decoder", base_folder("decoder", "llama")]
+    own = ["align", "--preset", preset, *bases, "--pairs", *pairs, "--eval-pairs", *held_out, *QUICK]
+    run(*own, "--output-dir", tmp_path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*without a canary.*")  # the features are in the cache now
+        run(*own, "--max_steps", 3, "--resume_from_checkpoint", "last", "--output-dir", tmp_path)
+
+
+@pytest.mark.parametrize("command", ["inject", "finetune", "langbridge"])
+def test_stage_b_and_the_baselines(folder, tmp_path, command):
+    own = [command, "--model", folder / "align", "--instructions", folder / "rows.jsonl", *QUICK]
+    own += ["--eval-instructions", folder / "rows.jsonl", "--gradient_accumulation_steps", 2]
+    run(*own, "--output-dir", tmp_path / "run")
+    run(*own, "--max_steps", 3, "--resume_from_checkpoint", "last", "--output-dir", tmp_path / "run")
+    if command != "inject":
+        out = ["--output-dir", tmp_path / "out", "--max-new-tokens", 3]
+        baseline = ["--model", folder / "llink", "--baselines", tmp_path / "run"]
+        run("eval", "outputs", *baseline, "--instructions", folder / "rows.jsonl", *out)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["eval", "retrieval", "--pairs", "pairs.en", "pairs.km"],
+        ["eval", "usage", "--instructions", "rows.jsonl", "--per-slot"],
+        ["eval", "representations", "--pairs", "pairs.en", "pairs.km"],
+        ["eval", "translation", "--pairs", "pairs.en", "pairs.km", "--limit", "4", "--max-new-tokens", "3"],
+        ["eval", "numeric", "--limit", "4", "--max-new-tokens", "3"],
+        ["eval", "tokens", "--texts", "en=pairs.en", "km=pairs.km"],
+        ["generate", "--foreign-text", "abc", "--max-new-tokens", "3"],
+    ],
+)
+def test_evaluations_use_the_gpu(folder, monkeypatch, words):
+    monkeypatch.chdir(folder)
+    places = []
+    monkeypatch.setattr(LlinkForCausalLM, "generate", seen(LlinkForCausalLM.generate, places))
+    monkeypatch.setattr(LlinkForCausalLM, "encode_passages", seen(LlinkForCausalLM.encode_passages, places))
+    run(*words, "--model", folder / "llink")
+    if words[1] != "tokens":
+        assert places, "vacuous"
+        assert set(places) == {GPU}
+    places.clear()
+    run(*words, "--model", folder / "llink", "--device_map", "cpu")
+    assert set(places) <= {torch.device("cpu")}
+
+
+def seen(method, places):
+    def wrapped(self, *args, **kwargs):
+        places.append(self.device)
+        return method(self, *args, **kwargs)
+
+    return wrapped
+
+
+def test_encoders_are_ranked_on_the_gpu(folder, base_folder):
+    encoder, decoder = base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")
+    pairs = ["--pairs", folder / "pairs.en", folder / "pairs.km", "--folds", 2]
+    run("encoders", "--encoders", encoder, "--decoder", decoder, *pairs)
+
+
+def test_the_accelerator_is_the_default(monkeypatch):
+    assert (accelerator() is None) == (not torch.accelerator.is_available())
+    for name, value in (
+        ("is_available", True),
+        ("current_accelerator", torch.device("xpu")),
+        ("current_device_index", 1),
+    ):
+        monkeypatch.setattr(torch.accelerator, name, lambda value=value: value)
+    assert accelerator() == ModelLoading().loading()["device_map"] == "xpu:1"
+    assert ModelLoading(device_map="cpu").loading()["device_map"] == "cpu"
+
+
+def test_a_device_that_is_not_there_is_told_first(capsys):
+    assert main(["eval", "usage", "--model", "none", "--instructions", "none", "--device_map", "cuda:7"]) == 2
+    assert "--device_map 'cuda:7': this machine has cpu" in capsys.readouterr().err
