@@ -37,7 +37,7 @@ RELOAD = """
 import json, sys
 sys.modules["llink"] = None
 from transformers import AutoModelForCausalLM
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True).to(sys.argv[3])
 tokens = model.generate(foreign_text=json.loads(sys.argv[2]), prompt="Translate to English.", max_new_tokens=64)
 print(json.dumps(model.processor.batch_decode(tokens, skip_special_tokens=True)))
 """
@@ -94,7 +94,7 @@ def run(args: DemoArguments) -> dict[str, Any]:
     rows = translation_instructions(_pairs(test[: args.translations]))
     samples = side_by_side(llink_systems(model), rows)
     model.save_pretrained(output / "model", self_contained=True)
-    _check_reload(output / "model", samples[:3])
+    _check_reload(output / "model", samples[:3], str(model.device))
     report = {
         "retrieval": {name: {key: metrics[key] for key in RETRIEVAL_KEYS} for name, metrics in retrieval.items()},
         "usage": usage,
@@ -172,12 +172,12 @@ def _pairs(pairs: list[DemoPair]) -> Dataset:
     return Dataset.from_list([dict(pair) for pair in pairs])
 
 
-def _check_reload(checkpoint: Path, samples: list[dict[str, str]]) -> None:
+def _check_reload(checkpoint: Path, samples: list[dict[str, str]], device: str) -> None:
     """Reloads the checkpoint through the Auto classes in a process that cannot import llink, and compares answers."""
     texts = [sample["foreign"] for sample in samples]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(
-        [sys.executable, "-c", RELOAD, str(checkpoint.resolve()), json.dumps(texts)],
+        [sys.executable, "-c", RELOAD, str(checkpoint.resolve()), json.dumps(texts), device],
         cwd=checkpoint,
         env=environment,
         stdin=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ import torch
 from baseline_runs import rows
 from pretend_device import GPU, DeviceMismatchError, PretendDevice
 
+from llink import demo
 from llink.cli import main
 from llink.cli.loading import ModelLoading, accelerator
 from llink.modeling_llink import LlinkForCausalLM
@@ -155,6 +156,17 @@ def test_encoders_are_ranked_on_the_gpu(folder, base_folder):
     encoder, decoder = base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")
     pairs = ["--pairs", folder / "pairs.en", folder / "pairs.km", "--folds", 2]
     run("encoders", "--encoders", encoder, "--decoder", decoder, *pairs)
+
+
+def test_the_demo(tmp_path, monkeypatch):
+    places = []
+    monkeypatch.setattr(demo, "_check_reload", lambda checkpoint, samples, device: places.append(device))
+    quick = demo.DemoArguments(
+        str(tmp_path), train_pairs=520, align_epochs=1, inject_rows=32, inject_epochs=1, usage_rows=8, translations=2
+    )
+    with PretendDevice():
+        assert demo.run(quick)["retrieval"]["full"]["n"] == 1024
+    assert places == [str(GPU)]
 
 
 def test_the_accelerator_is_the_default(monkeypatch):
