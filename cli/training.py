@@ -48,6 +48,7 @@ class ModelArguments(BaseLoading):
     slot_adapter: str | None = field(default=None, metadata={"help": "gated or none."})
     slot_residual: bool | None = field(default=None, metadata={"help": "Keep the slots' mean near the projection."})
     lora_rank: int | None = field(default=None, metadata={"help": "LoRA rank (paper 4.2: 16)."})
+    lora_dropout: float | None = field(default=None, metadata={"help": "Of LoRA (released code: 0.05)."})
     max_foreign_chars: int | None = field(default=None, metadata={"help": "Cut of a passage (paper 5.1: 256)."})
 
     def config_fields(self) -> dict[str, Any]:

@@ -168,3 +168,20 @@ def test_pretrain_encoder_makes_an_encoder_that_serves(workshop, tmp_path):
     run_example("pretrain_encoder.py", *text, *sizes, *training)
     model = LlinkForCausalLM.from_encoder_decoder_pretrained(tmp_path / "e", workshop / "decoder")
     assert model.get_pooled_features(["ខ្មែរ"]).shape == (1, 48)
+
+
+def test_plot_steps_compares_runs_that_were_evaluated(tmp_path):
+    for name, losses in (("inject", {10: 2.5, 20: 2.25}), ("finetune", {10: 2.0})):
+        history = [{"step": 5, "loss": 9.0}, *({"step": step, "eval_loss": loss} for step, loss in losses.items())]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "trainer_state.json").write_text(json.dumps({"log_history": history}), "utf-8")
+    runs, out = [str(tmp_path / name) for name in ("inject", "finetune")], tmp_path / "out"
+    run_example("plot_steps.py", *runs, "--output-dir", str(out))
+    assert json.loads((out / "steps.json").read_text("utf-8"))["results"] == {
+        "inject": {"10": 2.5, "20": 2.25},
+        "finetune": {"10": 2.0},
+    }
+    assert (out / "steps.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "inject" / "trainer_state.json").write_text('{"log_history": []}', "utf-8")
+    with pytest.raises(AssertionError, match="without evaluations: set --eval_instructions"):
+        run_example("plot_steps.py", *runs, "--output-dir", str(out))

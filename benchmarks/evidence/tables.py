@@ -74,6 +74,14 @@ def tokens(records: dict[str, dict[str, Any]]) -> str:
     return table(["prompt tokens", "raw text", "slots", "ratio", "ratio of prefill FLOPs", "n"], rows)
 
 
+def steps(records: dict[str, dict[str, Any]]) -> str:
+    """Held-out losses of trainings: a row a run, a column a number of steps."""
+    runs = {name: losses for results in records.values() for name, losses in results.items()}
+    columns = sorted({int(step) for losses in runs.values() for step in losses})
+    rows = [[ROW_TITLES.get(n, n), *(losses.get(str(c), "") for c in columns)] for n, losses in runs.items()]
+    return table(["loss after steps", *map(str, columns)], rows)
+
+
 def judge(records: dict[str, dict[str, Any]]) -> str:
     """Judges' records: a row a comparison."""
     return judge_table(
@@ -121,8 +129,8 @@ def block(match: re.Match) -> str:
         made = ablation_table(what, records[name][what])
     elif kind == "retrieval":
         made = one_row(records, *what.split()) if " " in what else retrieval(records, what)
-    elif kind in ("usage", "tokens", "judge"):
-        made = {"usage": usage, "tokens": tokens, "judge": judge}[kind](records)
+    elif kind in ("usage", "tokens", "judge", "steps"):
+        made = {"usage": usage, "tokens": tokens, "judge": judge, "steps": steps}[kind](records)
     elif what.startswith("samples "):
         made = samples(records, int(what.split()[1]))
     else:
