@@ -136,7 +136,7 @@ def _named_tokenizers(entries: Sequence[str]) -> dict[str, PreTrainedTokenizerBa
 
 def _model(args: TokensArguments) -> LlinkForCausalLM | None:
     if args.model is not None:
-        return LlinkForCausalLM.from_pretrained(args.model, **args.loading())
+        return LlinkForCausalLM.from_pretrained(args.model, **args.loading() | {"device_map": args.device_map})
     if args.encoder is None:
         return None
     model = shape_model(args.encoder, args.decoder, num_slots=args.num_slots)

@@ -11,10 +11,16 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .._version import __version__
 from .report import write_json
 
 _LIBRARIES = ("torch", "transformers", "peft", "datasets")
+
+
+def _accelerator() -> str:
+    return f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
 
 
 def write_record(
@@ -39,7 +45,7 @@ def write_record(
         "results": dict(results),
         "arguments": asdict(arguments) if is_dataclass(arguments) else dict(arguments),
         "versions": {"llink": __version__, **{name: importlib.metadata.version(name) for name in _LIBRARIES}},
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs{_accelerator()}, Python {platform.python_version()}",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     write_json(path, content)

@@ -16,7 +16,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.checkpoint import device_of
 from ..modeling_llink.foreign_text import encode_literal
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
 from .usage import answer_losses
@@ -230,7 +229,7 @@ def _example(model: LlinkForCausalLM, text: str, prompt: str, answer: str, as_sl
 
 def _read_batch(model: LlinkForCausalLM, rows: list[dict[str, list[int]]], given: dict[str, Tensor]) -> list[Tensor]:
     """States, norms, residual changes, passage tokens, their losses, answer losses and lengths; on the CPU."""
-    device = device_of(model.decoder)
+    device = model.device
     longest = max(len(row["input_ids"]) for row in rows)
 
     def padded(name: str, value: int) -> Tensor:
@@ -242,7 +241,8 @@ def _read_batch(model: LlinkForCausalLM, rows: list[dict[str, list[int]]], given
     lengths = torch.tensor([len(row["input_ids"]) for row in rows], device=device)
     attention = (torch.arange(longest, device=device) < lengths.unsqueeze(1)).long()
     output = model(input_ids=ids, attention_mask=attention, output_hidden_states=True, use_cache=False, **given)
-    states, norms, residuals = passage_means(output.hidden_states, mask)
+    hidden = tuple(states.to(device) for states in output.hidden_states)  # of a decoder that is spread over devices
+    states, norms, residuals = passage_means(hidden, mask)
     text = ids.masked_fill(~mask, -100) if not given else torch.full_like(ids, -100)
     text_losses, _ = answer_losses(output.logits, text)
     losses, tokens = answer_losses(output.logits, labels)

@@ -33,22 +33,22 @@ class UsageError(ValueError):
 # ------------------------------------------------------------------ pure functions of losses
 
 
-def answer_reach(labels: Tensor) -> Tensor:
+def answer_reach(labels: Tensor) -> Tensor | int:
     """The last L positions, which tell of the answers: a model's `logits_to_keep`.
 
-    Logits are a large part of a small decoder's work, and those of the prompt would be thrown away. Positions and not
-    their number, which makes some decoders very slow: see `llink.modeling_llink.bases.last_positions`.
+    Logits are a large part of a small decoder's work, and those of the prompt would be thrown away. On a processor not
+    their number, which makes some decoders very slow there: see `llink.modeling_llink.bases.last_positions`.
 
     Args:
         labels: (B, S), -100 where no loss is taken; not shifted.
 
     Returns:
-        (L,) from the one before the first answer token of any row to the last.
+        (L,) from the one before the first answer token of any row to the last; their number on other devices.
     """
     columns = (labels != -100).any(dim=0).nonzero()  # (C, 1)
     length = labels.shape[1]
     first = max(int(columns[0]) - 1, 0) if len(columns) else length - 1
-    return torch.arange(first, length, device=labels.device)
+    return torch.arange(first, length) if labels.device.type == "cpu" else length - first
 
 
 def answer_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

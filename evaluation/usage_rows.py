@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..data.collators import InstructionTensors
-from ..modeling_llink.checkpoint import device_of
 from .usage import collect_usage, usage_report, usage_variants
 
 
@@ -41,11 +40,10 @@ def evaluate_usage(
     """
     variants = usage_variants(model.config.num_slots, gaussian, per_slot)
     loader = DataLoader(tensors, batch_size=batch_size, collate_fn=tensors.collate)
-    device = device_of(model.decoder)
 
     def batches() -> Iterator[dict[str, Any]]:
         for batch in tqdm(loader, desc="Usage", disable=not show_progress):
-            yield send_to_device(batch, device)
+            yield send_to_device(batch, model.device)
 
     losses, tokens, rows = collect_usage(model, batches(), variants, seed)
     tasks = [tensors.tasks[row] for row in rows.tolist()]

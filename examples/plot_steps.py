@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of trainings, named as they are to be shown")
     parser.add_argument("--output-dir", required=True, type=Path)
     args = parser.parse_args()
+    if len({run.name for run in args.runs}) < len(args.runs):
+        raise SystemExit("Two runs have the same name: give folders whose last part differs.")
     results = {run.name: losses_by_step(run) for run in args.runs}
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, losses in results.items():

@@ -175,12 +175,15 @@ def build_base(kind: str, config: PretrainedConfig) -> PreTrainedModel:
     return _encoder_part(model) if kind == "encoder" else model
 
 
-def last_positions(count: int, length: int, device: torch.device) -> Tensor:
+def last_positions(count: int, length: int, device: torch.device) -> Tensor | int:
     """The last `count` of `length` positions, as what a decoder's `logits_to_keep` takes in place of their number.
 
     A decoder slices its states by a number. Of more than one row that is no contiguous tensor, and on a processor torch
     then copies the output matrix once a row before it multiplies: seconds, and gigabytes, for a vocabulary of 50,000.
+    Elsewhere the number stays: a decoder may be spread over devices, and positions would lie on the wrong one.
     """
+    if device.type != "cpu":
+        return count
     return torch.arange(max(length - count, 0), length, device=device)
 
 
@@ -217,6 +220,7 @@ def fingerprint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, samples: i
         if "lora_" in name:
             continue
         flat = tensor.reshape(-1)
+        flat = flat.cpu() if flat.device.type == "mps" else flat  # which knows no float64
         picked = flat[:: max(1, flat.numel() // samples)].float().cpu()
         total = flat.sum(dtype=torch.float64) if flat.is_floating_point() else flat.sum()
         key = name.replace(".base_layer.", ".")

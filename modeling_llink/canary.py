@@ -62,7 +62,7 @@ def take_canary(model: Any) -> Canary:
     processor = model.processor
     slots, logits = [], []
     tokens: dict[str, list[Any]] = {"tokenizer": [], "encoder_tokenizer": []}
-    with _evaluating(model), torch.no_grad(), warnings.catch_warnings():
+    with _as_loaded(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a small max_foreign_chars cuts the texts
         for text in TEXTS:
             inputs = dict(processor(PROMPT, text))
@@ -150,15 +150,20 @@ def installed_versions() -> dict[str, str]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards each module has its own mode again."""
+def _as_loaded(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and none of the autocast that accelerate puts around `forward`; afterwards all is as before."""
     modes = {module: module.training for module in model.modules()}
+    wrapped = {module: module.forward for module in modes if "_original_forward" in vars(module)}
     model.eval()
+    for module in wrapped:
+        module.forward = vars(module)["_original_forward"]
     try:
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
+        for module, forward in wrapped.items():
+            module.forward = forward
 
 
 def _vocabulary(tokenizer: Any) -> dict[str, Any]:

@@ -238,6 +238,6 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def input_device(module: nn.Module) -> torch.device:
-    """Where a module's inputs belong: with its weights; on the CPU if they are offloaded (hooks move inputs)."""
+    """Where a module's inputs belong: with its first weights; on the CPU where those are offloaded."""
     device = device_of(module)
     return torch.device("cpu") if device.type == "meta" else device

@@ -184,7 +184,7 @@ class LlinkEncodingMixin:
                 inputs_embeds=embeds,  # (B, S, d)
                 attention_mask=inputs["attention_mask"],
                 use_cache=False,
-            )  # (B, S, d)
+            ).to(device)  # (B, S, d); a decoder that is spread over devices ends on another one
             return read_teacher_state(
                 hidden, inputs["text_mask"].bool(), inputs["attention_mask"], config.teacher_state
             )  # (B, d)

@@ -98,7 +98,10 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         tensors = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, torch.Tensor)]
-        checked = args[:1] if function in _INDEXING else tensors
+        checked = tensors
+        if function in _INDEXING:  # an index may lie on the CPU; what is put must lie with what it is put into
+            index = [one for one in args[1] if one is not None and self.places.of(one) == GPU]
+            checked = [args[0], *index, *args[2:3]]
         places = {self.places.of(one) for one in checked if one.dim() or self.places.of(one) == GPU}
         if len(places) > 1 and function not in _MOVING:
             shapes = ", ".join(f"{tuple(one.shape)} on {self.places.of(one)}" for one in tensors)

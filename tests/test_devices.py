@@ -13,9 +13,13 @@ from llink.cli import main
 from llink.cli.loading import ModelLoading, accelerator
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.canary import take_canary
+from llink.trainers.align_config import AlignConfig
+from llink.trainers.finetune_config import FinetuneConfig
+from llink.trainers.inject_config import InjectConfig
+from llink.trainers.langbridge_config import LangBridgeConfig
 
 QUICK = ["--report_to", "none", "--disable_tqdm", "True", "--max_steps", "2", "--per_device_train_batch_size", "8"]
-QUICK += ["--eval_strategy", "steps", "--eval_steps", "1", "--save_steps", "1", "--learning_rate", "0.01"]
+EVALUATED = ["--eval_strategy", "steps", "--eval_steps", "1", "--save_steps", "1", "--learning_rate", "0.01"]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,9 @@ def test_tensors_of_two_places_do_not_mix():
             assert made.device == GPU
         assert there.cpu().device == (there.cpu() + here).device == torch.device("cpu")
         assert (there + torch.tensor(1.0)).device == there[torch.tensor([0])].device == GPU
-        for mix in (lambda: there + here, lambda: there @ here, lambda: torch.cat([there, here[None]])):
+        where = torch.tensor([0]).to("cuda")
+        mixtures = [lambda: there + here, lambda: there @ here, lambda: torch.cat([there, here[None]])]
+        for mix in (*mixtures, lambda: here[where], lambda: there.index_put((where,), here)):
             with pytest.raises(DeviceMismatchError):
                 mix()
         with pytest.raises(TypeError, match="numpy"):
@@ -99,16 +105,29 @@ def test_an_encoder_on_a_device_of_its_own(make_model):
 def test_stage_a(folder, base_folder, tmp_path, preset):
     pairs, held_out = ([folder / f"{name}.en", folder / f"{name}.km"] for name in ("pairs", "dev"))
     bases = ["--encoder", base_folder("encoder", "xlm-roberta"), "--decoder", base_folder("decoder", "llama")]
-    own = ["align", "--preset", preset, *bases, "--pairs", *pairs, "--eval-pairs", *held_out, *QUICK]
+    own = ["align", "--preset", preset, *bases, "--pairs", *pairs, "--eval-pairs", *held_out, *QUICK, *EVALUATED]
     run(*own, "--output-dir", tmp_path)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*without a canary.*")  # the features are in the cache now
         run(*own, "--max_steps", 3, "--resume_from_checkpoint", "last", "--output-dir", tmp_path)
 
 
+@pytest.mark.parametrize("stage", ["align", "inject"])
+def test_what_was_trained_in_half_precision_is_what_is_saved(folder, base_folder, tmp_path, stage):
+    """accelerate's autocast is none of the model, and the canary is taken without it."""
+    own = ["--model", folder / "align", "--instructions", folder / "rows.jsonl"]
+    if stage == "align":
+        bases = ["--encoder", base_folder("encoder", "xlm-roberta"), "--decoder", base_folder("decoder", "llama")]
+        own = [*bases, "--pairs", folder / "pairs.en", folder / "pairs.km"]
+    out = tmp_path / "out"
+    quick = [*QUICK, "--save_strategy", "no", "--bf16", "True", "--use_cpu", "--learning_rate", "0.1"]
+    assert main([str(word) for word in (stage, *own, *quick, "--output-dir", out)]) == 0
+    assert main(["verify", str(out)]) == 0
+
+
 @pytest.mark.parametrize("command", ["inject", "finetune", "langbridge"])
 def test_stage_b_and_the_baselines(folder, tmp_path, command):
-    own = [command, "--model", folder / "align", "--instructions", folder / "rows.jsonl", *QUICK]
+    own = [command, "--model", folder / "align", "--instructions", folder / "rows.jsonl", *QUICK, *EVALUATED]
     own += ["--eval-instructions", folder / "rows.jsonl", "--gradient_accumulation_steps", 2]
     run(*own, "--output-dir", tmp_path / "run")
     run(*own, "--max_steps", 3, "--resume_from_checkpoint", "last", "--output-dir", tmp_path / "run")
@@ -141,7 +160,7 @@ def test_evaluations_use_the_gpu(folder, monkeypatch, words):
         assert set(places) == {GPU}
     places.clear()
     run(*words, "--model", folder / "llink", "--device_map", "cpu")
-    assert set(places) <= {torch.device("cpu")}
+    assert set(places) == ({torch.device("cpu")} if words[1] != "tokens" else set())
 
 
 def seen(method, places):
@@ -156,6 +175,15 @@ def test_encoders_are_ranked_on_the_gpu(folder, base_folder):
     encoder, decoder = base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")
     pairs = ["--pairs", folder / "pairs.en", folder / "pairs.km", "--folds", 2]
     run("encoders", "--encoders", encoder, "--decoder", decoder, *pairs)
+
+
+def test_a_process_trains_on_one_gpu(tmp_path, monkeypatch, caplog):
+    for config in (AlignConfig, InjectConfig, FinetuneConfig, LangBridgeConfig):
+        args = config(output_dir=str(tmp_path), report_to=[])
+        monkeypatch.setattr(args, "_n_gpu", 4)
+        assert args.n_gpu == 1
+        assert args.train_batch_size == args.per_device_train_batch_size
+    assert "torchrun" in caplog.text
 
 
 def test_the_demo(tmp_path, monkeypatch):
@@ -182,5 +210,5 @@ def test_the_accelerator_is_the_default(monkeypatch):
 
 
 def test_a_device_that_is_not_there_is_told_first(capsys):
-    assert main(["eval", "usage", "--model", "none", "--instructions", "none", "--device_map", "cuda:7"]) == 2
-    assert "--device_map 'cuda:7': this machine has cpu" in capsys.readouterr().err
+    assert main(["eval", "usage", "--model", "none", "--instructions", "none", "--device_map", "cuda:99"]) == 2
+    assert "--device_map 'cuda:99': this machine has cpu" in capsys.readouterr().err

@@ -7,8 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from transformers import TrainingArguments
-
+from .arguments import LlinkTrainingArguments
 from .losses import DIRECTION_REDUCTIONS, HARD_NEGATIVE_MINING
 
 #: 1e-3 → 1e-5 in the released code; as a ratio it fits any learning rate.
@@ -21,7 +20,7 @@ class AlignConfigError(ValueError):
 
 
 @dataclass
-class AlignConfig(TrainingArguments):
+class AlignConfig(LlinkTrainingArguments):
     r"""
     Arguments of [`AlignTrainer`]: contrastive alignment of the projector with the teacher (paper 4.1).
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from .arguments import LlinkTrainingArguments
+
 
 class AnswerConfigError(ValueError):
     """An argument that a baseline cannot be trained with."""
@@ -27,7 +29,7 @@ def check_answer_options(args: TrainingArguments, error: type[Exception]) -> Non
 
 
 @dataclass
-class AnswerConfig(TrainingArguments):
+class AnswerConfig(LlinkTrainingArguments):
     r"""
     Arguments of [`AnswerTrainer`]: as Stage B's, so that a comparison is of equal data, steps and schedule.
 

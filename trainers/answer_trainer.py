@@ -153,7 +153,7 @@ class AnswerTrainer(LlinkTrainer):
         for batch in batches:
             _, losses, tokens = self._answer_losses(model, batch)
             losses, tokens = self.accelerator.gather_for_metrics((losses, tokens))
-            sums.append(losses.double().cpu())
+            sums.append(losses.cpu().double())
             counts.append(tokens.cpu())
         losses, tokens = torch.cat(sums), torch.cat(counts)
         return losses, tokens, {"loss": (losses.sum() / tokens.sum()).item()}

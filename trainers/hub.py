@@ -78,12 +78,16 @@ class HubMixin(LlinkTrainer):
             "seed": self.args.seed,
             "processes": self.args.world_size,
             "versions": {"llink": __version__, **installed_versions()},
-            "machine": f"{platform.machine()}, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}",
+            "machine": f"{platform.machine()}, {self._device_name()}",
             "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         # Stage A begins anew: what was built on an earlier projector is gone.
         kept = [] if stage == "align" else [one for one in earlier if one["run"] != self._run_id]
         return {"stages": [*kept, record]}
+
+    def _device_name(self) -> str:
+        on_gpu = torch.cuda.is_available() and self.args.device.type == "cuda"
+        return torch.cuda.get_device_name(self.args.device) if on_gpu else self.args.device.type.upper()
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in the library; the model then knows how it was trained, however it is saved."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from transformers import TrainingArguments
-
 from .answer_config import check_answer_options
+from .arguments import LlinkTrainingArguments
 
 USAGE_VARIANTS = ("zeroed", "shuffled")
 
@@ -17,7 +16,7 @@ class InjectConfigError(ValueError):
 
 
 @dataclass
-class InjectConfig(TrainingArguments):
+class InjectConfig(LlinkTrainingArguments):
     r"""
     Arguments of [`InjectTrainer`]: slot injection with usage enforcement (paper 4.2).
 

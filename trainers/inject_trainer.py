@@ -271,12 +271,19 @@ class InjectTrainer(HubMixin):
             total, count = self._terms.get(name, (0.0, set()))
             self._terms[name] = (total + value.detach(), count | {self.state.global_step})
 
+    def _term_names(self) -> list[str]:
+        """What the loss is made of, the same in every process."""
+        args = self.args
+        anchored = bool(args.cosine_weight or args.nce_weight)
+        return ["sft"] + ["usage"] * bool(args.usage_weight) + ["cosine", "nce"] * anchored
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the terms of the loss, averaged over the steps that had them since the last log."""
         if "loss" in logs and self._terms:
             means = {name: torch.as_tensor(total / len(steps)) for name, (total, steps) in self._terms.items()}
-            if self.args.world_size > 1:  # each process has its share of the step
-                means = {n: self.accelerator.reduce(m.to(self.args.device), "sum") for n, m in sorted(means.items())}
+            if self.args.world_size > 1:  # each process has its share of the step, and may have had no reference
+                shares = {name: means.get(name, torch.zeros(())).to(self.args.device) for name in self._term_names()}
+                means = {name: self.accelerator.reduce(share, "sum") for name, share in shares.items()}
             logs.update({name: mean.item() for name, mean in means.items()})
             self._terms = {}
         super().log(logs, start_time)
