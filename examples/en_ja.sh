@@ -25,8 +25,9 @@ split all
 # No row of Stage B is seen twice, and drawing LoRA's dropout masks takes a third of its steps' time on a CPU.
 for preset in paper recommended; do
   [ -e "align-$preset/trainer_state.json" ] || llink align --preset "$preset" --encoder encoder --decoder decoder \
-    --dtype bfloat16 --encoder_layer 1 --lora_dropout 0 --pairs all/train.en all/train.ja --eval-pairs all/dev.en all/dev.ja \
-    --language ja --per_device_train_batch_size 512 --num_train_epochs 15 --queue_size 4096 --eval_strategy epoch \
+    --dtype bfloat16 --encoder_layer 1 --lora_dropout 0 --language ja \
+    --pairs all/train.en all/train.ja --eval-pairs all/dev.en all/dev.ja --eval_strategy epoch \
+    --per_device_train_batch_size 512 --num_train_epochs 15 --queue_size 4096 \
     --feature_cache_dir features --feature_batch_size 64 --save_strategy no --report_to none --use_cpu \
     --output-dir "align-$preset"
 done
@@ -67,4 +68,9 @@ if missing numeric; then
   llink eval numeric --model inject --baselines finetune langbridge --dtype bfloat16 "${pairs[@]}" --max-new-tokens 32 \
     --output-dir evaluation
 fi
-JUDGE=decoder DTYPE=bfloat16 ROWS=128 TOKENS=32 bash "$here/evaluate.sh" inject all/test ja evaluation finetune langbridge
+DTYPE=bfloat16 ROWS=128 TOKENS=32 bash "$here/evaluate.sh" inject all/test ja evaluation finetune langbridge
+# A very weak judge, on few rows: it takes seconds for each, and most of what it says cannot be read.
+if missing judge; then
+  bash "$here/judge_with_transformers_serve.sh" decoder evaluation evaluation/outputs/{llink,base,finetune}.jsonl \
+    --limit 32 --judge-prompt "$here/judge_prompt_short.jinja" --max-tokens 16
+fi

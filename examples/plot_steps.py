@@ -46,7 +46,7 @@ def main() -> None:
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, losses in results.items():
         axis.plot([int(step) for step in losses], list(losses.values()), marker="o", label=ROW_TITLES.get(name, name))
-    axis.set(xlabel="steps", ylabel="held-out loss, nats a token", xscale="log")
+    axis.set(xlabel="steps", ylabel="held-out loss, nats a token")
     axis.legend()
     save_figure(figure, args.output_dir / "steps.png")
     write_record(args.output_dir, "steps", results, {"runs": [run.as_posix() for run in args.runs]})

@@ -50,6 +50,6 @@ train langbridge langbridge
 # 256 characters of Burmese are up to 741 tokens of this decoder.
 train finetune finetune --max_length 1024
 for language in km my am; do
-  JUDGE=decoder DTYPE=bfloat16 bash "$here/../../examples/evaluate.sh" inject "data/$language/test" "$language" \
+  DTYPE=bfloat16 bash "$here/../../examples/evaluate.sh" inject "data/$language/test" "$language" \
     "evaluation/$language/inject" finetune langbridge
 done
