@@ -22,7 +22,7 @@ split all
 [ -d encoder ] || python "$here/pretrain_encoder.py" --text all/monolingual.txt --vocab-size 6000 --max-piece-length 3 \
   --num-train-epochs 1 --learning-rate 5e-4 --contrastive-epochs 0.5 --bf16 True --use-cpu True --output-dir encoder
 
-# No row of Stage B is seen twice, and drawing LoRA's dropout masks takes a third of its steps' time on a CPU.
+# No row of Stage B is seen twice, and drawing LoRA's dropout masks takes a quarter of its steps' time on a CPU.
 for preset in paper recommended; do
   [ -e "align-$preset/trainer_state.json" ] || llink align --preset "$preset" --encoder encoder --decoder decoder \
     --dtype bfloat16 --encoder_layer 1 --lora_dropout 0 --language ja \
