@@ -131,7 +131,7 @@ def fakes(monkeypatch):
     """Systems that answer rightly (`llink`) and nothing (`base`), in place of loaded ones; what was asked for."""
     asked = []
 
-    def load(model, baselines, dtype):
+    def load(model, baselines, dtype, **loading):
         asked.append((model, list(baselines), dtype))
         return {"base": Fake("base", lambda text: ""), "llink": Fake("llink", lambda text: text)}
 
