@@ -36,7 +36,5 @@ class ModelLoading(BaseLoading):
 
 
 def accelerator() -> str | None:
-    """The machine's accelerator, such as `cuda:0`; None where there is none."""
-    if not torch.accelerator.is_available():
-        return None
-    return f"{torch.accelerator.current_accelerator()}:{torch.accelerator.current_device_index()}"
+    """The machine's accelerator, such as `cuda`; None where there is none."""
+    return str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else None

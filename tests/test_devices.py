@@ -205,7 +205,7 @@ def test_the_accelerator_is_the_default(monkeypatch):
         ("current_device_index", 1),
     ):
         monkeypatch.setattr(torch.accelerator, name, lambda value=value: value)
-    assert accelerator() == ModelLoading().loading()["device_map"] == "xpu:1"
+    assert accelerator() == ModelLoading().loading()["device_map"] == "xpu"
     assert ModelLoading(device_map="cpu").loading()["device_map"] == "cpu"
 
 
