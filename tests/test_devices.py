@@ -8,7 +8,6 @@ import torch
 from baseline_runs import rows
 from pretend_device import GPU, DeviceMismatchError, PretendDevice
 
-from llink import demo
 from llink.cli import main
 from llink.cli.loading import ModelLoading, accelerator
 from llink.modeling_llink import LlinkForCausalLM
@@ -101,7 +100,7 @@ def test_an_encoder_on_a_device_of_its_own(make_model):
 # ------------------------------------------------------------------ commands
 
 
-@pytest.mark.parametrize("preset", ["paper", "released-code", "recommended"])
+@pytest.mark.parametrize("preset", ["paper", "recommended"])
 def test_stage_a(folder, base_folder, tmp_path, preset):
     pairs, held_out = ([folder / f"{name}.en", folder / f"{name}.km"] for name in ("pairs", "dev"))
     bases = ["--encoder", base_folder("encoder", "xlm-roberta"), "--decoder", base_folder("decoder", "llama")]
@@ -184,17 +183,6 @@ def test_a_process_trains_on_one_gpu(tmp_path, monkeypatch, caplog):
         assert args.n_gpu == 1
         assert args.train_batch_size == args.per_device_train_batch_size
     assert "torchrun" in caplog.text
-
-
-def test_the_demo(tmp_path, monkeypatch):
-    places = []
-    monkeypatch.setattr(demo, "_check_reload", lambda checkpoint, samples, device: places.append(device))
-    quick = demo.DemoArguments(
-        str(tmp_path), train_pairs=520, align_epochs=1, inject_rows=32, inject_epochs=1, usage_rows=8, translations=2
-    )
-    with PretendDevice():
-        assert demo.run(quick)["retrieval"]["full"]["n"] == 1024
-    assert places == [str(GPU)]
 
 
 def test_the_accelerator_is_the_default(monkeypatch):
