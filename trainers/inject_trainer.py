@@ -33,6 +33,9 @@ from .inject_config import InjectConfig
 from .inject_losses import slot_cosine, slot_info_nce, usage_contrast
 from .losses import NonFiniteLossError
 
+#: What the loss is made of, as the logs call it.
+TERMS = ("sft", "usage", "cosine", "nce")
+
 
 class InjectTrainer(HubMixin):
     """Trains LoRA, the slots' scale, adapter and expander; projector and bases stay bit-identical (paper 4.2).
@@ -271,20 +274,15 @@ class InjectTrainer(HubMixin):
             total, count = self._terms.get(name, (0.0, set()))
             self._terms[name] = (total + value.detach(), count | {self.state.global_step})
 
-    def _term_names(self) -> list[str]:
-        """What the loss is made of, the same in every process."""
-        args = self.args
-        anchored = bool(args.cosine_weight or args.nce_weight)
-        return ["sft"] + ["usage"] * bool(args.usage_weight) + ["cosine", "nce"] * anchored
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the terms of the loss, averaged over the steps that had them since the last log."""
         if "loss" in logs and self._terms:
-            means = {name: torch.as_tensor(total / len(steps)) for name, (total, steps) in self._terms.items()}
+            means = {name: float(total / len(steps)) for name, (total, steps) in self._terms.items()}
             if self.args.world_size > 1:  # each process has its share of the step, and may have had no reference
-                shares = {name: means.get(name, torch.zeros(())).to(self.args.device) for name in self._term_names()}
-                means = {name: self.accelerator.reduce(share, "sum") for name, share in shares.items()}
-            logs.update({name: mean.item() for name, mean in means.items()})
+                shares = [[means[name], 1.0] if name in means else [0.0, 0.0] for name in TERMS]
+                sums = self.accelerator.reduce(torch.tensor(shares, device=self.args.device), "sum").tolist()
+                means = {name: total for name, (total, processes) in zip(TERMS, sums, strict=True) if processes}
+            logs.update(means)
             self._terms = {}
         super().log(logs, start_time)
 
