@@ -24,7 +24,7 @@ from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 from ..modeling_llink.bases import freeze, load_base
 from ..modeling_llink.checkpoint import LlinkCheckpointError, input_device, read_bridge, staged
 from ..modeling_llink.injection import SlotMismatchError, embed_with_zeros
-from ..modeling_llink.layers import hidden_states
+from ..modeling_llink.layers import encoder_states
 from ..modeling_llink.slots import median_embedding_norm
 from .direct import add_saved_adapter, base_of, like, load_adapter, new_direct
 
@@ -134,14 +134,8 @@ class LangBridgeForCausalLM(PreTrainedModel):
 
         Each passage gives one for each of its tokens and the end-of-source embedding: M = Σ (length + 1).
         """
-        place = input_device(self.encoder)
-        with torch.no_grad():
-            states = hidden_states(
-                self.encoder,
-                self.config.encoder_layer,
-                input_ids=foreign_input_ids.to(place),
-                attention_mask=foreign_attention_mask.to(place),
-            )  # (N, L, d_e)
+        layer = self.config.encoder_layer
+        states = encoder_states(self.encoder, layer, foreign_input_ids, foreign_attention_mask)  # (N, L, d_e)
         soft = self.bridge(states.to(self.bridge.weight))  # (N, L, d)
         soft = torch.cat([soft, soft.new_zeros(len(soft), 1, soft.shape[2])], dim=1)  # (N, L+1, d)
         lengths = foreign_attention_mask.to(soft.device).sum(dim=1, keepdim=True)  # (N, 1)
@@ -266,7 +260,8 @@ class LangBridgeForCausalLM(PreTrainedModel):
             raise LlinkCheckpointError(
                 f"{folder} holds no LangBridge model: give a local folder of `llink langbridge`."
             )
-        config, loading = LangBridgeModelConfig.from_pretrained(folder), {"dtype": dtype, **loading}
+        loading |= {"dtype": dtype}
+        config = LangBridgeModelConfig.from_pretrained(folder)
         state = read_bridge(Path(folder) / SAFE_WEIGHTS_NAME)  # damaged weights show before the bases load
         encoder, _ = load_base("encoder", config.encoder_name_or_path, config.encoder_revision, **loading)
         decoder, _ = load_base("decoder", config.decoder_name_or_path, config.decoder_revision, **loading)

@@ -135,7 +135,7 @@ def _named_tokenizers(entries: Sequence[str]) -> dict[str, PreTrainedTokenizerBa
 
 
 def _model(args: TokensArguments) -> LlinkForCausalLM | None:
-    if args.model is not None:
+    if args.model is not None:  # only its shapes are read: it stays off the GPU unless told otherwise
         return LlinkForCausalLM.from_pretrained(args.model, **args.loading() | {"device_map": args.device_map})
     if args.encoder is None:
         return None

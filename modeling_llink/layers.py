@@ -5,8 +5,11 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from .checkpoint import input_device
 
 #: The block at which this thread's forward pass ends.
 _last: ContextVar[nn.Module | None] = ContextVar("last", default=None)
@@ -46,6 +49,13 @@ def hidden_states(model: PreTrainedModel, layer: int, **inputs: Any) -> Tensor:
         _last.reset(before)
         hook.remove()
     raise RuntimeError(f"{type(model).__name__} never ran its block {following}.")
+
+
+@torch.no_grad()
+def encoder_states(encoder: PreTrainedModel, layer: int, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Encoder tokens (N, L) of any device → a frozen encoder's states (N, L, d_e) of one layer, without gradient."""
+    place = input_device(encoder)
+    return hidden_states(encoder, layer, input_ids=input_ids.to(place), attention_mask=attention_mask.to(place))
 
 
 def _stop(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from .checkpoint import LlinkCheckpointError, device_of, input_device, lora_swit
 from .encoding import LlinkEncodingMixin
 from .generation import LlinkGenerationMixin
 from .injection import SlotMismatchError, embed_with_zeros, inject_slots
-from .layers import hidden_states
+from .layers import encoder_states
 from .persistence import LlinkPersistenceMixin
 from .pooling import pool, pool_segments
 from .processing_llink import LlinkProcessor
@@ -166,14 +166,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
 
         The encoder may lie on a device of its own: the states come to the bridge's.
         """
-        place = input_device(self.encoder)
-        with torch.no_grad():
-            states = hidden_states(
-                self.encoder,
-                self.config.encoder_layer,
-                input_ids=foreign_input_ids.to(place),
-                attention_mask=foreign_attention_mask.to(place),
-            )
+        layer = self.config.encoder_layer
+        states = encoder_states(self.encoder, layer, foreign_input_ids, foreign_attention_mask)
         return states.to(device_of(self.projector))
 
     def pool_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:

@@ -119,6 +119,10 @@ def systems(records: dict[str, dict[str, Any]], columns: tuple[str, ...]) -> str
     return table(["", *columns], [[name, *row] for name, row in zip(names, cells, strict=True)])
 
 
+#: Tables that show all of their records.
+WHOLE = {"usage": usage, "tokens": tokens, "judge": judge, "steps": steps}
+
+
 def block(match: re.Match) -> str:
     """One table, anew."""
     start, name, what, _, end = match.groups()
@@ -129,8 +133,8 @@ def block(match: re.Match) -> str:
         made = ablation_table(what, records[name][what])
     elif kind == "retrieval":
         made = one_row(records, *what.split()) if " " in what else retrieval(records, what)
-    elif kind in ("usage", "tokens", "judge", "steps"):
-        made = {"usage": usage, "tokens": tokens, "judge": judge, "steps": steps}[kind](records)
+    elif kind in WHOLE:
+        made = WHOLE[kind](records)
     elif what.startswith("samples "):
         made = samples(records, int(what.split()[1]))
     else:
