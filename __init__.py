@@ -16,6 +16,8 @@ _EXPORTS = {
     "LlinkProcessor": ".hub_cards",
     "AlignConfig": ".trainers.align_config",
     "AlignTrainer": ".trainers.align_trainer",
+    "LexiconConfig": ".trainers.lexicon_config",
+    "LexiconTrainer": ".trainers.lexicon_trainer",
     "InjectConfig": ".trainers.inject_config",
     "InjectTrainer": ".trainers.inject_trainer",
     "FinetuneConfig": ".trainers.finetune_config",

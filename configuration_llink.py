@@ -10,15 +10,16 @@ POOLINGS = ("mean", "cls", "max")
 TEACHER_STATES = ("placeholder", "mean")
 TEACHER_CONDITIONINGS = ("none", "center", "whiten")
 SLOT_ADAPTERS = ("gated", "none")
-SLOT_EXPANDERS = ("mlp", "low_rank", "queries", "resampler", "segments")
+SLOT_EXPANDERS = ("mlp", "low_rank", "queries", "resampler", "segments", "lexicon")
 SLOT_FIELDS = (
     "slot_adapter",
     "slot_adapter_hidden_size",
     "slot_expander",
     "slot_expander_hidden_size",
     "slot_residual",
+    "slot_vocabulary_size",
 )
-STAGES = ("untrained", "align", "inject")
+STAGES = ("untrained", "align", "lexicon", "inject")
 
 #: The teacher's prompts. Every template holds `{text}` once; the placeholder `<foreign_emb>` stands after it.
 PAPER_TEACHER_TEMPLATE = "User:{text}"
@@ -39,6 +40,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "teacher_whitening_power": (0, 1),
     "slot_adapter_hidden_size": (1, MAX_WIDTH),
     "slot_expander_hidden_size": (1, MAX_WIDTH),
+    "slot_vocabulary_size": (1, 1_000_000),
     "lora_rank": (1, 4096),
     "lora_alpha": (0, 65_536),
     "lora_dropout": (0, 0.99),
@@ -77,7 +79,8 @@ class LlinkConfig(PretrainedConfig):
         encoder_revision (`str`, *optional*): Commit of the encoder's repository.
         decoder_name_or_path (`str`, *optional*): Where a light checkpoint loads the decoder from.
         decoder_revision (`str`, *optional*): Commit of the decoder's repository.
-        stage (`str`): How far the model is trained: `untrained`, `align` (Stage A) or `inject` (Stage B).
+        stage (`str`): How far the model is trained: `untrained`, `align` (Stage A), `lexicon` (its slots' words) or
+            `inject` (Stage B).
         self_contained (`bool`): Whether the checkpoint holds the bases' weights too.
         num_slots (`int`): K, the soft slots of one passage (paper 4.2: 8).
         pooling (`str`): How encoder states become one vector: `mean` (paper 4.1), `cls` or `max`.
@@ -100,12 +103,15 @@ class LlinkConfig(PretrainedConfig):
         slot_adapter_hidden_size (`int`, *optional*): Its inner width; a quarter of the decoder's when not given.
         slot_expander (`str`): How one vector becomes K slots: `mlp` (d → 2d → K·d, the released code), `low_rank`,
             `queries` (K learned vectors, each added to it and put through one MLP), `resampler` (the same queries
-            attend to the encoder's states of all tokens), or `segments` (each query is also given the projection of its
-            own K-th of the passage). The last two may hold what a pooled vector has lost.
+            attend to the encoder's states of all tokens), `segments` (each query is also given the projection of its
+            own K-th of the passage), or `lexicon` (the first slot is the adapter's output, each other one a mixture of
+            the decoder's own embeddings). The last three may hold what a pooled vector has lost.
         slot_expander_hidden_size (`int`, *optional*): Inner width; d/4 for `low_rank`, otherwise 2·d when not given.
         slot_residual (`bool`): Whether the slots' common part is the adapter's output, with a learned weight, and the
             expander gives only what tells one slot from another: their mean starts near Stage A's vector. False is the
-            paper.
+            paper. A lexicon's slots have no common part.
+        slot_vocabulary_size (`int`): V', the tokens that a lexicon's slots are mixed from: the most frequent of the
+            training references.
         lora_rank (`int`), lora_alpha (`float`), lora_dropout (`float`): LoRA in the decoder (paper 4.2: 16, 16).
         lora_target_modules (`list[str]`, *optional*): Names of the adapted projections; found from the decoder when
             not given.
@@ -147,6 +153,7 @@ class LlinkConfig(PretrainedConfig):
     slot_expander: str = "mlp"
     slot_expander_hidden_size: int | None = None
     slot_residual: bool = True
+    slot_vocabulary_size: int = 8192
     lora_rank: int = 16
     lora_alpha: float | int = 16
     lora_dropout: float | int = 0.05
@@ -181,7 +188,7 @@ class LlinkConfig(PretrainedConfig):
 
         Args:
             fields: `slot_adapter`, `slot_adapter_hidden_size`, `slot_expander`, `slot_expander_hidden_size`,
-                `slot_residual`.
+                `slot_residual`, `slot_vocabulary_size`.
 
         Raises:
             LlinkConfigError: If a field is none of these, or its value lies outside its valid set.
@@ -203,6 +210,12 @@ class LlinkConfig(PretrainedConfig):
         self.slot_expander_hidden_size = self.slot_expander_hidden_size or inner
         self.teacher_components = min(self.teacher_components, d)
         vocab_size = self.get_text_config().vocab_size
+        self.slot_vocabulary_size = min(self.slot_vocabulary_size, vocab_size)
+        if self.slot_expander == "lexicon" and self.num_slots < 2:
+            raise LlinkConfigError(
+                f"num_slots={self.num_slots} with slot_expander='lexicon': the first slot stands for the whole "
+                "passage, and words need one more at least. Use 2 or more."
+            )
         if self.reserved_token_start is None:
             self.reserved_token_start = vocab_size
         if self.reserved_token_start < vocab_size:

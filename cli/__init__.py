@@ -16,6 +16,7 @@ from .._version import __version__
 #: Command → module of this package, function, what it does.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "align": ("training", "align", "Stage A: trains the projector on parallel text."),
+    "lexicon": ("lexicon", "lexicon", "Between them: slots learn which of the decoder's words stand for what."),
     "inject": ("training", "inject", "Stage B: teaches the decoder to read the slots."),
     "finetune": ("finetuning", "finetune", "Baseline: LoRA on the foreign text tokenised as it is."),
     "langbridge": ("langbridge", "langbridge", "Baseline: one soft token for each encoder token."),
@@ -50,7 +51,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 _SAME_COMMAND = "the same command goes on"
 _RESUME = "--resume_from_checkpoint last goes on from the last checkpoint, if one was saved"
 GOES_ON: dict[str, str] = {
-    **dict.fromkeys(("align", "inject", "finetune", "langbridge"), _RESUME),
+    **dict.fromkeys(("align", "lexicon", "inject", "finetune", "langbridge"), _RESUME),
     **dict.fromkeys(("ablate", "prepare", "synthesize", "eval outputs", "eval judge"), _SAME_COMMAND),
 }
 _INTERRUPTED = 130

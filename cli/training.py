@@ -44,7 +44,9 @@ class ModelArguments(BaseLoading):
     )
     teacher_conditioning: str | None = field(default=None, metadata={"help": "none (the paper), center or whiten."})
     teacher_components: int | None = field(default=None, metadata={"help": "Components that whiten keeps."})
-    slot_expander: str | None = field(default=None, metadata={"help": "mlp, low_rank, queries, resampler or segments."})
+    slot_expander: str | None = field(
+        default=None, metadata={"help": "mlp, low_rank, queries, resampler, segments or lexicon."}
+    )
     slot_adapter: str | None = field(default=None, metadata={"help": "gated or none."})
     slot_residual: bool | None = field(default=None, metadata={"help": "Keep the slots' mean near the projection."})
     lora_rank: int | None = field(default=None, metadata={"help": "LoRA rank (paper 4.2: 16)."})

@@ -32,8 +32,9 @@ from ..configuration_llink import LlinkConfig
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.bases import base_config
 from ..modeling_llink.foreign_text import fit_passage
+from ..modeling_llink.lexicon import Lexicon
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
-from ..modeling_llink.slots import SlotQueries
+from ..modeling_llink.slots import SlotExpander, SlotQueries
 from .tokens import prompt_lengths
 
 #: Layers whose attention and cache are as above; a window is not counted as a saving.
@@ -280,15 +281,20 @@ def bridge_flops(model: LlinkForCausalLM, tokens: int) -> int:
     """
     slots, num_slots = model.slot_embedder, model.config.num_slots
     weights = matrix_parameters(model.projector)[0] + matrix_parameters(slots.adapter)[0]
-    if not isinstance(slots.expander, SlotQueries):
-        return 2 * (weights + matrix_parameters(slots.expander)[0])
-    expander, attention = slots.expander, slots.expander.attention
+    expander = slots.expander
+    if isinstance(expander, SlotExpander):
+        return 2 * (weights + matrix_parameters(expander)[0])
+    attention = expander.attention
+    if isinstance(expander, Lexicon):
+        num_slots = expander.num_slots
+        weights += num_slots * (tokens * model.config.encoder_hidden_size + expander.read.weight.numel())
+        weights += num_slots * (expander.out.weight.numel() + 2 * len(expander.vocabulary) * slots.width)
     weights += num_slots * (expander.up.weight.numel() + expander.down.weight.numel())
     if attention is not None:
         weights += num_slots * (attention.query.weight.numel() + attention.out.weight.numel())
         weights += tokens * (attention.key.weight.numel() + attention.value.weight.numel())
         weights += 2 * num_slots * tokens * slots.width  # scores, and what they weigh
-    if expander.segments:
+    if isinstance(expander, SlotQueries) and expander.segments:
         weights += num_slots * (tokens * model.config.encoder_hidden_size + matrix_parameters(model.projector)[0])
     return 2 * weights
 

@@ -75,7 +75,8 @@ def retrieval_rows(
 
 def _wanted_rows(model: LlinkForCausalLM, finetuned: PreTrainedModel | None, rows: Sequence[str]) -> set[str]:
     possible = ["encoder", "base"] + ["finetune"] * (finetuned is not None)
-    possible += {"untrained": ["untrained"], "align": ["stage_a"], "inject": ["stage_a", "full"]}[model.config.stage]
+    trained = {"untrained": ["untrained"], "inject": ["stage_a", "full"]}
+    possible += trained.get(model.config.stage, ["stage_a"])
     if unknown := set(rows) - set(possible):
         raise RetrievalError(f"There is no row {', '.join(sorted(unknown))} here: choose from {', '.join(possible)}.")
     return set(rows or possible)

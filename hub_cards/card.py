@@ -28,6 +28,7 @@ TEMPLATE = Path(__file__).parent / "model_card.md.jinja"
 STAGES = {
     "untrained": "It is not trained.",
     "align": "Only Stage A is trained: its vectors are comparable with the decoder's own, but it does not answer yet.",
+    "lexicon": "Stage A and the words of the slots are trained; the decoder has not learned to read them yet.",
     "inject": "Both stages are trained.",
 }
 #: A short sentence to try a model with, by language.

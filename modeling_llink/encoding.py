@@ -134,14 +134,15 @@ class LlinkEncodingMixin:
     ) -> Tensor:
         """Foreign texts → the mean of their slots (N, d), float32 on the CPU: the full model's embedding.
 
-        Stage B's auxiliaries hold it near the teacher (paper 4.2), so it is comparable with `get_teacher_features`.
+        With a lexicon it is the first slot. Stage B's auxiliaries hold it near the teacher (paper 4.2), so it is
+        comparable with `get_teacher_features`.
 
         Raises:
             ForeignTextError: If a text is unusable.
         """
 
         def compute(**passages: Tensor) -> Tensor:
-            return self.resolve_slots(**passages)[0].mean(dim=(1, 2))
+            return self.slot_embedder.sentences(self.resolve_slots(**passages)[0][:, 0])
 
         return self._over_passages(compute, texts, batch_size, show_progress, "slots")
 

@@ -101,6 +101,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
                 "learned to read them. Start from the Stage A model, or leave the slots as they are."
             )
         self.config = self.config.with_slots(**fields)
+        if self.config.stage == "lexicon":
+            self.config.stage = "align"  # the words are gone
         self.slot_embedder = SlotEmbedder(self.config).to(device_of(self.slot_embedder))
         self.slot_embedder.apply(self._init_weights)
         self._start_scale()
@@ -175,6 +177,14 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         states = self.encode_passages(foreign_input_ids, foreign_attention_mask)  # (N, L, d_e)
         return pool(states, foreign_attention_mask.to(states.device), self.config.pooling)
 
+    def vocabulary_embeddings(self) -> Tensor | None:
+        """The decoder's embeddings (V', d) of the lexicon's vocabulary, where slots are made of words."""
+        lexicon = self.slot_embedder.lexicon
+        if lexicon is None:
+            return None
+        embedding = self.get_input_embeddings()
+        return embedding(lexicon.vocabulary.to(self.device)).detach().to(device_of(lexicon))
+
     def resolve_slots(
         self,
         foreign_input_ids: Tensor | None = None,
@@ -212,7 +222,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             features = self.projector(pool(states, mask, self.config.pooling))  # (N, d)
             if self.config.slot_expander == "segments":
                 states = self.projector(pool_segments(states, mask, self.config.num_slots))  # (N, K, d)
-            slots = self.slot_embedder(features, states, mask)  # (N, K, d)
+            slots = self.slot_embedder(features, states, mask, self.vocabulary_embeddings())  # (N, K, d)
         padded = slots.new_zeros(*real.shape, *slots.shape[1:])  # (B, T, K, d)
         return padded.masked_scatter(real[..., None, None], slots), real
 

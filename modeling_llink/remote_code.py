@@ -33,6 +33,7 @@ CODE_FILES = (
     "generation.py",
     "injection.py",
     "layers.py",
+    "lexicon.py",
     "modeling_llink.py",
     "persistence.py",
     "pipeline.py",
@@ -45,6 +46,7 @@ CODE_FILES = (
     "rendering.py",
     "slots.py",
     "sources.py",
+    "state_attention.py",
     "teacher.py",
     "upload.py",
 )

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from ..configuration_llink import LlinkConfig
 from .injection import SlotMismatchError
+from .lexicon import Lexicon
+from .state_attention import StateAttention
 
 #: The learned weight of what all slots have in common starts here; what tells them apart has weight one.
 RESIDUAL = 0.25
@@ -80,38 +82,14 @@ class SlotQueries(nn.Module):
         return self.norm(slots)
 
 
-class StateAttention(nn.Module):
-    """Slots attend to the encoder's states of their passage's tokens."""
-
-    def __init__(self, width: int, state_width: int) -> None:
-        super().__init__()
-        self.num_heads = max(heads for heads in range(1, max(1, width // 64) + 1) if width % heads == 0)
-        self.slot_norm = nn.LayerNorm(width)
-        self.state_norm = nn.LayerNorm(state_width)
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(state_width, width, bias=False)  # it would add the same to all of a slot's scores
-        self.value = nn.Linear(state_width, width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, slots: Tensor, states: Tensor, mask: Tensor) -> Tensor:
-        """(N, K, d), (N, L, d_e), (N, L) true at tokens → (N, K, d)."""
-        states = self.state_norm(states.to(self.key.weight.dtype))  # (N, L, d_e)
-        heads = lambda x: x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # noqa: E731 - (N, ·, d) → (N, H, ·, d/H)
-        read = F.scaled_dot_product_attention(
-            heads(self.query(self.slot_norm(slots))),
-            heads(self.key(states)),
-            heads(self.value(states)),
-            attn_mask=mask.bool()[:, None, None, :],
-        )  # (N, H, K, d/H)
-        return self.out(read.transpose(1, 2).flatten(2))  # (N, K, d)
-
-
 class SlotEmbedder(nn.Module):
     """p_F → unit norm → LayerNorm → × scale → adapter → expander → K slots whose norm is the scale.
 
     The learned scale starts at the median L2 norm of the base embedding rows, and the last step normalises every slot
     to it: a LayerNorm alone would give a norm of √d, many times that of any token (authors' post: "a final
     normalization matches slot norms to the median embedding norm").
+
+    With a lexicon the first slot is the adapter's output, and the others are mixtures of the decoder's embeddings.
     """
 
     def __init__(self, config: LlinkConfig) -> None:
@@ -119,31 +97,49 @@ class SlotEmbedder(nn.Module):
         d, hidden, kind = config.hidden_size, config.slot_expander_hidden_size, config.slot_expander
         self.width = d
         #: Whether slots are made of the encoder's states of all tokens, and not of p_F alone.
-        self.reads_states = kind in ("resampler", "segments")
+        self.reads_states = kind in ("resampler", "segments", "lexicon")
         self.scale = nn.Parameter(torch.tensor(1.0))
         gated = config.slot_adapter == "gated"
         self.adapter = GatedAdapter(d, config.slot_adapter_hidden_size) if gated else nn.Identity()
+        self.residual: nn.Parameter | None = None
+        self.expander: SlotQueries | SlotExpander | Lexicon
+        if kind == "lexicon":
+            words = config.num_slots - 1
+            self.expander = Lexicon(d, hidden, words, config.encoder_hidden_size, config.slot_vocabulary_size)
+            return
         if kind in ("queries", "resampler", "segments"):
             state_width = config.encoder_hidden_size if kind == "resampler" else None
-            self.expander: SlotQueries | SlotExpander = SlotQueries(
-                d, hidden, config.num_slots, state_width, segments=kind == "segments"
-            )
+            self.expander = SlotQueries(d, hidden, config.num_slots, state_width, segments=kind == "segments")
         else:
             self.expander = SlotExpander(d, hidden, config.num_slots, linear=kind == "low_rank")
-        self.residual = nn.Parameter(torch.tensor(RESIDUAL)) if config.slot_residual else None
         if config.slot_residual:
+            self.residual = nn.Parameter(torch.tensor(RESIDUAL))
             self.expander.norm = nn.LayerNorm(d, bias=False)  # a bias would be taken out with the slots' mean
 
-    def forward(self, features: Tensor, states: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    @property
+    def lexicon(self) -> Lexicon | None:
+        """The lexicon, where slots are made of words."""
+        return self.expander if isinstance(self.expander, Lexicon) else None
+
+    def forward(
+        self,
+        features: Tensor,
+        states: Tensor | None = None,
+        mask: Tensor | None = None,
+        embeddings: Tensor | None = None,
+    ) -> Tensor:
         """p_F (N, d) → slots (N, K, d).
 
         Args:
             features: (N, d) p_F.
-            states: (N, L, d_e) the encoder's states, which a resampler reads, or (N, K, d) the projected segments.
+            states: (N, L, d_e) the encoder's states, which a resampler and a lexicon read, or (N, K, d) the projected
+                segments.
             mask: (N, L), 1 where a token stands.
+            embeddings: (V', d) the decoder's embeddings of a lexicon's vocabulary.
 
         Raises:
-            SlotMismatchError: If a resampler is given no states, or segments are missing.
+            SlotMismatchError: If a resampler or a lexicon is given no states, or segments are missing.
+            LexiconError: If the lexicon has learned no words.
         """
         if self.reads_states and states is None:
             raise SlotMismatchError(
@@ -154,13 +150,25 @@ class SlotEmbedder(nn.Module):
         # The unit vector's variance is 1/d: LayerNorm's default eps would swallow it at large d.
         x = F.layer_norm(x, (self.width,), eps=1e-12) * self.scale  # (N, d)
         x = self.adapter(x)  # (N, d)
-        slots = self.expander(x, states, mask)  # (N, K, d)
+        if self.lexicon is not None:
+            embeddings = embeddings.to(x.dtype)
+            words = self.lexicon(states, mask, embeddings).exp() @ embeddings  # (N, K-1, d)
+            slots = torch.cat([x.unsqueeze(1), words], dim=1)  # (N, K, d)
+        else:
+            slots = self.expander(x, states, mask)  # (N, K, d)
         if self.residual is not None:
             common = F.layer_norm(x, (self.width,), eps=1e-12).unsqueeze(1)  # (N, 1, d)
             if slots.shape[1] > 1:  # a single slot has none to be told apart from
                 slots = slots - slots.mean(dim=1, keepdim=True)  # (N, K, d)
             slots = self.residual * common + slots  # (N, K, d)
         return F.normalize(slots, dim=-1) * self.scale  # (N, K, d)
+
+    def sentences(self, slots: Tensor) -> Tensor:
+        """Slots (…, K, d) → the vectors (…, d) that stand for whole passages: the first with a lexicon, else the mean.
+
+        Stage B's auxiliaries hold them near the teacher (paper 4.2).
+        """
+        return slots[..., 0, :] if self.lexicon is not None else slots.mean(dim=-2)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from pretend_device import GPU, DeviceMismatchError, PretendDevice
 
 from llink.cli import main
 from llink.cli.loading import ModelLoading, accelerator
+from llink.configuration_llink import SLOT_EXPANDERS
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.canary import take_canary
 from llink.trainers.align_config import AlignConfig
@@ -71,7 +72,7 @@ def test_tensors_of_two_places_do_not_mix():
 # ------------------------------------------------------------------ models
 
 
-@pytest.mark.parametrize("expander", ["mlp", "low_rank", "queries", "resampler", "segments"])
+@pytest.mark.parametrize("expander", SLOT_EXPANDERS)
 def test_features_and_answers(make_model, expander):
     model = make_model(slot_expander=expander, teacher_conditioning="whiten", teacher_components=8)
     texts = ["ab", "cde", "f", "gh ij"]
@@ -85,7 +86,7 @@ def test_features_and_answers(make_model, expander):
 
 
 def test_an_encoder_on_a_device_of_its_own(make_model):
-    for expander in ("mlp", "segments"):
+    for expander in ("mlp", "segments", "lexicon"):
         model = make_model(slot_expander=expander)
         wanted = model.generate(foreign_text=["ab", "cde"], prompt="Translate.", max_new_tokens=4)
         with PretendDevice():

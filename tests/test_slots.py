@@ -3,7 +3,7 @@
 import pytest
 import tiny
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llink import LlinkConfig, LlinkForCausalLM
@@ -51,11 +51,12 @@ def test_the_median_is_taken_in_chunks_alike():
     size=st.floats(1e-3, 1e3),
 )
 def test_norms_equal_the_scale_whatever_the_input(width, num_slots, expander, residual, adapter, scale, size):
+    assume(num_slots > 1 or expander != "lexicon")
     torch.manual_seed(width)
     embedder = make_embedder(width, num_slots, adapter, expander, residual)
     embedder.scale.data.fill_(scale)
     states, mask = details(embedder, 3, 5), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
-    slots = embedder(torch.randn(3, width) * size, states, mask)
+    slots = embedder(torch.randn(3, width) * size, states, mask, vocabulary(embedder))
     assert slots.shape == (3, num_slots, width)
     assert torch.allclose(slots.norm(dim=-1), torch.tensor(scale), rtol=1e-3)
 
@@ -70,8 +71,17 @@ def make_embedder(width, num_slots, adapter, expander, residual=False) -> SlotEm
         slot_expander=expander,
         slot_residual=residual,
         slot_expander_hidden_size=6,
+        slot_vocabulary_size=11,
     )
-    return SlotEmbedder(config)
+    embedder = SlotEmbedder(config)
+    if embedder.lexicon is not None:
+        embedder.lexicon.fit(torch.arange(config.vocab_size).float())
+    return embedder
+
+
+def vocabulary(embedder) -> torch.Tensor | None:
+    """Embeddings of a lexicon's words."""
+    return None if embedder.lexicon is None else torch.randn(11, embedder.width)
 
 
 def details(embedder, rows, tokens) -> torch.Tensor:
@@ -84,7 +94,7 @@ def details(embedder, rows, tokens) -> torch.Tensor:
     )
 
 
-@pytest.mark.parametrize("expander", SLOT_EXPANDERS)
+@pytest.mark.parametrize("expander", [name for name in SLOT_EXPANDERS if name != "lexicon"])
 def test_with_a_residual_the_mean_of_the_slots_stays_where_the_projector_put_it(expander):
     features = torch.randn(5, 64)
     centred = torch.nn.functional.layer_norm(features, (64,))
@@ -147,7 +157,7 @@ def test_each_slot_reads_its_own_segment():
         embedder(features)
 
 
-@pytest.mark.parametrize("expander", ["queries", "resampler", "segments"])
+@pytest.mark.parametrize("expander", ["queries", "resampler", "segments", "lexicon"])
 def test_every_expander_goes_through_saving_forward_and_generation(make_model, tmp_path, expander):
     model = make_model(slot_expander=expander, slot_residual=True)
     inputs = model.processor(["Translate.", "A longer prompt."], [["the cat"], ["a dog", "two cats"]])
@@ -155,7 +165,8 @@ def test_every_expander_goes_through_saving_forward_and_generation(make_model, t
     slots, mask = model.resolve_slots(**{k: inputs[k] for k in ("foreign_input_ids", "foreign_attention_mask")})
     kept = model.encode_foreign(["the cat", "a dog", "two cats"], batch_size=2)
     assert torch.allclose(slots[mask], kept, atol=1e-5)
-    assert torch.allclose(model.get_slot_features("a dog"), kept[1:2].mean(dim=1), atol=1e-5)
+    whole = kept[1:2, 0] if expander == "lexicon" else kept[1:2].mean(dim=1)
+    assert torch.allclose(model.get_slot_features("a dog"), whole, atol=1e-5)
     model.save_pretrained(tmp_path)
     again = LlinkForCausalLM.from_pretrained(tmp_path)
     assert torch.equal(tiny.logits_of(again, inputs), logits)
@@ -226,7 +237,7 @@ def test_the_gate_starts_half_open():
 @pytest.mark.parametrize("expander", SLOT_EXPANDERS)
 def test_gradients_reach_every_part(expander, residual):
     embedder = make_embedder(16, 3, "gated", expander, residual)
-    slots = embedder(torch.randn(4, 16), details(embedder, 4, 5), torch.ones(4, 5))
+    slots = embedder(torch.randn(4, 16), details(embedder, 4, 5), torch.ones(4, 5), vocabulary(embedder))
     (slots * torch.randn(4, 3, 16)).sum().backward()
     silent = {n for n, p in embedder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 1e-5}
     assert silent == set()

@@ -451,7 +451,7 @@ def test_the_bridges_work_is_what_torch_counts(make_model, expander):
             pooled, mask = model.projector(states.mean(dim=1)), torch.ones(1, tokens)
             if expander == "segments":
                 states = model.projector(pool_segments(states, mask, model.config.num_slots))
-            model.slot_embedder(pooled, states, mask)
+            model.slot_embedder(pooled, states, mask, model.vocabulary_embeddings())
         assert counter.get_total_flops() == bridge_flops(model, tokens)
         counts.append(counter.get_total_flops())
     assert (counts[0] < counts[1]) == model.slot_embedder.reads_states

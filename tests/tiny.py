@@ -176,7 +176,11 @@ def save_encoder(
 
 
 def wake(model: LlinkForCausalLM, seed: int = 3) -> LlinkForCausalLM:
-    """Gives LoRA weights of its own: its second matrices start at zero and would hide whether it is on."""
+    """Gives LoRA weights of its own (its second matrices start at zero and would hide whether it is on), and words to a
+    lexicon.
+    """
+    if model.slot_embedder.lexicon is not None:
+        model.slot_embedder.lexicon.fit(torch.arange(model.config.vocab_size).float())
     generator = torch.Generator().manual_seed(seed)
     for _, module in lora_modules(model.decoder):
         for linear in module.lora_B.values():

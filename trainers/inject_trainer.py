@@ -253,8 +253,9 @@ class InjectTrainer(HubMixin):
         args, known = self.args, inputs["references"] >= 0
         if not (args.cosine_weight or args.nce_weight) or not known.any():
             return 0.0
-        mask = inputs["foreign_mask"][..., None, None].to(slots.dtype)  # (B, T, 1, 1)
-        mean = (slots * mask).sum(dim=(1, 2)) / (mask.sum(dim=(1, 2)) * slots.shape[2])  # (B, d)
+        mask = inputs["foreign_mask"].unsqueeze(-1).to(slots.dtype)  # (B, T, 1)
+        sentences = self.model.slot_embedder.sentences(slots)  # (B, T, d)
+        mean = (sentences * mask).sum(dim=1) / mask.sum(dim=1)  # (B, d)
         mean, teachers, ids = mean[known], inputs["teachers"][known], inputs["references"][known]
         terms["cosine"] = slot_cosine(mean, teachers).sum() / step_rows
         candidates = inputs.get("candidates", inputs["teachers"])

@@ -1,0 +1,45 @@
+"""`llink lexicon`: slots made of words, between the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import set_seed
+
+from ..data.pairs import exclude_overlap, read_pairs
+from ..modeling_llink import LlinkForCausalLM
+from ..trainers.checks import check_training
+from ..trainers.lexicon_config import LexiconConfig
+from ..trainers.lexicon_trainer import LexiconTrainer
+from .loading import BaseLoading
+from .parsing import parse_arguments
+from .training import AlignData, train_and_save
+
+
+@dataclass(kw_only=True)
+class LexiconModel(BaseLoading):
+    """The model that gets a lexicon."""
+
+    model: str = field(metadata={"help": "Folder or repository of a Stage A model."})
+    slot_vocabulary_size: int | None = field(
+        default=None, metadata={"help": "Tokens that slots are mixed from, the most frequent of the pairs; 8192."}
+    )
+
+
+def lexicon(argv: Sequence[str]) -> None:
+    """Teaches the slots which words of the decoder stand for what."""
+    source, data, args = parse_arguments("lexicon", argv, (LexiconModel, AlignData, LexiconConfig), {})
+    train = read_pairs(*data.pairs, language=data.language)
+    held_out = read_pairs(*data.eval_pairs, language=data.language) if data.eval_pairs else None
+    if held_out is not None:
+        train, _ = exclude_overlap(train, held_out)
+    check_training(args, LexiconTrainer, held_out)
+    set_seed(args.seed)
+    model = LlinkForCausalLM.from_pretrained(source.model, **source.loading())
+    size = source.slot_vocabulary_size or model.config.slot_vocabulary_size
+    if model.config.stage != "lexicon":
+        model.renew_slots(slot_expander="lexicon", slot_vocabulary_size=size)
+    trainer = LexiconTrainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
+    trainer.data_files = (*data.pairs, *(data.eval_pairs or ()))
+    train_and_save(trainer, "eval_recall")

@@ -1,0 +1,290 @@
+"""Between the stages: the slots of a lexicon learn which words of the decoder stand for what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.trainer_utils import TrainOutput
+
+from ..data.collators import PassageBank
+from ..data.pairs import check_pairs, sentences, warn_of_leaks
+from ..modeling_llink.lexicon import LexiconError
+from .base import Evaluated
+from .hub import HubMixin
+from .lexicon_config import LexiconConfig
+from .losses import NonFiniteLossError
+
+
+def bag_of_words_loss(log_probabilities: Tensor, words: Tensor) -> Tensor:
+    r"""How badly the slots foretell the words of the reference, in whatever order.
+
+    −1/|W| Σ_{w∈W} log 1/K Σ_k p_k(w): each word comes from one of the slots, no matter which (IBM model 1, Brown et
+    al. 1993, section 4.4, with contextual slots in place of source words).
+
+    Args:
+        log_probabilities: (B, K, V') log p of each slot.
+        words: (B, R) indices of the reference's distinct words in the vocabulary; -1 pads.
+
+    Returns:
+        (B,) nats a word; 0 where a reference has no word of the vocabulary.
+    """
+    known = words >= 0  # (B, R)
+    index = words.clamp(min=0).unsqueeze(1).expand(-1, log_probabilities.shape[1], -1)  # (B, K, R)
+    each = log_probabilities.float().gather(2, index)  # (B, K, R)
+    mixed = each.logsumexp(dim=1) - torch.tensor(float(each.shape[1])).log()  # (B, R)
+    return -(mixed * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+
+
+def found_words(log_probabilities: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of the reference's words are some slot's first choice, and of how many.
+
+    Args:
+        log_probabilities: (B, K, V').
+        words: (B, R), as in [`bag_of_words_loss`].
+
+    Returns:
+        (B,) found, (B,) all.
+    """
+    first = log_probabilities.argmax(dim=-1)  # (B, K)
+    found = (words.unsqueeze(2) == first.unsqueeze(1)).any(dim=2)  # (B, R)
+    return found.sum(dim=1), (words >= 0).sum(dim=1)
+
+
+class WordTensors(torch.utils.data.Dataset):
+    """Pairs as encoder tokens and indices of the reference's distinct words; `collate` gathers a batch.
+
+    Args:
+        bank: The N passages.
+        words: For each, the indices of its reference's words in the lexicon's vocabulary.
+    """
+
+    def __init__(self, bank: PassageBank, words: Sequence[Sequence[int]]) -> None:
+        self.bank, self.words = bank, words
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __getitem__(self, row: int) -> int:
+        return row
+
+    def collate(self, rows: list[int]) -> dict[str, Tensor]:
+        """B row numbers → the passages (B, 1, L), `words` (B, R) padded with -1, `rows` (B,)."""
+        longest = max(1, *(len(self.words[row]) for row in rows))
+        words = torch.full((len(rows), longest), -1)
+        for place, row in enumerate(rows):
+            words[place, : len(self.words[row])] = torch.tensor(self.words[row], dtype=torch.long)
+        return {**self.bank.batch([[row] for row in rows]), "words": words, "rows": torch.tensor(rows)}
+
+
+class LexiconTrainer(HubMixin):
+    r"""Trains the lexicon of a model with `slot_expander="lexicon"`, and nothing else, on parallel text.
+
+    The decoder's layers are not run: a lexicon learns which of the decoder's words each stretch of a passage stands
+    for. Stage B then starts from slots that the decoder can already read. `self.model` is the lexicon; the whole model
+    is `self.llink_model`, and it is what is saved, in checkpoints too.
+
+    Evaluation reports `eval_loss`, nats a word, and `eval_recall`, the share of the reference's distinct words that are
+    some slot's first choice.
+
+    Args:
+        model: A [`LlinkForCausalLM`] with a lexicon; it is trained in place.
+        args: A [`LexiconConfig`].
+        train_dataset: Pairs (`id`, `english`, `foreign`).
+        eval_dataset: Pairs, or a dict of named pairs.
+        callbacks, optimizers: As in `Trainer`.
+
+    Raises:
+        TypeError: If `args` is no [`LexiconConfig`].
+        LexiconError: If the model's slots are not made of words.
+        PairDataError: If a dataset lacks columns, or holds blank or non-string sentences.
+    """
+
+    # The loss is the mean over the rows of the whole accumulated batch.
+    loss_is_scaled_for_ga = True
+    _tag_names = ("llink", "lexicon")
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: LexiconConfig | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+    ) -> None:
+        args = LexiconConfig(output_dir="llink-lexicon") if args is None else args
+        if not isinstance(args, LexiconConfig):
+            raise TypeError(f"args is a {type(args).__name__}; LexiconTrainer needs a LexiconConfig.")
+        lexicon = model.slot_embedder.lexicon
+        if lexicon is None:
+            raise LexiconError(
+                f"slot_expander={model.config.slot_expander!r} has no words to learn. Call "
+                "model.renew_slots(slot_expander='lexicon') first."
+            )
+        self.llink_model = model
+        self._tensors: dict[int, tuple[Dataset, WordTensors]] = {}
+        named = eval_dataset if isinstance(eval_dataset, dict) else {"eval_dataset": eval_dataset}
+        if train_dataset is not None:
+            check_pairs(train_dataset, "train_dataset")
+        for name, dataset in named.items():
+            if dataset is not None:
+                check_pairs(dataset, name)
+            if dataset is not None and train_dataset is not None:
+                warn_of_leaks(dataset, train_dataset, name)
+        lexicon.requires_grad_(True)
+        super().__init__(
+            model=lexicon,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        fixed = (getattr(m, "hf_device_map", None) or getattr(m, "is_quantized", False) for m in model.modules())
+        if not any(fixed):  # a quantised or dispatched base stays where it was loaded
+            model.to(self.args.device)
+
+    # ------------------------------------------------------------------ data
+
+    def _references(self, dataset: Dataset) -> list[list[int]]:
+        """The decoder's tokens of each pair's English side, cut as the teacher's."""
+        encoded = self.llink_model.processor.tokenizer(
+            sentences(dataset, "english"),
+            add_special_tokens=False,
+            truncation=True,
+            max_length=self.llink_model.config.teacher_max_tokens,
+        )
+        return encoded["input_ids"]
+
+    def _fit_vocabulary(self) -> None:
+        """Chooses the words, unless the model or a checkpoint brought them."""
+        lexicon = self.llink_model.slot_embedder.lexicon
+        if lexicon.fitted:
+            return
+        tokens = torch.tensor([token for row in self._references(self.train_dataset) for token in row])
+        counts = torch.bincount(tokens, minlength=self.llink_model.config.vocab_size).float()
+        lexicon.fit(counts.to(lexicon.prior.device))
+
+    def _word_tensors(self, dataset: Dataset) -> WordTensors:
+        key = id(dataset)
+        if key not in self._tensors:
+            processor = self.llink_model.processor
+            vocabulary = self.llink_model.slot_embedder.lexicon.vocabulary.tolist()
+            places = {token: place for place, token in enumerate(vocabulary)}
+            words = [sorted({places[token] for token in row if token in places}) for row in self._references(dataset)]
+            tensors = WordTensors(PassageBank(processor, sentences(dataset, "foreign")), words)
+            self._tensors[key] = (dataset, tensors)  # the dataset too, so that its id stays taken
+        return self._tensors[key][1]
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of tokenised pairs."""
+        if self.train_dataset is None:
+            raise ValueError("Training needs a train_dataset.")
+        return self._loader(self.train_dataset, "Training", self._train_batch_size, self._get_train_sampler, True)
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+        """As `Trainer.get_eval_dataloader`."""
+        if eval_dataset is None:
+            eval_dataset = self.eval_dataset
+        if isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        if eval_dataset is None:
+            raise ValueError("Evaluation needs an eval_dataset.")
+        check_pairs(eval_dataset, "eval_dataset")
+        return self._loader(eval_dataset, "Evaluation", self.args.eval_batch_size, self._get_eval_sampler, False)
+
+    def _loader(self, dataset: Dataset, description: str, size: int, sampler: Any, training: bool) -> DataLoader:
+        tensors = self._word_tensors(dataset)
+        self.data_collator = tensors.collate
+        return self._get_dataloader(
+            dataset=tensors, description=description, batch_size=size, sampler_fn=sampler, is_training=training
+        )
+
+    # ------------------------------------------------------------------ training
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As `Trainer.train`; leaves the lexicon in evaluation mode.
+
+        Raises:
+            NonFiniteLossError: If the loss becomes NaN or infinite.
+        """
+        self.llink_model.config.stage = "lexicon"
+        if not resume_from_checkpoint:
+            self._fit_vocabulary()
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor | int | None]:
+        """Collects the micro-batches of one step and gives each of them the rows of the whole."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        rows = torch.tensor(sum(len(batch["rows"]) for batch in batches), device=device)
+        if batches and self.args.world_size > 1:
+            rows = self.accelerator.gather(rows).sum()
+        return [{**batch, "step_rows": rows} for batch in batches], items
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """This micro-batch's share of the step's loss.
+
+        passages (B, L) → states (B, L, d_e) → log p (B, K, V') → bag of words (B,) → scalar
+        """
+        log_probabilities = self._foretold(model, inputs)  # (B, K, V')
+        losses = bag_of_words_loss(log_probabilities, inputs["words"])  # (B,)
+        loss = losses.sum() / inputs.get("step_rows", len(losses))
+        if not torch.isfinite(loss):
+            rows = inputs["rows"]
+            guilty = rows[~torch.isfinite(losses)].tolist()
+            raise NonFiniteLossError(
+                self.state.global_step, [self.train_dataset[row]["id"] for row in guilty], loss.item()
+            )
+        # DistributedDataParallel averages the processes' gradients; the loss is already divided by the whole step.
+        loss = loss * (self.args.world_size if model.training else 1)
+        return (loss, {"log_probabilities": log_probabilities}) if return_outputs else loss
+
+    def _foretold(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        ids, mask = inputs["foreign_input_ids"][:, 0], inputs["foreign_attention_mask"][:, 0]  # (B, L)
+        states = self.llink_model.encode_passages(ids, mask)  # (B, L, d_e)
+        return model(states, mask.to(states.device), self.llink_model.vocabulary_embeddings())
+
+    # ------------------------------------------------------------------ evaluation and checkpoints
+
+    def evaluated(self, model: nn.Module, batches: Iterator[dict[str, Any]], dataset: Any) -> Evaluated:
+        """The loss and the share of words found, over a whole set."""
+        columns: list[tuple[Tensor, ...]] = []
+        for batch in batches:
+            log_probabilities = self._foretold(model, batch)
+            row = (
+                bag_of_words_loss(log_probabilities, batch["words"]),
+                *found_words(log_probabilities, batch["words"]),
+            )
+            columns.append(tuple(value.cpu() for value in self.accelerator.gather_for_metrics(row)))
+        losses, found, words = (torch.cat(column) for column in zip(*columns, strict=True))
+        total = words.sum().clamp(min=1)
+        metrics = {"loss": ((losses * words).sum() / total).item(), "recall": (found.sum() / total).item()}
+        return found, words, metrics
+
+    @staticmethod
+    def metric_names(dataset: Dataset) -> list[str]:
+        """The loss and the recall."""
+        return ["loss", "recall"]
+
+    def load_weights(self, folder: str) -> None:
+        """Loads a checkpoint's bridge, with the vocabulary.
+
+        Raises:
+            LlinkCheckpointError: If it is missing, damaged or does not fit.
+        """
+        self.llink_model.load_bridge(folder)
+        self._tensors = {}
