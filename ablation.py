@@ -54,13 +54,15 @@ from .trainers.align_trainer import AlignTrainer
 from .trainers.checks import TrainingCheckError, check_training
 from .trainers.inject_config import InjectConfig
 from .trainers.inject_trainer import InjectTrainer
+from .trainers.lexicon_config import LexiconConfig
+from .trainers.lexicon_trainer import LexiconTrainer
 from .trainers.option_values import OptionError, check_dtype, check_seed, option_types, typed
 from .trainers.presets import DEFAULT_PRESET, preset
 
 BASE = "as set"
-PARTS = ("bases", "model", "align", "inject")
+PARTS = ("bases", "model", "align", "lexicon", "inject")
 #: Whose fields the options of a stage are.
-CONFIGS: dict[str, type] = {"align": AlignConfig, "inject": InjectConfig}
+CONFIGS: dict[str, type] = {"align": AlignConfig, "lexicon": LexiconConfig, "inject": InjectConfig}
 #: Fields of the model that only Stage B reads: runs that differ in nothing else share their Stage A.
 SLOT_FIELDS = ("num_slots", "slot_", "lora_")
 METRICS = {
@@ -113,7 +115,7 @@ class Study:
             part, _, option = name.partition(".")
             kinds = option_types(CONFIGS[part]) if part in CONFIGS else {}
             kind = str if part == "bases" else kinds.get(option, Any)  # the model's configuration checks its own
-            chosen[part][option] = typed(name, value, kind)
+            chosen.setdefault(part, {})[option] = typed(name, value, kind)
         return chosen
 
 
@@ -170,8 +172,10 @@ def _check_study(study: Study, path: Path) -> None:
         for variant in (study.settings, *options):
             wrong = [name for name in variant if name.partition(".")[0] not in PARTS or "." not in name]
             if wrong:
-                raise StudyError(f"{path}: {', '.join(wrong)}: name options bases.…, model.…, align.… or inject.…")
-        if not study.instructions and any(n.startswith("inject.") for variant in options for n in variant):
+                known = ", ".join(f"{part}.…" for part in PARTS)
+                raise StudyError(f"{path}: {', '.join(wrong)}: name options {known}")
+        after = ("inject.", "lexicon.")
+        if not study.instructions and any(n.startswith(after) for variant in options for n in variant):
             raise StudyError(f"{path}: question {question!r} is about Stage B, which needs instructions.")
     for files in (study.pairs, study.eval_pairs):
         if len(files) != 2 or not all(Path(file).is_file() for file in files):
@@ -185,8 +189,9 @@ def _check_study(study: Study, path: Path) -> None:
                 raise StudyError(f"{path}: bases.{wrong[0]} is neither bases.encoder nor bases.decoder.")
             LlinkForCausalLM.config_from_bases(**chosen["bases"], **chosen["model"])
             with tempfile.TemporaryDirectory() as scratch:
-                for part, trainer in (("align", AlignTrainer), ("inject", InjectTrainer)):
-                    check_training(_arguments(CONFIGS[part], scratch, chosen[part], 0), trainer, None)
+                trainers = {"align": AlignTrainer, "lexicon": LexiconTrainer, "inject": InjectTrainer}
+                for part, trainer in trainers.items():
+                    check_training(_arguments(CONFIGS[part], scratch, chosen.get(part, {}), 0), trainer, None)
 
 
 def _arguments(config_class: type, output_dir: str | Path, options: Mapping[str, Any], seed: int) -> Any:
@@ -303,7 +308,14 @@ class _Runner:
         write_json(folder / "metrics.json", metrics)
         return model, metrics
 
+    def _learn_words(self, model: LlinkForCausalLM, variant: Mapping[str, Any], seed: int) -> None:
+        set_seed(seed)
+        options = self.study.options(variant).get("lexicon", {})
+        LexiconTrainer(model, _arguments(LexiconConfig, self.folder / "lexicon", options, seed), self.pairs).train()
+
     def _injected(self, model: LlinkForCausalLM, variant: Mapping[str, Any], seed: int) -> dict[str, float]:
+        if model.slot_embedder.lexicon is not None:
+            self._learn_words(model, variant, seed)
         set_seed(seed)
         cache = str(self.folder / "features")
         options = {"feature_cache_dir": cache, **self.study.options(variant)["inject"]}

@@ -42,6 +42,19 @@ def write(path, base, questions, **changes):
     return ["ablate", "--study", str(path), "--output-dir", str(path.parent / "out")]
 
 
+def test_slots_made_of_words_learn_them_first(base, tmp_path):
+    words = {f"lexicon.{name}": value for name, value in (("max_steps", 3), ("use_cpu", True), ("learning_rate", 0.02))}
+    questions = {
+        "slots": [{"model.slot_expander": "lexicon"}],
+        "steps": [{"model.slot_expander": "lexicon", "lexicon.max_steps": 1}],
+    }
+    assert main(write(tmp_path / "study.yaml", base, questions, settings={**base["settings"], **words})) == 0
+    record = json.loads((tmp_path / "out" / "ablation.json").read_text())["results"]
+    found, fewer = record["slots"]["slot_expander=lexicon"], record["steps"]["max_steps=1, slot_expander=lexicon"]
+    assert found["r@1"] == record["slots"]["as set"]["r@1"], "the same Stage A"
+    assert len({found["loss"], fewer["loss"], record["slots"]["as set"]["loss"]}) == 3
+
+
 def test_a_study_runs_each_setting_once_and_goes_on(base, tmp_path, capsys, monkeypatch):
     trained = {"AlignTrainer": 0, "InjectTrainer": 0}
     for name in trained:
