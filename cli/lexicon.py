@@ -38,7 +38,7 @@ def lexicon(argv: Sequence[str]) -> None:
     set_seed(args.seed)
     model = LlinkForCausalLM.from_pretrained(source.model, **source.loading())
     size = source.slot_vocabulary_size or model.config.slot_vocabulary_size
-    if model.config.stage != "lexicon":
+    if (model.config.stage, model.config.slot_vocabulary_size) != ("lexicon", size):
         model.renew_slots(slot_expander="lexicon", slot_vocabulary_size=size)
     trainer = LexiconTrainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
     trainer.data_files = (*data.pairs, *(data.eval_pairs or ()))

@@ -87,10 +87,10 @@ def test_the_metrics_that_may_choose_the_best_model_are_those_of_the_evaluation(
         assert found == {f"eval_{name}" for name in names}
 
 
-HELD_OUT = {"align": ["--eval-pairs", "dev.en", "dev.km"]}
+HELD_OUT = dict.fromkeys(("align", "lexicon"), ["--eval-pairs", "dev.en", "dev.km"])
 
 
-@pytest.mark.parametrize("command", ["align", "inject", "finetune", "langbridge"])
+@pytest.mark.parametrize("command", ["align", "lexicon", "inject", "finetune", "langbridge"])
 @pytest.mark.parametrize(
     ("options", "held_out", "words"),
     [
@@ -109,7 +109,9 @@ def test_training_that_would_fail_later_is_refused_before_a_model_loads(
 ):
     monkeypatch.setattr("transformers.integrations.integration_utils.is_mlflow_available", lambda: False)
     monkeypatch.chdir(files)
-    given = {"align": ["--encoder", "/nowhere", "--decoder", "/nowhere", "--pairs", "train.en", "train.km"]}
+    pairs = ["--pairs", "train.en", "train.km"]
+    given = {"align": ["--encoder", "/nowhere", "--decoder", "/nowhere", *pairs]}
+    given["lexicon"] = ["--model", "/nowhere", *pairs]
     words_of = given.get(command, ["--model", "/nowhere", "--instructions", "train.jsonl"])
     more = HELD_OUT.get(command, ["--eval-instructions", "dev.jsonl"]) if held_out else []
     assert main([command, *words_of, *more, *options, "--use_cpu", "--output_dir", str(tmp_path / "out")]) == 2

@@ -112,13 +112,23 @@ def test_stage_a(folder, base_folder, tmp_path, preset):
         run(*own, "--max_steps", 3, "--resume_from_checkpoint", "last", "--output-dir", tmp_path)
 
 
-@pytest.mark.parametrize("stage", ["align", "inject"])
+def test_the_words_of_slots(folder, tmp_path):
+    pairs, held_out = ([folder / f"{name}.en", folder / f"{name}.km"] for name in ("pairs", "dev"))
+    own = ["lexicon", "--model", folder / "align", "--pairs", *pairs, "--eval-pairs", *held_out, *QUICK, *EVALUATED]
+    run(*own, "--output-dir", tmp_path / "words")
+    run(*own, "--max_steps", 3, "--resume_from_checkpoint", "last", "--output-dir", tmp_path / "words")
+    rows = ["--instructions", folder / "rows.jsonl", *QUICK, "--cosine_weight", 0.1]
+    run("inject", "--model", tmp_path / "words", *rows, "--output-dir", tmp_path / "b")
+
+
+@pytest.mark.parametrize("stage", ["align", "lexicon", "inject"])
 def test_what_was_trained_in_half_precision_is_what_is_saved(folder, base_folder, tmp_path, stage):
     """accelerate's autocast is none of the model, and the canary is taken without it."""
-    own = ["--model", folder / "align", "--instructions", folder / "rows.jsonl"]
+    own = ["--model", folder / "align"]
     if stage == "align":
-        bases = ["--encoder", base_folder("encoder", "xlm-roberta"), "--decoder", base_folder("decoder", "llama")]
-        own = [*bases, "--pairs", folder / "pairs.en", folder / "pairs.km"]
+        own = ["--encoder", base_folder("encoder", "xlm-roberta"), "--decoder", base_folder("decoder", "llama")]
+    pairs = ["--pairs", folder / "pairs.en", folder / "pairs.km"]
+    own += ["--instructions", folder / "rows.jsonl"] if stage == "inject" else pairs
     out = tmp_path / "out"
     quick = [*QUICK, "--save_strategy", "no", "--bf16", "True", "--use_cpu", "--learning_rate", "0.1"]
     assert main([str(word) for word in (stage, *own, *quick, "--output-dir", out)]) == 0

@@ -1,7 +1,15 @@
-"""Slots made of words: their loss, their place among the decoder's embeddings, their training between the stages."""
+"""Slots made of words: their loss, their place among the decoder's embeddings, their training between the stages.
+
+Run as a script (by `test_two_processes_equal_one`) this file trains in each of several processes.
+"""
 
 import json
 import math
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import tiny
@@ -193,6 +201,28 @@ def test_accumulation_equals_the_big_batch(train):
     assert parts == pytest.approx(whole, rel=1e-4)
 
 
+@pytest.mark.slow
+def test_two_processes_equal_one(base_folder, train, tmp_path):
+    folders = [base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*command, __file__, *folders, str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "result.json").read_text("utf-8"))
+    assert found["world_size"] == 2, "vacuous unless two processes ran"
+    single = train("one", eval_dataset=pairs(15, start=200))
+    assert found["losses"] == pytest.approx(losses_of(single), rel=1e-3)
+    metrics = single.evaluate()
+    for name in ("eval_loss", "eval_recall"):
+        assert found["eval"][name] == pytest.approx(metrics[name], rel=5e-3), name
+
+
 def test_resuming_equals_an_unbroken_run(train, tmp_path):
     unbroken = train("unbroken", max_steps=6)
     train("broken", max_steps=6, save_strategy="steps", save_steps=3)
@@ -288,8 +318,6 @@ def test_words_of_a_file_that_is_not_there(folder, tmp_path, capsys):
 
 
 def test_every_argument_of_ours_has_help():
-    from dataclasses import fields
-
     own = [f for f in fields(LexiconConfig) if f.name in LexiconConfig.__annotations__]
     assert own
     assert all(f.metadata["help"] for f in own)
@@ -297,3 +325,29 @@ def test_every_argument_of_ours_has_help():
 
 def test_tiny_models_may_have_words(make_model):
     assert tiny.wake(new_model(make_model)).encode_foreign(["k"]).shape[1] == 4
+
+
+def run_one_process(encoder: str, decoder: str, folder: str) -> None:
+    """One of several processes; the first writes what the test compares."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(
+        *(encoder, decoder),
+        teacher_conditioning="none",
+        num_slots=4,
+        stage="align",
+        slot_expander="lexicon",
+        slot_vocabulary_size=40,
+    )
+    set_seed(0)
+    options = dict(per_device_train_batch_size=4, gradient_accumulation_steps=2, per_device_eval_batch_size=4)
+    trainer = LexiconTrainer(model, arguments(folder, **options), pairs(), pairs(15, start=200))
+    trainer.train()
+    metrics = trainer.evaluate()
+    if trainer.is_world_process_zero():
+        result = dict(losses=losses_of(trainer), eval=metrics, world_size=trainer.args.world_size)
+        (Path(folder) / "result.json").write_text(json.dumps(result), "utf-8")
+
+
+if __name__ == "__main__":
+    run_one_process(*sys.argv[1:])

@@ -63,7 +63,7 @@ def test_readme_commands_run(workshop, monkeypatch, capsys):
     replaced = {"FacebookAI/xlm-roberta-base": "encoder", "meta-llama/Llama-3.2-1B-Instruct": "decoder"}
     commands = readme_commands()
     told = {command[0] for command in commands}
-    assert {"prepare", "synthesize", "align", "inject", "finetune", "generate", "eval", "report"} <= told
+    assert {"prepare", "synthesize", "align", "lexicon", "inject", "finetune", "generate", "eval", "report"} <= told
     commands = [command for command in commands if command[0] not in ("push", "verify")]  # need bases on a Hub: below
     with serving(judge_or_writer) as judge, hub_serving() as hub:
         replaced |= {"http://localhost:8000/v1": judge.url, "NAME": judge.model}
@@ -73,7 +73,7 @@ def test_readme_commands_run(workshop, monkeypatch, capsys):
                 with page_serving(*command[1:]) as address:
                     assert isinstance(ask_page(address, "ក្មេងទៅសាលា"), str)
                 continue
-            if command[0] in ("align", "inject", "finetune"):
+            if command[0] in ("align", "lexicon", "inject", "finetune"):
                 command += shlex.split(QUICK) + ["--max_steps", "2", "--per_device_train_batch_size", "8"]
             elif command[:2] == ["eval", "numeric"]:
                 command += ["--limit", "4"]
