@@ -7,7 +7,7 @@ A study is a YAML file:
     language: km
     pairs: [train.en, train.km]
     eval_pairs: [dev.en, dev.km]
-    instructions: train.jsonl         # with these, Stage B runs too
+    instructions: train.jsonl         # with these, Stage B runs too, after the words of slots that are made of them
     eval_instructions: dev.jsonl
     preset: recommended
     seeds: [0, 1, 2]
@@ -78,7 +78,9 @@ class StudyError(ValueError):
 
 @dataclass(frozen=True)
 class Study:
-    """What is asked, on what. Options are named by part: `bases.encoder`, `model.num_slots`, `align.queue_size`."""
+    """What is asked, on what. Options are named by part: `bases.encoder`, `model.num_slots`, `align.queue_size`,
+    `lexicon.num_train_epochs`, `inject.learning_rate`.
+    """
 
     encoder: str
     decoder: str
@@ -116,6 +118,8 @@ class Study:
             kinds = option_types(CONFIGS[part]) if part in CONFIGS else {}
             kind = str if part == "bases" else kinds.get(option, Any)  # the model's configuration checks its own
             chosen.setdefault(part, {})[option] = typed(name, value, kind)
+        if chosen["model"].get("slot_expander") != "lexicon":
+            chosen.pop("lexicon", None)  # no run without words depends on how they are learned
         return chosen
 
 
@@ -185,6 +189,11 @@ def _check_study(study: Study, path: Path) -> None:
     for question in study.questions:
         for variant in study.variants(question).values():
             chosen = study.options(variant)
+            if "lexicon" not in chosen and any(name.startswith("lexicon.") for name in variant):
+                raise StudyError(
+                    f"{path}: question {question!r} asks about words, which only model.slot_expander: lexicon has: "
+                    "name it in the variant or in the settings."
+                )
             if wrong := sorted(set(chosen["bases"]) - {"encoder", "decoder"}):
                 raise StudyError(f"{path}: bases.{wrong[0]} is neither bases.encoder nor bases.decoder.")
             LlinkForCausalLM.config_from_bases(**chosen["bases"], **chosen["model"])
@@ -240,7 +249,7 @@ def run_study(study: Study, folder: str | Path) -> dict[str, dict[str, dict[str,
 
 
 class _Runner:
-    """One folder of runs: `align/KEY` (bridge and metrics), `inject/KEY.json`, `features/`."""
+    """One folder of runs: `align/KEY` and `lexicon/KEY` (bridges and metrics), `runs/KEY.json`, `features/`."""
 
     def __init__(self, study: Study, folder: Path) -> None:
         self.study, self.folder = study, folder
@@ -265,6 +274,12 @@ class _Runner:
         model = {name: value for name, value in chosen["model"].items() if not name.startswith(SLOT_FIELDS)}
         bases = chosen["bases"], self._bases(chosen["bases"])
         return _digest([self.data_key, self.study.dtype, bases, model, chosen["align"], seed])
+
+    def words_key(self, variant: Mapping[str, Any], seed: int) -> str:
+        """The same for its words."""
+        chosen = self.study.options(variant)
+        slots = {name: value for name, value in chosen["model"].items() if name.startswith(("num_slots", "slot_"))}
+        return _digest([self.align_key(variant, seed), slots, chosen.get("lexicon", {})])
 
     def _bases(self, names: Mapping[str, str]) -> list[Any]:
         """What local bases hold now: one that was trained again under its old name is another one."""
@@ -309,9 +324,20 @@ class _Runner:
         return model, metrics
 
     def _learn_words(self, model: LlinkForCausalLM, variant: Mapping[str, Any], seed: int) -> None:
+        """The slots' words, trained or read from the run that shares them."""
+        folder = self.folder / "lexicon" / self.words_key(variant, seed)
+        if (folder / "metrics.json").is_file():
+            trained = LlinkForCausalLM.from_pretrained(folder, dtype=self.study.dtype)
+            model.slot_embedder.load_state_dict(trained.slot_embedder.state_dict())
+            model.config.stage = "lexicon"
+            return
         set_seed(seed)
-        options = self.study.options(variant).get("lexicon", {})
-        LexiconTrainer(model, _arguments(LexiconConfig, self.folder / "lexicon", options, seed), self.pairs).train()
+        args = _arguments(LexiconConfig, folder, self.study.options(variant).get("lexicon", {}), seed)
+        trainer = LexiconTrainer(model, args, self.pairs, self.eval_pairs)
+        trainer.train()
+        metrics = trainer.evaluate()
+        model.save_pretrained(folder)
+        write_json(folder / "metrics.json", {name: metrics[f"eval_{name}"] for name in ("loss", "recall", "known")})
 
     def _injected(self, model: LlinkForCausalLM, variant: Mapping[str, Any], seed: int) -> dict[str, float]:
         if model.slot_embedder.lexicon is not None:

@@ -37,9 +37,12 @@ def lexicon(argv: Sequence[str]) -> None:
     check_training(args, LexiconTrainer, held_out)
     set_seed(args.seed)
     model = LlinkForCausalLM.from_pretrained(source.model, **source.loading())
-    size = source.slot_vocabulary_size or model.config.slot_vocabulary_size
-    if (model.config.stage, model.config.slot_vocabulary_size) != ("lexicon", size):
-        model.renew_slots(slot_expander="lexicon", slot_vocabulary_size=size)
+    wanted = {} if source.slot_vocabulary_size is None else {"slot_vocabulary_size": source.slot_vocabulary_size}
+    config = model.config.with_slots(slot_expander="lexicon", **wanted)
+    if (config.slot_expander, config.slot_vocabulary_size) != (
+        *(model.config.slot_expander, model.config.slot_vocabulary_size),
+    ):  # else a lexicon that has words goes on with them
+        model.renew_slots(slot_expander="lexicon", **wanted)
     trainer = LexiconTrainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
     trainer.data_files = (*data.pairs, *(data.eval_pairs or ()))
     train_and_save(trainer, "eval_recall")

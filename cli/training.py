@@ -16,6 +16,7 @@ from ..evaluation.report import plot_history
 from ..modeling_llink import LlinkForCausalLM
 from ..trainers.align_config import AlignConfig
 from ..trainers.align_trainer import AlignTrainer
+from ..trainers.base import LlinkTrainer
 from ..trainers.checks import check_training
 from ..trainers.inject_config import InjectConfig
 from ..trainers.inject_trainer import InjectTrainer
@@ -48,7 +49,9 @@ class ModelArguments(BaseLoading):
         default=None, metadata={"help": "mlp, low_rank, queries, resampler, segments or lexicon."}
     )
     slot_adapter: str | None = field(default=None, metadata={"help": "gated or none."})
-    slot_residual: bool | None = field(default=None, metadata={"help": "Keep the slots' mean near the projection."})
+    slot_residual: bool | None = field(
+        default=None, metadata={"help": "Keep the slots' mean near the projection; no matter with words."}
+    )
     lora_rank: int | None = field(default=None, metadata={"help": "LoRA rank (paper 4.2: 16)."})
     lora_dropout: float | None = field(default=None, metadata={"help": "Of LoRA (released code: 0.05)."})
     max_foreign_chars: int | None = field(default=None, metadata={"help": "Cut of a passage (paper 5.1: 256)."})
@@ -61,7 +64,7 @@ class ModelArguments(BaseLoading):
 
 @dataclass
 class AlignData:
-    """Stage A's pairs."""
+    """The pairs of Stage A, or of a lexicon."""
 
     pairs: list[str] = pair_field(True, "Line-aligned UTF-8 files of the training pairs.")
     eval_pairs: list[str] = pair_field(False, "Line-aligned UTF-8 files of held-out pairs.")
@@ -120,6 +123,8 @@ def inject(argv: Sequence[str]) -> None:
     set_seed(args.seed)
     model = LlinkForCausalLM.from_pretrained(data.model, **data.loading())
     slots = {**preset_slots(argv), **data.slot_fields()}
+    if slots.get("slot_expander", model.config.slot_expander) == "lexicon":
+        slots.pop("slot_residual", None)  # it says nothing about slots made of words
     if any(getattr(model.config, name) != value for name, value in slots.items()):
         model.renew_slots(**slots)
     trainer = InjectTrainer(model=model, args=args, train_dataset=rows, eval_dataset=held_out)
@@ -127,7 +132,7 @@ def inject(argv: Sequence[str]) -> None:
     train_and_save(trainer, "eval_zeroed_gap")
 
 
-def train_and_save(trainer: AlignTrainer | InjectTrainer, metric: str) -> None:
+def train_and_save(trainer: LlinkTrainer, metric: str) -> None:
     """Trains, resuming where a broken run stopped if asked to, evaluates, and saves model, metrics and plot."""
     args = trainer.args
     resume: str | bool | None = args.resume_from_checkpoint

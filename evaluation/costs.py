@@ -277,7 +277,7 @@ def bridge_flops(model: LlinkForCausalLM, tokens: int) -> int:
 
     Args:
         model: Its weights are not used.
-        tokens: L, the passage's encoder tokens, whose states a resampler reads.
+        tokens: L, the passage's encoder tokens, whose states some slots are made of.
     """
     slots, num_slots = model.slot_embedder, model.config.num_slots
     weights = matrix_parameters(model.projector)[0] + matrix_parameters(slots.adapter)[0]

@@ -6,7 +6,7 @@ On the English side stands the teacher, for every row but `encoder`. On the fore
 - `base`: the untouched decoder's state for the foreign text, read where the teacher's is;
 - `finetune`: the same with a direct fine-tune's LoRA;
 - `stage_a`: p_F, or `untrained` where nothing was trained;
-- `full`: the mean of the slots, after Stage B.
+- `full`: the mean of the slots after Stage B, or the first where the others stand for words.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ STAGES = {
     "untrained": "It is not trained.",
     "align": "Only Stage A is trained: its vectors are comparable with the decoder's own, but it does not answer yet.",
     "lexicon": "Stage A and the words of the slots are trained; the decoder has not learned to read them yet.",
-    "inject": "Both stages are trained.",
+    "inject": "It is trained in full.",
 }
 #: A short sentence to try a model with, by language.
 EXAMPLES = {
@@ -280,7 +280,7 @@ def _stage(stage: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _stage_title(stage: Mapping[str, Any]) -> str:
-    return {"align": "Stage A", "inject": "Stage B"}.get(stage["stage"], escape(stage["stage"]))
+    return {"align": "Stage A", "lexicon": "Words", "inject": "Stage B"}.get(stage["stage"], escape(stage["stage"]))
 
 
 def _training_table(stages: Sequence[Mapping[str, Any]]) -> str:

@@ -17,21 +17,21 @@ SHARPNESS = 16.0
 SMOOTHING = 0.1
 
 
-class LexiconError(RuntimeError):
-    """Slots of a lexicon whose vocabulary was never chosen."""
+class LexiconError(ValueError):
+    """Slots of a lexicon whose vocabulary was never chosen, or a lexicon where there is none."""
 
 
 class Lexicon(nn.Module):
     """For each slot, how likely each token of the decoder's vocabulary is the word that the slot stands for.
 
     A decoder reads its own embeddings and what lies between them from the start, so a slot is their weighted mean (as
-    in the connector of AlignVLM, arXiv 2502.01341). Each slot reads its own stretch of the passage and attends to all
+    in the connector of AlignVLM, arXiv 2502.01341). Each slot reads its own K-th of the passage and attends to all
     of it. Which words stand for what is learned from parallel text alone, without the decoder's layers.
 
     Args:
         width: d, the decoder's width.
         hidden: Inner width of the MLP.
-        num_slots: K.
+        num_slots: K, slots that stand for words.
         state_width: d_e, the encoder's width.
         size: V', tokens that slots are mixed from: the most frequent of the training references.
     """
@@ -63,26 +63,28 @@ class Lexicon(nn.Module):
         Args:
             counts: (V,) over the decoder's whole vocabulary.
         """
-        frequent = counts.topk(len(self.vocabulary))
-        self.vocabulary.copy_(frequent.indices)
-        self.prior.copy_(((frequent.values + SMOOTHING) / (frequent.values + SMOOTHING).sum()).log())
+        size = len(self.vocabulary)
+        ordered = counts.cpu().sort(descending=True, stable=True)  # of equal counts the lower id, on every machine
+        chosen = ordered.values[:size] + SMOOTHING  # (V',)
+        self.vocabulary.copy_(ordered.indices[:size])
+        self.prior.copy_((chosen / chosen.sum()).log())
         self.fitted.fill_(True)
 
-    def forward(self, states: Tensor, mask: Tensor, embeddings: Tensor) -> Tensor:
-        """The encoder's states (N, L, d_e), mask (N, L), embeddings of the vocabulary (V', d) → log p (N, K, V').
-
-        Raises:
-            LexiconError: If the vocabulary was never chosen.
-        """
+    def check_fitted(self) -> None:
+        """Raises [`LexiconError`] if the vocabulary was never chosen."""
         if not self.fitted:
             raise LexiconError(
                 "slot_expander='lexicon' needs its words first: train them with LexiconTrainer (`llink lexicon`) "
                 "between Stage A and Stage B, or choose other slots."
             )
+
+    def forward(self, states: Tensor, mask: Tensor, embeddings: Tensor) -> Tensor:
+        """The encoder's states (N, L, d_e), mask (N, L), embeddings of the vocabulary (V', d) → log p (N, K, V')."""
         own = pool_segments(states, mask, self.num_slots).to(self.read.weight.dtype)  # (N, K, d_e)
         slots = self.read(self.state_norm(own)) + self.places.weight  # (N, K, d)
         slots = slots + self.attention(slots, states, mask)  # (N, K, d)
         slots = slots + self.down(F.gelu(self.up(self.mlp_norm(slots))))  # (N, K, d)
-        slots = F.normalize(self.out(self.norm(slots)), dim=-1)  # (N, K, d)
-        cosines = slots @ F.normalize(embeddings.to(slots.dtype), dim=-1).T  # (N, K, V')
-        return (self.sharpness.exp() * cosines + self.prior).log_softmax(dim=-1)
+        slots = self.out(self.norm(slots))  # (N, K, d)
+        with torch.autocast(slots.device.type, enabled=False):  # half precision would mix other words than inference
+            cosines = F.normalize(slots.float(), dim=-1) @ F.normalize(embeddings.float(), dim=-1).T  # (N, K, V')
+            return (self.sharpness.exp() * cosines + self.prior).log_softmax(dim=-1)

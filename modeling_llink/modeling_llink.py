@@ -101,8 +101,11 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
                 "learned to read them. Start from the Stage A model, or leave the slots as they are."
             )
         self.config = self.config.with_slots(**fields)
-        if self.config.stage == "lexicon":
-            self.config.stage = "align"  # the words are gone
+        if self.config.stage == "lexicon":  # the words are gone
+            self.config.stage = "align"
+        if self.run_record is not None:
+            kept = [stage for stage in self.run_record["stages"] if stage["stage"] != "lexicon"]
+            self.run_record = {**self.run_record, "stages": kept}
         self.slot_embedder = SlotEmbedder(self.config).to(device_of(self.slot_embedder))
         self.slot_embedder.apply(self._init_weights)
         self._start_scale()

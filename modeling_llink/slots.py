@@ -138,8 +138,8 @@ class SlotEmbedder(nn.Module):
             embeddings: (V', d) the decoder's embeddings of a lexicon's vocabulary.
 
         Raises:
-            SlotMismatchError: If a resampler or a lexicon is given no states, or segments are missing.
-            LexiconError: If the lexicon has learned no words.
+            SlotMismatchError: If a resampler or a lexicon is given no states, segments are missing, or the lexicon's
+                embeddings are.
         """
         if self.reads_states and states is None:
             raise SlotMismatchError(
@@ -151,6 +151,10 @@ class SlotEmbedder(nn.Module):
         x = F.layer_norm(x, (self.width,), eps=1e-12) * self.scale  # (N, d)
         x = self.adapter(x)  # (N, d)
         if self.lexicon is not None:
+            if embeddings is None:
+                raise SlotMismatchError(
+                    "Slots made of words need the decoder's embeddings of the lexicon's vocabulary."
+                )
             embeddings = embeddings.to(x.dtype)
             words = self.lexicon(states, mask, embeddings).exp() @ embeddings  # (N, K-1, d)
             slots = torch.cat([x.unsqueeze(1), words], dim=1)  # (N, K, d)

@@ -87,7 +87,7 @@ def test_the_metrics_that_may_choose_the_best_model_are_those_of_the_evaluation(
         assert found == {f"eval_{name}" for name in names}
 
 
-HELD_OUT = dict.fromkeys(("align", "lexicon"), ["--eval-pairs", "dev.en", "dev.km"])
+HELD_OUT = {command: ["--eval-pairs", "dev.en", "dev.km"] for command in ("align", "lexicon")}
 
 
 @pytest.mark.parametrize("command", ["align", "lexicon", "inject", "finetune", "langbridge"])

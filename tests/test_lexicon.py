@@ -8,11 +8,11 @@ import math
 import os
 import subprocess
 import sys
+import warnings
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from datasets import Dataset
 from hypothesis import given, settings
@@ -20,11 +20,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import set_seed
 
-from llink import AlignConfig, LexiconConfig, LexiconTrainer, LlinkForCausalLM
+from llink import AlignConfig, InjectConfig, InjectTrainer, LexiconConfig, LexiconTrainer, LlinkForCausalLM
 from llink.cli import main
 from llink.configuration_llink import LlinkConfig, LlinkConfigError
 from llink.data.pairs import PairDataError
+from llink.modeling_llink.injection import SlotMismatchError
 from llink.modeling_llink.lexicon import SMOOTHING, Lexicon, LexiconError
+from llink.trainers.inject_losses import slot_cosine, slot_info_nce
+from llink.trainers.lexicon_config import LexiconConfigError
 from llink.trainers.lexicon_trainer import bag_of_words_loss, found_words
 from llink.trainers.losses import NonFiniteLossError
 
@@ -136,10 +139,26 @@ def test_the_vocabulary_is_the_most_frequent_tokens():
     assert lexicon.prior.exp().tolist() == pytest.approx([(n + SMOOTHING) / total for n in (9, 7, 1)])
 
 
-def test_a_lexicon_without_words_says_what_to_do(make_model):
+def test_words_of_equal_counts_are_taken_in_order():
+    lexicon = Lexicon(8, 6, 2, 5, 300)
+    lexicon.fit(torch.tensor([1.0, 5.0] + [1.0] * 500))
+    assert lexicon.vocabulary.tolist() == [1, 0, *range(2, 300)]
+
+
+def test_a_lexicon_without_words_says_what_to_do(make_model, tmp_path):
     model = new_model(make_model)
+    rows = Dataset.from_list(
+        [dict(id=str(i), foreign=["k" * i], prompt="<foreign_emb>", completion="a") for i in (1, 2)]
+    )
+    options = dict(report_to=[], use_cpu=True, cosine_weight=0.0, nce_weight=0.0)
     with pytest.raises(LexiconError, match="llink lexicon"):
-        model.encode_foreign(["kxm"])
+        InjectTrainer(model, InjectConfig(str(tmp_path / "b"), **options), rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # such as that of a missing canary
+        model.save_pretrained(tmp_path / "a")
+    assert torch.equal(
+        LlinkForCausalLM.from_pretrained(tmp_path / "a").encode_foreign(["k"]), model.encode_foreign(["k"])
+    )
     with pytest.raises(LlinkConfigError, match="num_slots=1 with slot_expander='lexicon'"):
         LlinkConfig(
             decoder_config={"model_type": "gpt2", "n_embd": 8, "n_head": 1}, num_slots=1, slot_expander="lexicon"
@@ -163,6 +182,24 @@ def test_words_are_means_of_the_decoders_embeddings(make_model, decoder):
     first = torch.nn.functional.layer_norm(model.get_foreign_features(texts), (model.config.hidden_size,))
     assert torch.allclose(torch.cosine_similarity(slots[:, 0], first), torch.ones(3), atol=1e-4)
     assert torch.allclose(model.get_slot_features(texts), slots[:, 0], atol=1e-5)
+
+
+def test_words_need_the_decoders_embeddings(make_model):
+    embedder = make_model(slot_expander="lexicon").slot_embedder
+    with pytest.raises(SlotMismatchError, match="vocabulary"):
+        embedder(torch.randn(1, embedder.width), torch.randn(1, 2, 24), torch.ones(1, 2))
+
+
+def test_half_precision_mixes_the_same_words(make_model):
+    model = make_model(slot_expander="lexicon")
+    model.slot_embedder.lexicon.sharpness.data.fill_(math.log(60))  # a small error of a cosine is then a large one
+    states, mask = torch.randn(2, 5, model.config.encoder_hidden_size), torch.ones(2, 5)
+    slots = torch.randn(2, 3, model.config.hidden_size)
+    model.slot_embedder.lexicon.out.register_forward_hook(lambda *_: slots)
+    wanted = model.slot_embedder.lexicon(states, mask, model.vocabulary_embeddings())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model.slot_embedder.lexicon(states, mask, model.vocabulary_embeddings())
+    assert torch.allclose(found, wanted, atol=1e-5)
 
 
 def test_padding_changes_nothing(make_model):
@@ -193,6 +230,34 @@ def test_training_finds_the_words(train):
     assert losses[-1] < losses[0] - 1
     assert metrics["eval_recall"] > 0.8
     assert metrics["eval_loss"] < 1.8
+
+
+def test_evaluation_before_training_uses_the_same_words(make_model, tmp_path):
+    losses = []
+    for evaluate in (True, False):
+        trainer = LexiconTrainer(new_model(make_model), arguments(tmp_path), pairs(), pairs(16, start=200))
+        if evaluate:
+            assert trainer.evaluate()["eval_loss"] > 1
+        set_seed(0)
+        trainer.train()
+        losses.append(losses_of(trainer))
+    assert losses[0] == losses[1]
+
+
+def test_words_that_the_vocabulary_lacks_are_counted(make_model, tmp_path, caplog):
+    model = make_model(awake=False, stage="align", slot_expander="lexicon", slot_vocabulary_size=3)
+    trainer = LexiconTrainer(model, arguments(tmp_path, max_steps=1), pairs(), pairs(16, start=200))
+    trainer.train()
+    metrics = trainer.evaluate()
+    vocabulary = set(model.slot_embedder.lexicon.vocabulary.tolist())
+    tokens = [set(ids) for ids in model.processor.tokenizer(pairs(16, start=200)["english"][:])["input_ids"]]
+    share = sum(len(row & vocabulary) for row in tokens) / sum(map(len, tokens))
+    assert 0 < share < 1, "vacuous unless some are known and some are not"
+    assert metrics["eval_known"] == pytest.approx(share)
+    assert metrics["eval_recall"] <= share
+    silent = sum(not row & vocabulary for row in tokens)
+    assert silent, "vacuous unless some reference has none"
+    assert f"{silent} of 16 references hold no word of the vocabulary" in caplog.text
 
 
 def test_accumulation_equals_the_big_batch(train):
@@ -239,14 +304,23 @@ def test_what_is_saved_reads_alike(train, tmp_path):
     assert again.config.stage == "lexicon"
     texts = ["kxm", "qz"]
     assert torch.equal(again.encode_foreign(texts), trainer.llink_model.encode_foreign(texts))
+    assert [stage["stage"] for stage in again.run_record["stages"]] == ["lexicon"]
     again.renew_slots(slot_expander="mlp")
-    assert again.config.stage == "align", "the words are gone"
+    assert (again.config.stage, again.run_record["stages"]) == ("align", []), "the words are gone"
 
 
 def test_wrong_input_is_told_first(make_model, tmp_path):
     model = new_model(make_model)
     with pytest.raises(LexiconError, match="renew_slots"):
         LexiconTrainer(make_model(stage="align"), arguments(tmp_path), pairs())
+    for stage in ("untrained", "inject"):
+        with pytest.raises(LexiconError, match=f"stage is '{stage}'"):
+            LexiconTrainer(make_model(stage=stage, slot_expander="lexicon"), arguments(tmp_path), pairs())
+    with pytest.raises(ValueError, match="train_dataset"):
+        LexiconTrainer(model, arguments(tmp_path)).train()
+    for option in ("gradient_checkpointing", "label_smoothing_factor"):
+        with pytest.raises(LexiconConfigError, match=f"{option}=.* does not apply"):
+            arguments(tmp_path, **{option: 0.1 if option.endswith("factor") else True})
     with pytest.raises(TypeError, match="LexiconConfig"):
         LexiconTrainer(model, AlignConfig(str(tmp_path), report_to=[], use_cpu=True), pairs())
     blank = Dataset.from_list([dict(id="1", english=" ", foreign="k")])
@@ -307,8 +381,15 @@ def test_from_stage_a_over_words_to_stage_b(folder, tmp_path, capsys, monkeypatc
     assert [stage["stage"] for stage in stages] == ["lexicon", "inject"]
 
     assert main(["verify", str(tmp_path / "b")]) == 0
+    paper = [*rows, "--preset", "paper", "--output-dir", str(tmp_path / "p")]
+    assert main(paper) == 0, "a preset's slot_residual says nothing about words"
+    assert json.loads((tmp_path / "p" / "config.json").read_text())["slot_expander"] == "lexicon"
+    again = [*words[:2], str(tmp_path / "words"), *words[3:], *quick, "--output-dir", str(tmp_path / "more")]
+    assert main([*again, "--learning_rate", "0"]) == 0
+    kept = load_file(tmp_path / "more" / "model.safetensors")
+    assert all(torch.equal(kept[name], value) for name, value in before.items()), "it goes on with the words it has"
     assert main([*words[:2], str(tmp_path / "b"), *words[3:], *quick, "--output-dir", str(tmp_path / "c")]) == 2
-    assert "throw away" in capsys.readouterr().err
+    assert "before LoRA learns to read them" in capsys.readouterr().err
 
 
 def test_words_of_a_file_that_is_not_there(folder, tmp_path, capsys):
@@ -323,8 +404,22 @@ def test_every_argument_of_ours_has_help():
     assert all(f.metadata["help"] for f in own)
 
 
-def test_tiny_models_may_have_words(make_model):
-    assert tiny.wake(new_model(make_model)).encode_foreign(["k"]).shape[1] == 4
+@pytest.mark.parametrize("expander", ["mlp", "lexicon"])
+def test_stage_b_holds_a_rows_sentence_vectors_near_the_teacher(make_model, tmp_path, expander):
+    model = make_model(slot_expander=expander, slot_residual=True)
+    rows = [dict(id="1", foreign=["kx"], prompt="<foreign_emb>", completion="a", english="cat")]
+    rows += [dict(id="2", foreign=["q", "zw"], prompt="<foreign_emb> <foreign_emb>", completion="b", english="mat")]
+    options = dict(report_to=[], use_cpu=True, cosine_weight=0.5, nce_weight=0.25)
+    trainer = InjectTrainer(model, InjectConfig(str(tmp_path), **options), Dataset.from_list(rows))
+    batch = next(iter(trainer.get_train_dataloader()))
+    batch["foreign_mask"], slots = torch.tensor([[True, False], [True, True]]), torch.randn(2, 2, 4, 32)
+    batch["teachers"], batch["references"] = torch.randn(2, 32), torch.tensor([0, 1])
+    sentences = slots[:, :, 0] if expander == "lexicon" else slots.mean(dim=2)  # (B, T, d)
+    wanted = torch.stack([sentences[0, 0], sentences[1].mean(dim=0)])
+    expected = 0.5 * slot_cosine(wanted, batch["teachers"]).sum() / 2
+    ids, temperature = batch["references"], trainer.args.nce_temperature
+    expected += 0.25 * slot_info_nce(wanted, batch["teachers"], batch["teachers"], ids, ids, temperature).sum() / 2
+    assert trainer._anchor(slots, batch, 2, {}).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def run_one_process(encoder: str, decoder: str, folder: str) -> None:

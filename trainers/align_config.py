@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .arguments import LlinkTrainingArguments
+from .arguments import LlinkTrainingArguments, unsupported
 from .losses import DIRECTION_REDUCTIONS, HARD_NEGATIVE_MINING
 
 #: 1e-3 → 1e-5 in the released code; as a ratio it fits any learning rate.
@@ -136,7 +136,8 @@ class AlignConfig(LlinkTrainingArguments):
     def __post_init__(self) -> None:
         self._validate_choices()
         self._validate_numbers()
-        self._validate_unsupported()
+        if problem := unsupported(self):
+            raise AlignConfigError(problem)
         if self.lr_scheduler_kwargs is None and self.lr_scheduler_type == _MIN_LR_SCHEDULE:
             self.lr_scheduler_kwargs = {"min_lr_rate": _MIN_LR_RATE}
         super().__post_init__()
@@ -183,16 +184,3 @@ class AlignConfig(LlinkTrainingArguments):
         ):
             if getattr(self, name) < least:
                 raise AlignConfigError(f"{name}={getattr(self, name)} must be {least} or more.")
-
-    def _validate_unsupported(self) -> None:
-        """Options that would be ignored, or fail late, because only a small MLP on cached vectors is trained."""
-        for name in ("fsdp", "deepspeed", "label_smoothing_factor", "neftune_noise_alpha", "use_liger_kernel"):
-            if getattr(self, name):
-                raise AlignConfigError(
-                    f"{name}={getattr(self, name)!r} does not apply to Stage A, which trains the projector on cached "
-                    "vectors. Leave it out; several processes work through torchrun."
-                )
-        if getattr(self, "activation_checkpointing", False) or self.gradient_checkpointing:  # the first is new
-            raise AlignConfigError(
-                "activation_checkpointing does not apply to Stage A: no base model runs in it. Leave it out."
-            )

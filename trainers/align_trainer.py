@@ -21,15 +21,15 @@ from ..evaluation.retrieval import KS, retrieval_metrics
 from .align_config import AlignConfig
 from .base import Evaluated
 from .distributed import gather_rows
-from .hub import HubMixin
 from .losses import NonFiniteLossError, direction_loss, log_norm_loss, symmetric_info_nce
+from .part_trainer import PartTrainer
 from .queue import QueueStateError, TeacherQueue
 
 QUEUE_FILE = "teacher_queue.safetensors"
 MIN_EVAL_PAIRS = 10  # recall at 10 needs ten candidates
 
 
-class AlignTrainer(HubMixin):
+class AlignTrainer(PartTrainer):
     r"""Trains the projector g, and nothing else, so that p_F = g(z_F) finds h_E (paper 4.1).
 
     Both bases are frozen, so z_F and h_E are computed once, cached on disk, and every epoch runs on vectors.
@@ -64,6 +64,7 @@ class AlignTrainer(HubMixin):
 
     # The loss is the mean over the whole batch; accumulation never splits it.
     loss_is_scaled_for_ga = False
+    stage = "align"  # after Stage B too: its slots no longer fit the projector
 
     def __init__(
         self,
@@ -79,7 +80,6 @@ class AlignTrainer(HubMixin):
         if not isinstance(args, AlignConfig):
             raise TypeError(f"args is a {type(args).__name__}; AlignTrainer needs an AlignConfig.")
         args = args.with_accumulation_folded()
-        self.llink_model = model
         self.queue: TeacherQueue | None = None
         self._resumed = False
         self._train_tensors: PairTensors | None = None
@@ -90,24 +90,21 @@ class AlignTrainer(HubMixin):
         evaluated = {name: dataset for name, dataset in evaluated.items() if dataset is not None}
         self._groups = torch.tensor(check_training_pairs(train_dataset, evaluated, MIN_EVAL_PAIRS))
         _check_batch(train_dataset, args)
-        model.projector.requires_grad_(True)
         super().__init__(
-            model=model.projector,
-            args=args,
+            model,
+            model.projector,
+            args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.gradient_accumulation_steps != 1:
+        if self.args.gradient_accumulation_steps != 1:
             raise ValueError(
-                "FSDP, DeepSpeed and accelerate's own gradient accumulation do not apply to Stage A, which trains a "
-                "small projector: launch with torchrun, and use gradient_accumulation_steps."
+                "accelerate's own gradient accumulation does not apply to Stage A, whose batches are not split: use "
+                "gradient_accumulation_steps."
             )
-        fixed = (getattr(m, "hf_device_map", None) or getattr(m, "is_quantized", False) for m in model.modules())
-        if not any(fixed):  # a quantised or dispatched base stays where it was loaded
-            model.to(self.args.device)
 
     # ---- data ----
 
@@ -184,10 +181,6 @@ class AlignTrainer(HubMixin):
             tensors, batch_size=self.args.eval_batch_size, collate_fn=tensors.collate, generator=torch.Generator()
         )
 
-    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
-        """As `get_eval_dataloader`, for `predict`."""
-        return self.get_eval_dataloader(test_dataset)
-
     # ---- training ----
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
@@ -197,8 +190,6 @@ class AlignTrainer(HubMixin):
             NonFiniteLossError: If the loss becomes NaN or infinite.
             QueueStateError: If the queue of the checkpoint to resume from is missing or was filled from other pairs.
         """
-        self._check_savable()
-        self.llink_model.config.stage = "align"  # after Stage B too: its slots no longer fit the projector
         self._resumed = False
         self._terms, self._terms_steps = {}, 0
         if self.args.queue_size:
@@ -298,16 +289,6 @@ class AlignTrainer(HubMixin):
 
     # ---- checkpoints ----
 
-    def _check_savable(self) -> None:
-        """Finds out before training, not at its first checkpoint, that a light checkpoint cannot name its bases."""
-        config = self.llink_model.config
-        names = config.encoder_name_or_path, config.decoder_name_or_path
-        if self.args.save_strategy != "no" and not config.self_contained and None in names:
-            raise ValueError(
-                f"The bases are named {names}: a light checkpoint could not find them again. Build the model from "
-                "names or folders, set model.config.self_contained=True, or save_strategy='no'."
-            )
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.queue is not None and self.args.should_save and not self.args.save_only_model:
             folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -325,14 +306,6 @@ class AlignTrainer(HubMixin):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self._resumed = True
         self._train_tensors, self._eval_tensors = None, {}  # they were conditioned with another space
-
-    def load_weights(self, folder: str) -> None:
-        """Loads a checkpoint's bridge.
-
-        Raises:
-            LlinkCheckpointError: If it is missing, damaged or does not fit.
-        """
-        self.llink_model.load_bridge(folder)
 
     def _queue_metadata(self) -> dict[str, str]:
         """Names the training pairs: the queue's group ids mean nothing for others."""

@@ -7,6 +7,12 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+#: Options that would be ignored, or fail late, where only a small part is trained and the decoder's layers are not run.
+UNSUPPORTED = (
+    *("fsdp", "deepspeed", "label_smoothing_factor", "neftune_noise_alpha", "use_liger_kernel"),
+    *("activation_checkpointing", "gradient_checkpointing"),  # the first is new
+)
+
 
 class LlinkTrainingArguments(TrainingArguments):
     """[`~transformers.TrainingArguments`] of which each process uses one GPU.
@@ -22,3 +28,14 @@ class LlinkTrainingArguments(TrainingArguments):
         if found > 1:
             logger.warning_once(f"Training on the first of {found} GPUs. Start it with `torchrun` to use them all.")
         return min(found, 1)
+
+
+def unsupported(args: TrainingArguments) -> str | None:
+    """What is wrong with a part's training arguments; nothing if they all apply."""
+    for name in UNSUPPORTED:
+        if getattr(args, name, None):
+            return (
+                f"{name}={getattr(args, name)!r} does not apply where only a small part is trained: the decoder's "
+                "layers are not run. Leave it out; several processes work through torchrun."
+            )
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,17 @@ Evaluated = tuple[Tensor, Tensor, dict[str, float]]
 
 class ResumeError(ValueError):
     """A checkpoint to resume from that is not there."""
+
+
+def split_groups(name: str, parameters: Iterable[nn.Parameter], rate: float, decay: float) -> list[dict[str, Any]]:
+    """Two groups of the optimiser, of those that there are: matrices, and what is never decayed (biases, norms)."""
+    parameters = list(parameters)
+    matrices, vectors = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
+    groups = [
+        {"name": f"{name}s", "params": matrices, "lr": rate, "weight_decay": decay},
+        {"name": f"{name}_vectors", "params": vectors, "lr": rate, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 class LlinkTrainer(Trainer):

@@ -1,4 +1,4 @@
-"""What the trainers of both stages share: the run record beside every save, the card, and pushes that are whole."""
+"""What the trainers of a llink model share: the run record beside every save, the card, and pushes that are whole."""
 
 from __future__ import annotations
 
@@ -81,8 +81,9 @@ class HubMixin(LlinkTrainer):
             "machine": f"{platform.machine()}, {self._device_name()}",
             "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-        # Stage A begins anew: what was built on an earlier projector is gone.
-        kept = [] if stage == "align" else [one for one in earlier if one["run"] != self._run_id]
+        # Stage A begins anew: what was built on an earlier projector is gone, but words are not built on it.
+        gone = ("align", "inject") if stage == "align" else ()
+        kept = [one for one in earlier if one["run"] != self._run_id and one["stage"] not in gone]
         return {"stages": [*kept, record]}
 
     def _device_name(self) -> str:

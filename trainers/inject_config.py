@@ -37,6 +37,10 @@ class InjectConfig(LlinkTrainingArguments):
     slot_learning_rate: float = field(
         default=3e-5, metadata={"help": "Peak learning rate of adapter and expander (released code: 3e-5)."}
     )
+    lexicon_learning_rate: float = field(
+        default=1e-4,
+        metadata={"help": "Peak learning rate of a lexicon, which has learned its words already."},
+    )
     scale_learning_rate: float = field(
         default=5e-4, metadata={"help": "Peak learning rate of the slots' scale (released code: 5e-4)."}
     )
@@ -96,7 +100,8 @@ class InjectConfig(LlinkTrainingArguments):
         super().__post_init__()
         if self.usage_variant not in USAGE_VARIANTS:
             raise InjectConfigError(f"usage_variant={self.usage_variant!r} is not one of {', '.join(USAGE_VARIANTS)}.")
-        for name in ("usage_weight", "usage_margin", "cosine_weight", "nce_weight", "slot_learning_rate"):
+        rates = ("slot_learning_rate", "lexicon_learning_rate")
+        for name in ("usage_weight", "usage_margin", "cosine_weight", "nce_weight", *rates):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise InjectConfigError(f"{name}={getattr(self, name)} must be 0, to switch it off, or more.")
         for name in ("usage_every", "max_length", "nce_temperature", "feature_batch_size", "scale_learning_rate"):

@@ -27,7 +27,7 @@ from ..evaluation.usage import (
     usage_metrics,
 )
 from ..modeling_llink.checkpoint import device_of, lora_parameters
-from .base import Evaluated
+from .base import Evaluated, split_groups
 from .hub import HubMixin
 from .inject_config import InjectConfig
 from .inject_losses import slot_cosine, slot_info_nce, usage_contrast
@@ -40,8 +40,8 @@ TERMS = ("sft", "usage", "cosine", "nce")
 class InjectTrainer(HubMixin):
     """Trains LoRA, the slots' scale, adapter and expander; projector and bases stay bit-identical (paper 4.2).
 
-    The encoder and the projector are frozen, so every passage is encoded once and p_F is kept (a resampler reads the
-    encoder's states of every batch anew). Prompts are rendered by
+    The encoder and the projector are frozen, so every passage is encoded once and p_F is kept (slots that are
+    made of the encoder's states read every batch anew). Prompts are rendered by
     the processor exactly as in inference; the loss is taken on the answers' tokens only. Losses are sums over the
     accumulated batch divided by its size, on all processes: accumulation equals the big batch.
 
@@ -83,6 +83,8 @@ class InjectTrainer(HubMixin):
         self._examples: dict[int, list[dict[str, list[int]]]] = {}
         if args.cosine_weight or args.nce_weight:
             model.teacher_space.check_fitted()
+        if model.slot_embedder.lexicon is not None:
+            model.slot_embedder.lexicon.check_fitted()
         train_dataset = self._checked(model, train_dataset, args, "train_dataset")
         if isinstance(eval_dataset, dict):
             eval_dataset = {name: self._checked(model, dataset, args, name) for name, dataset in eval_dataset.items()}
@@ -249,7 +251,7 @@ class InjectTrainer(HubMixin):
         return {"use_cache": False, "logits_to_keep": answer_reach(inputs["labels"])}
 
     def _anchor(self, slots: Tensor, inputs: dict[str, Tensor], step_rows: Any, terms: dict[str, Tensor]) -> Any:
-        """The two auxiliaries that hold the slots' mean near the Stage A target; rows without a reference have none."""
+        """The two auxiliaries that hold a row's mean near the Stage A target; rows without a reference have none."""
         args, known = self.args, inputs["references"] >= 0
         if not (args.cosine_weight or args.nce_weight) or not known.any():
             return 0.0
@@ -290,16 +292,17 @@ class InjectTrainer(HubMixin):
     # ------------------------------------------------------------------ optimiser
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """LoRA, adapter and expander (matrices, then biases, norms and gate), scale: each with its learning rate."""
+        """LoRA, adapter and expander (matrices, then biases, norms and gate), a lexicon likewise, scale: each with its
+        learning rate.
+        """
         args, slots = self.args, self.model.slot_embedder
         lora = lora_parameters(self.model.decoder)
-        bridge = [parameter for name, parameter in slots.named_parameters() if name != "scale"]
-        matrices = [p for p in bridge if p.dim() > 1]
-        vectors = [p for p in bridge if p.dim() <= 1]
+        words = {} if slots.lexicon is None else dict(slots.lexicon.named_parameters(prefix="expander"))
+        bridge = [parameter for name, parameter in slots.named_parameters() if name not in {"scale", *words}]
         return [
             {"name": "lora", "params": lora, "lr": args.learning_rate, "weight_decay": args.weight_decay},
-            {"name": "slots", "params": matrices, "lr": args.slot_learning_rate, "weight_decay": args.weight_decay},
-            {"name": "slot_vectors", "params": vectors, "lr": args.slot_learning_rate, "weight_decay": 0.0},
+            *split_groups("slot", bridge, args.slot_learning_rate, args.weight_decay),
+            *split_groups("word", words.values(), args.lexicon_learning_rate, args.weight_decay),
             {"name": "scale", "params": [slots.scale], "lr": args.scale_learning_rate, "weight_decay": 0.0},
         ]
 

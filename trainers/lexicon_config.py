@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .arguments import LlinkTrainingArguments
+from .arguments import LlinkTrainingArguments, unsupported
+
+
+class LexiconConfigError(ValueError):
+    """An argument of [`LexiconConfig`] that a lexicon cannot be trained with."""
 
 
 @dataclass
@@ -36,3 +40,8 @@ class LexiconConfig(LlinkTrainingArguments):
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "Every trained parameter is used in every step."}
     )
+
+    def __post_init__(self) -> None:
+        if problem := unsupported(self):
+            raise LexiconConfigError(problem)
+        super().__post_init__()

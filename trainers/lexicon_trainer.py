@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,15 +11,20 @@ from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback
-from transformers.trainer_utils import TrainOutput
 
 from ..data.collators import PassageBank
 from ..data.pairs import check_pairs, sentences, warn_of_leaks
+from ..modeling_llink.checkpoint import device_of
 from ..modeling_llink.lexicon import LexiconError
-from .base import Evaluated
-from .hub import HubMixin
+from .base import Evaluated, split_groups
 from .lexicon_config import LexiconConfig
 from .losses import NonFiniteLossError
+from .part_trainer import PartTrainer
+
+logger = logging.getLogger(__name__)
+
+#: In place of a word's index: no word, and a word that the vocabulary does not hold.
+PADDING, UNKNOWN = -1, -2
 
 
 def bag_of_words_loss(log_probabilities: Tensor, words: Tensor) -> Tensor:
@@ -29,7 +35,7 @@ def bag_of_words_loss(log_probabilities: Tensor, words: Tensor) -> Tensor:
 
     Args:
         log_probabilities: (B, K, V') log p of each slot.
-        words: (B, R) indices of the reference's distinct words in the vocabulary; -1 pads.
+        words: (B, R) indices of the reference's distinct words in the vocabulary; below 0 where there is none.
 
     Returns:
         (B,) nats a word; 0 where a reference has no word of the vocabulary.
@@ -46,14 +52,14 @@ def found_words(log_probabilities: Tensor, words: Tensor) -> tuple[Tensor, Tenso
 
     Args:
         log_probabilities: (B, K, V').
-        words: (B, R), as in [`bag_of_words_loss`].
+        words: (B, R) as in [`bag_of_words_loss`]; [`PADDING`] is no word, [`UNKNOWN`] one outside the vocabulary.
 
     Returns:
         (B,) found, (B,) all.
     """
     first = log_probabilities.argmax(dim=-1)  # (B, K)
     found = (words.unsqueeze(2) == first.unsqueeze(1)).any(dim=2)  # (B, R)
-    return found.sum(dim=1), (words >= 0).sum(dim=1)
+    return found.sum(dim=1), (words != PADDING).sum(dim=1)
 
 
 class WordTensors(torch.utils.data.Dataset):
@@ -61,7 +67,7 @@ class WordTensors(torch.utils.data.Dataset):
 
     Args:
         bank: The N passages.
-        words: For each, the indices of its reference's words in the lexicon's vocabulary.
+        words: For each, the indices of its reference's words in the lexicon's vocabulary, or [`UNKNOWN`].
     """
 
     def __init__(self, bank: PassageBank, words: Sequence[Sequence[int]]) -> None:
@@ -74,23 +80,24 @@ class WordTensors(torch.utils.data.Dataset):
         return row
 
     def collate(self, rows: list[int]) -> dict[str, Tensor]:
-        """B row numbers → the passages (B, 1, L), `words` (B, R) padded with -1, `rows` (B,)."""
+        """B row numbers → the passages (B, 1, L), `words` (B, R), `rows` (B,)."""
         longest = max(1, *(len(self.words[row]) for row in rows))
-        words = torch.full((len(rows), longest), -1)
+        words = torch.full((len(rows), longest), PADDING)
         for place, row in enumerate(rows):
             words[place, : len(self.words[row])] = torch.tensor(self.words[row], dtype=torch.long)
         return {**self.bank.batch([[row] for row in rows]), "words": words, "rows": torch.tensor(rows)}
 
 
-class LexiconTrainer(HubMixin):
+class LexiconTrainer(PartTrainer):
     r"""Trains the lexicon of a model with `slot_expander="lexicon"`, and nothing else, on parallel text.
 
     The decoder's layers are not run: a lexicon learns which of the decoder's words each stretch of a passage stands
     for. Stage B then starts from slots that the decoder can already read. `self.model` is the lexicon; the whole model
-    is `self.llink_model`, and it is what is saved, in checkpoints too.
+    is `self.llink_model`, and it is what is saved, in checkpoints too. The vocabulary is chosen from the training
+    references, unless the model has one already.
 
-    Evaluation reports `eval_loss`, nats a word, and `eval_recall`, the share of the reference's distinct words that are
-    some slot's first choice.
+    Evaluation reports `eval_loss`, nats a word of those that the vocabulary holds, `eval_recall`, the share of the
+    reference's distinct words that are some slot's first choice, and `eval_known`, the share that could be.
 
     Args:
         model: A [`LlinkForCausalLM`] with a lexicon; it is trained in place.
@@ -101,12 +108,13 @@ class LexiconTrainer(HubMixin):
 
     Raises:
         TypeError: If `args` is no [`LexiconConfig`].
-        LexiconError: If the model's slots are not made of words.
+        LexiconError: If the model's slots are not made of words, or it is not between Stage A and Stage B.
         PairDataError: If a dataset lacks columns, or holds blank or non-string sentences.
     """
 
     # The loss is the mean over the rows of the whole accumulated batch.
     loss_is_scaled_for_ga = True
+    stage = "lexicon"
     _tag_names = ("llink", "lexicon")
 
     def __init__(
@@ -127,7 +135,11 @@ class LexiconTrainer(HubMixin):
                 f"slot_expander={model.config.slot_expander!r} has no words to learn. Call "
                 "model.renew_slots(slot_expander='lexicon') first."
             )
-        self.llink_model = model
+        if model.config.stage not in ("align", "lexicon"):
+            raise LexiconError(
+                f"The model's stage is {model.config.stage!r}: words are learned after Stage A, and before LoRA learns "
+                "to read them. Start from the Stage A model."
+            )
         self._tensors: dict[int, tuple[Dataset, WordTensors]] = {}
         named = eval_dataset if isinstance(eval_dataset, dict) else {"eval_dataset": eval_dataset}
         if train_dataset is not None:
@@ -137,18 +149,15 @@ class LexiconTrainer(HubMixin):
                 check_pairs(dataset, name)
             if dataset is not None and train_dataset is not None:
                 warn_of_leaks(dataset, train_dataset, name)
-        lexicon.requires_grad_(True)
         super().__init__(
-            model=lexicon,
-            args=args,
+            model,
+            lexicon,
+            args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        fixed = (getattr(m, "hf_device_map", None) or getattr(m, "is_quantized", False) for m in model.modules())
-        if not any(fixed):  # a quantised or dispatched base stays where it was loaded
-            model.to(self.args.device)
 
     # ------------------------------------------------------------------ data
 
@@ -165,19 +174,23 @@ class LexiconTrainer(HubMixin):
     def _fit_vocabulary(self) -> None:
         """Chooses the words, unless the model or a checkpoint brought them."""
         lexicon = self.llink_model.slot_embedder.lexicon
-        if lexicon.fitted:
+        if lexicon.fitted or self.train_dataset is None:
             return
         tokens = torch.tensor([token for row in self._references(self.train_dataset) for token in row])
         counts = torch.bincount(tokens, minlength=self.llink_model.config.vocab_size).float()
-        lexicon.fit(counts.to(lexicon.prior.device))
+        lexicon.fit(counts)
 
     def _word_tensors(self, dataset: Dataset) -> WordTensors:
         key = id(dataset)
         if key not in self._tensors:
-            processor = self.llink_model.processor
-            vocabulary = self.llink_model.slot_embedder.lexicon.vocabulary.tolist()
-            places = {token: place for place, token in enumerate(vocabulary)}
-            words = [sorted({places[token] for token in row if token in places}) for row in self._references(dataset)]
+            processor, lexicon = self.llink_model.processor, self.llink_model.slot_embedder.lexicon
+            self._fit_vocabulary()
+            lexicon.check_fitted()
+            places = {token: place for place, token in enumerate(lexicon.vocabulary.tolist())}
+            references = [sorted(set(row)) for row in self._references(dataset)]
+            words = [[places.get(token, UNKNOWN) for token in row] for row in references]
+            if silent := sum(max(row, default=UNKNOWN) < 0 for row in words):
+                logger.warning("%d of %d references hold no word of the vocabulary.", silent, len(words))
             tensors = WordTensors(PassageBank(processor, sentences(dataset, "foreign")), words)
             self._tensors[key] = (dataset, tensors)  # the dataset too, so that its id stays taken
         return self._tensors[key][1]
@@ -208,17 +221,6 @@ class LexiconTrainer(HubMixin):
 
     # ------------------------------------------------------------------ training
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As `Trainer.train`; leaves the lexicon in evaluation mode.
-
-        Raises:
-            NonFiniteLossError: If the loss becomes NaN or infinite.
-        """
-        self.llink_model.config.stage = "lexicon"
-        if not resume_from_checkpoint:
-            self._fit_vocabulary()
-        return super().train(resume_from_checkpoint, *args, **kwargs)
-
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, Tensor | int | None]:
@@ -228,6 +230,10 @@ class LexiconTrainer(HubMixin):
         if batches and self.args.world_size > 1:
             rows = self.accelerator.gather(rows).sum()
         return [{**batch, "step_rows": rows} for batch in batches], items
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The lexicon: matrices, and biases, norms, sharpness and prior, which are not decayed."""
+        return split_groups("word", self.model.parameters(), self.args.learning_rate, self.args.weight_decay)
 
     def compute_loss(
         self,
@@ -255,30 +261,30 @@ class LexiconTrainer(HubMixin):
 
     def _foretold(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         ids, mask = inputs["foreign_input_ids"][:, 0], inputs["foreign_attention_mask"][:, 0]  # (B, L)
-        states = self.llink_model.encode_passages(ids, mask)  # (B, L, d_e)
-        return model(states, mask.to(states.device), self.llink_model.vocabulary_embeddings())
+        place = device_of(self.model)
+        states = self.llink_model.encode_passages(ids, mask).to(place)  # (B, L, d_e)
+        return model(states, mask.to(place), self.llink_model.vocabulary_embeddings())
 
     # ------------------------------------------------------------------ evaluation and checkpoints
 
     def evaluated(self, model: nn.Module, batches: Iterator[dict[str, Any]], dataset: Any) -> Evaluated:
-        """The loss and the share of words found, over a whole set."""
+        """The loss and the shares of words found and known, over a whole set."""
         columns: list[tuple[Tensor, ...]] = []
         for batch in batches:
-            log_probabilities = self._foretold(model, batch)
-            row = (
-                bag_of_words_loss(log_probabilities, batch["words"]),
-                *found_words(log_probabilities, batch["words"]),
-            )
-            columns.append(tuple(value.cpu() for value in self.accelerator.gather_for_metrics(row)))
-        losses, found, words = (torch.cat(column) for column in zip(*columns, strict=True))
-        total = words.sum().clamp(min=1)
-        metrics = {"loss": ((losses * words).sum() / total).item(), "recall": (found.sum() / total).item()}
-        return found, words, metrics
+            log_probabilities, words = self._foretold(model, batch), batch["words"]
+            losses, known = bag_of_words_loss(log_probabilities, words), (words >= 0).sum(dim=1)  # (B,), (B,)
+            found = found_words(log_probabilities, words)
+            gathered = self.accelerator.gather_for_metrics((losses, known, *found))
+            columns.append(tuple(value.cpu() for value in gathered))
+        losses, known, found, words = (torch.cat(column) for column in zip(*columns, strict=True))  # (N,) each
+        loss = (losses * known).sum() / known.sum().clamp(min=1)
+        metrics = {"loss": loss, "recall": found.sum() / words.sum(), "known": known.sum() / words.sum()}
+        return found, words, {name: value.item() for name, value in metrics.items()}
 
     @staticmethod
     def metric_names(dataset: Dataset) -> list[str]:
-        """The loss and the recall."""
-        return ["loss", "recall"]
+        """The loss, the recall, and the share of words that could be found."""
+        return ["loss", "recall", "known"]
 
     def load_weights(self, folder: str) -> None:
         """Loads a checkpoint's bridge, with the vocabulary.
@@ -286,5 +292,5 @@ class LexiconTrainer(HubMixin):
         Raises:
             LlinkCheckpointError: If it is missing, damaged or does not fit.
         """
-        self.llink_model.load_bridge(folder)
+        super().load_weights(folder)
         self._tensors = {}
