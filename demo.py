@@ -1,4 +1,4 @@
-"""`llink demo`: both stages and an evaluation on the embedded pair and corpus, with no network and no GPU."""
+"""`llink demo`: the training and an evaluation on the embedded pair and corpus, with no network and no GPU."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from .trainers.align_config import AlignConfig
 from .trainers.align_trainer import AlignTrainer
 from .trainers.inject_config import InjectConfig
 from .trainers.inject_trainer import InjectTrainer
+from .trainers.lexicon_config import LexiconConfig
+from .trainers.lexicon_trainer import LexiconTrainer
 from .trainers.presets import preset
 
 ASSETS = Path(__file__).parent / "assets"
@@ -54,7 +56,8 @@ class DemoArguments:
     output_dir: str = field(default="runs/demo", metadata={"help": "Where model, report and plots go."})
     train_pairs: int = field(default=20_000, metadata={"help": "Pairs of Stage A."})
     align_epochs: float = field(default=25, metadata={"help": "Passes over them; they run on cached vectors."})
-    inject_rows: int = field(default=12_000, metadata={"help": "Instruction rows of Stage B."})
+    lexicon_epochs: float = field(default=3, metadata={"help": "Passes over them to learn the slots' words."})
+    inject_rows: int = field(default=10_000, metadata={"help": "Instruction rows of Stage B."})
     inject_epochs: float = field(default=1, metadata={"help": "Passes over them."})
     usage_rows: int = field(default=256, metadata={"help": "Held-out rows of the usage gap."})
     translations: int = field(default=128, metadata={"help": "Held-out sentences that are translated."})
@@ -88,6 +91,7 @@ def run(args: DemoArguments) -> dict[str, Any]:
         **chosen["model"],
     )
     retrieval = _align(model, splits["train"][: args.train_pairs], test, args, chosen["align"])
+    words = _learn_words(model, splits["train"][: args.train_pairs], test, args)
     usage = _inject(model, splits, args, chosen["inject"])
     english, foreign = [pair.english for pair in test], [pair.foreign for pair in test]
     retrieval["full"] = retrieval_metrics(model.get_slot_features(foreign), model.get_teacher_features(english))
@@ -97,6 +101,7 @@ def run(args: DemoArguments) -> dict[str, Any]:
     _check_reload(output / "model", samples[:3], str(model.device))
     report = {
         "retrieval": {name: {key: metrics[key] for key in RETRIEVAL_KEYS} for name, metrics in retrieval.items()},
+        "words": words,
         "usage": usage,
         "tokens": prompt_tokens(model.processor, foreign),
         "translation": translation_scores(samples),
@@ -137,6 +142,29 @@ def _align(
     plot_history(trainer.state.log_history, folder / "training.png", "eval_r@1")
     strip = {"untrained": before, "stage_a": after}
     return {name: {key: metrics[f"eval_{key}"] for key in RETRIEVAL_KEYS} for name, metrics in strip.items()}
+
+
+def _learn_words(
+    model: LlinkForCausalLM, train: list[DemoPair], test: list[DemoPair], args: DemoArguments
+) -> dict[str, float]:
+    """Slots made of words; returns how many of the held-out references' words they hold."""
+    folder = Path(args.output_dir) / "lexicon"
+    config = LexiconConfig(
+        output_dir=str(folder),
+        num_train_epochs=args.lexicon_epochs,
+        eval_strategy="epoch",
+        save_strategy="no",
+        logging_steps=20,
+        report_to=[],
+        dataloader_pin_memory=False,
+        seed=args.seed,
+    )
+    model.renew_slots(slot_expander="lexicon")
+    trainer = LexiconTrainer(model=model, args=config, train_dataset=_pairs(train), eval_dataset=_pairs(test))
+    trainer.train()
+    metrics = trainer.evaluate()
+    plot_history(trainer.state.log_history, folder / "training.png", "eval_recall")
+    return {key: metrics[f"eval_{key}"] for key in ("loss", "recall")}
 
 
 def _inject(
@@ -197,6 +225,7 @@ def _show(report: dict[str, Any], output: Path) -> None:
     usage, tokens, scores = report["usage"], report["tokens"], report["translation"]
     print("\n" + retrieval_table(report["retrieval"]))
     rows = [
+        ("words of the reference that a slot names first", report["words"]["recall"]),
         ("usage gap, zeroed slots (nats a token)", usage["zeroed_gap"]),
         ("usage gap, another example's slots", usage["shuffled_gap"]),
         ("prompt tokens, raw Khmer", tokens["raw"]),
@@ -208,4 +237,4 @@ def _show(report: dict[str, Any], output: Path) -> None:
     for sample in report["samples"][:5]:
         print("\n".join(f"{name:>9}: {sample[name]!r}" for name in ("foreign", "reference", "base", "llink")) + "\n")
     print(f"Reloaded without llink: same answers. {report['seconds']} s. Written to {output}:")
-    print("model/ report.json report.png align/training.png inject/training.png")
+    print("model/ report.json report.png align/training.png lexicon/training.png inject/training.png")

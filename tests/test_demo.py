@@ -30,7 +30,11 @@ def test_retrieval(demo):
     assert retrieval["stage_a"]["n"] >= 512
     assert retrieval["stage_a"]["r@1"] >= 0.80
     assert retrieval["stage_a"]["r@1"] >= 20 * retrieval["untrained"]["r@1"]
-    assert retrieval["full"]["r@1"] >= retrieval["stage_a"]["r@1"] - 0.03, "the slots' mean stays where Stage A put it"
+    assert retrieval["full"]["r@1"] >= retrieval["stage_a"]["r@1"] - 0.03, "the first slot is Stage A's vector"
+
+
+def test_words(demo):
+    assert demo[1]["words"]["recall"] >= 0.4
 
 
 def test_usage(demo):
@@ -47,7 +51,7 @@ def test_tokens_and_translation(demo):
 def test_outputs(demo):
     folder, report, printed = demo
     assert report["seconds"] > 0
-    for name in ("report.png", "align/training.png", "inject/training.png"):
+    for name in ("report.png", "align/training.png", "lexicon/training.png", "inject/training.png"):
         assert (folder / "runs/demo" / name).read_bytes().startswith(b"\x89PNG")
     for words in ("Stage A", "full model", "zeroed slots", "prompt tokens", "reference", "Reloaded without llink"):
         assert words in printed
