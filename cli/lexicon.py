@@ -13,7 +13,7 @@ from ..trainers.checks import check_training
 from ..trainers.lexicon_config import LexiconConfig
 from ..trainers.lexicon_trainer import LexiconTrainer
 from .loading import BaseLoading
-from .parsing import parse_arguments
+from .parsing import parse_arguments, preset_of
 from .training import AlignData, train_and_save
 
 
@@ -29,7 +29,8 @@ class LexiconModel(BaseLoading):
 
 def lexicon(argv: Sequence[str]) -> None:
     """Teaches the slots which words of the decoder stand for what."""
-    source, data, args = parse_arguments("lexicon", argv, (LexiconModel, AlignData, LexiconConfig), {})
+    defaults = preset_of(argv).get("lexicon", {})
+    source, data, args = parse_arguments("lexicon", argv, (LexiconModel, AlignData, LexiconConfig), defaults)
     train = read_pairs(*data.pairs, language=data.language)
     held_out = read_pairs(*data.eval_pairs, language=data.language) if data.eval_pairs else None
     if held_out is not None:

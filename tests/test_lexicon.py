@@ -396,6 +396,8 @@ def test_words_of_a_file_that_is_not_there(folder, tmp_path, capsys):
     command = ["lexicon", "--model", str(folder / "align"), "--pairs", "no.en", "no.xx", "--output-dir", str(tmp_path)]
     assert main(command) == 2
     assert "no.en" in capsys.readouterr().err
+    assert main([*command, "--preset", "best"]) == 2
+    assert "'best' is not one of paper, released-code, recommended" in capsys.readouterr().err
 
 
 def test_every_argument_of_ours_has_help():
