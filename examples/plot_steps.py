@@ -3,7 +3,8 @@
     python examples/plot_steps.py inject finetune --output-dir steps
 
 Each folder is what `llink inject`, `llink finetune` or `llink langbridge` made with `--eval_instructions` and
-`--eval_strategy steps`; their losses, in nats a token of the answers, are comparable where the rows were the same.
+`--eval_strategy steps`; their losses, in nats a token of the answers, are comparable where the rows were the same. In
+place of a folder a `steps.json` may be given, whose runs are then shown too.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from llink.evaluation.record import write_record
 from llink.evaluation.report import save_figure
 
 
-def losses_by_step(folder: Path) -> dict[str, float]:
-    """The evaluations of a run: `{step: loss}`.
+def losses_by_step(run: Path) -> dict[str, dict[str, float]]:
+    """The evaluations of a run, or of those that a record holds: `{name: {step: loss}}`.
 
     Raises:
-        SystemExit: If the run held none.
+        ValueError: If the run held none.
     """
-    history = json.loads((folder / "trainer_state.json").read_text("utf-8"))["log_history"]
+    if run.is_file():
+        return json.loads(run.read_text("utf-8"))["results"]
+    history = json.loads((run / "trainer_state.json").read_text("utf-8"))["log_history"]
     found = {str(row["step"]): row["eval_loss"] for row in history if "eval_loss" in row}
     if not found:
-        raise ValueError(
-            f"{folder} was trained without evaluations: set --eval_instructions and --eval_strategy steps."
-        )
-    return found
+        raise ValueError(f"{run} was trained without evaluations: set --eval_instructions and --eval_strategy steps.")
+    return {run.name: found}
 
 
 def main() -> None:
@@ -40,9 +41,10 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of trainings, named as they are to be shown")
     parser.add_argument("--output-dir", required=True, type=Path)
     args = parser.parse_args()
-    if len({run.name for run in args.runs}) < len(args.runs):
+    shown = [losses_by_step(run) for run in args.runs]
+    results = {name: losses for found in shown for name, losses in found.items()}
+    if len(results) < sum(map(len, shown)):
         raise SystemExit("Two runs have the same name: give folders whose last part differs.")
-    results = {run.name: losses_by_step(run) for run in args.runs}
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, losses in results.items():
         axis.plot([int(step) for step in losses], list(losses.values()), marker="o", label=ROW_TITLES.get(name, name))

@@ -182,6 +182,15 @@ def test_plot_steps_compares_runs_that_were_evaluated(tmp_path):
         "finetune": {"10": 2.0},
     }
     assert (out / "steps.png").read_bytes().startswith(b"\x89PNG")
+    later = [runs[0], str(out / "steps.json")]
+    with pytest.raises(AssertionError, match="Two runs have the same name"):
+        run_example("plot_steps.py", *later, "--output-dir", str(out))
+    (tmp_path / "inject").rename(tmp_path / "words")
+    run_example("plot_steps.py", str(tmp_path / "words"), str(out / "steps.json"), "--output-dir", str(out / "more"))
+    assert list(json.loads((out / "more" / "steps.json").read_text("utf-8"))["results"]) == [
+        *("words", "inject", "finetune")
+    ]
+    (tmp_path / "words").rename(tmp_path / "inject")
     (tmp_path / "inject" / "trainer_state.json").write_text('{"log_history": []}', "utf-8")
     with pytest.raises(AssertionError, match="without evaluations: set --eval_instructions"):
         run_example("plot_steps.py", *runs, "--output-dir", str(out))
