@@ -48,7 +48,7 @@ source "$here/stage_b.sh"
 train inject inject --max_steps 640 --feature_cache_dir features
 train finetune finetune --max_steps 640
 train langbridge langbridge --max_steps 640
-train inject inject-lexicon --max_steps 640 --model lexicon --feature_cache_dir features
+train inject inject-lexicon --max_steps 320 --model lexicon --feature_cache_dir features
 train inject inject-segments --max_steps 320 --slot_expander segments --feature_cache_dir features
 [ -e evaluation/steps.json ] || python "$here/plot_steps.py" inject inject-lexicon finetune langbridge \
   --output-dir evaluation
@@ -70,7 +70,8 @@ for slots in segments lexicon; do
   fi
   if missing "$slots/translation"; then
     llink eval outputs "${own[@]}" --instructions all/test.jsonl --limit 128 --max-new-tokens 32
-    llink eval translation --outputs "$out/outputs/llink.jsonl" --output-dir "$out"
+    cp "$out/outputs/llink.jsonl" "$out/outputs/llink-$slots.jsonl" # the name by which tables tell it from the others
+    llink eval translation --outputs "$out/outputs/llink-$slots.jsonl" --output-dir "$out"
   fi
 done
 if missing lexicon/retrieval; then
