@@ -350,7 +350,7 @@ def test_metrics_are_those_of_the_variants(make_model, tmp_path):
         "eval_slots_help",
         "eval_own_slots_help",
     }
-    bank = trainer._instruction_tensors(data)
+    bank = trainer.tensors_of(data)
     found, tokens = usage_losses(model, bank.collate(list(range(10))))
     means = found.sum(dim=0) / tokens.sum()
     assert metrics["eval_loss"] == pytest.approx(means[0].item(), rel=1e-4)
@@ -402,7 +402,7 @@ def test_a_loss_that_is_not_finite_names_step_and_rows(make_model, tmp_path):
     data = instruction_dataset(rows(8))
     args = arguments(tmp_path, max_steps=3, per_device_train_batch_size=4)
     trainer = InjectTrainer(model=model, args=args, train_dataset=data)
-    bank = trainer._instruction_tensors(trainer.train_dataset)
+    bank = trainer.tensors_of(trainer.train_dataset)
     bank.bank.features[bank.passages[5]] = float("nan")
     with pytest.raises(NonFiniteLossError) as caught:
         trainer.train()

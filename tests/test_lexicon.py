@@ -255,6 +255,9 @@ def test_words_that_the_vocabulary_lacks_are_counted(make_model, tmp_path, caplo
     assert 0 < share < 1, "vacuous unless some are known and some are not"
     assert metrics["eval_known"] == pytest.approx(share)
     assert metrics["eval_recall"] <= share
+    predicted = trainer.predict(pairs(16, start=200))
+    assert predicted.label_ids.tolist() == [len(row) for row in tokens]
+    assert predicted.metrics["test_recall"] == metrics["eval_recall"]
     silent = sum(not row & vocabulary for row in tokens)
     assert silent, "vacuous unless some reference has none"
     assert f"{silent} of 16 references hold no word of the vocabulary" in caplog.text

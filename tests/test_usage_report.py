@@ -307,7 +307,7 @@ def test_the_trainer_logs_the_gaps_of_each_task(make_model, tmp_path):
     trainer = InjectTrainer(model=model, args=args, eval_dataset=instruction_dataset(rows()))
     metrics = trainer.evaluate()
     assert {f"eval_{task}_zeroed_gap" for task in TASKS} <= metrics.keys()
-    bank = trainer._instruction_tensors(trainer.eval_dataset)
+    bank = trainer.tensors_of(trainer.eval_dataset)
     alone = usage_losses(model, bank.collate([2, 5, 8]))  # the third task's rows
     wanted = usage_metrics(*alone)["zeroed_gap"]
     assert metrics["eval_qa_about_text_zeroed_gap"] == pytest.approx(wanted, abs=1e-3)

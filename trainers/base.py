@@ -82,6 +82,10 @@ class LlinkTrainer(Trainer):
             self.optimizer = optimizer_class(groups, **kwargs)
         return self.optimizer
 
+    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
+        """As `get_eval_dataloader`, for `predict`."""
+        return self.get_eval_dataloader(test_dataset)
+
     @torch.no_grad()
     def evaluation_loop(
         self,

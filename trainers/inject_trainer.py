@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import TrainOutput
 
@@ -32,12 +31,13 @@ from .hub import HubMixin
 from .inject_config import InjectConfig
 from .inject_losses import slot_cosine, slot_info_nce, usage_contrast
 from .losses import NonFiniteLossError
+from .tensor_loading import TensorLoading
 
 #: What the loss is made of, as the logs call it.
 TERMS = ("sft", "usage", "cosine", "nce")
 
 
-class InjectTrainer(HubMixin):
+class InjectTrainer(TensorLoading, HubMixin):
     """Trains LoRA, the slots' scale, adapter and expander; projector and bases stay bit-identical (paper 4.2).
 
     The encoder and the projector are frozen, so every passage is encoded once and p_F is kept (slots that are
@@ -118,13 +118,13 @@ class InjectTrainer(HubMixin):
         self._examples[id(dataset)] = tokenize_instructions(model.processor, dataset, args.max_length)[0]
         return dataset
 
-    def _instruction_tensors(self, dataset: Dataset) -> InstructionTensors:
+    def tensors_of(self, dataset: Dataset) -> InstructionTensors:
         """The rows with their frozen features, computed on first use through the cache."""
         key = id(dataset)
         if key not in self._tensors:
             if key not in self._examples:  # given to `evaluate`, not to the trainer
                 dataset = self._checked(self.model, dataset, self.args, "eval_dataset")
-                return self._instruction_tensors(dataset)
+                return self.tensors_of(dataset)
             with self.args.main_process_first(desc="computing frozen features"):
                 self._tensors[key] = (dataset, self._with_features(dataset, self._examples[key]))
         return self._tensors[key][1]
@@ -161,29 +161,6 @@ class InjectTrainer(HubMixin):
         """
         self.model.config.stage = "inject"
         return super().train(*args, **kwargs)
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Batches of tokenised rows with their passages' features; computes the features on the first call."""
-        if self.train_dataset is None:
-            raise ValueError("Training needs a train_dataset.")
-        return self._loader(self.train_dataset, "Training", self._train_batch_size, self._get_train_sampler, True)
-
-    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
-        """As `Trainer.get_eval_dataloader`."""
-        if eval_dataset is None:
-            eval_dataset = self.eval_dataset
-        if isinstance(eval_dataset, str):
-            eval_dataset = self.eval_dataset[eval_dataset]
-        if eval_dataset is None:
-            raise ValueError("Evaluation needs an eval_dataset.")
-        return self._loader(eval_dataset, "Evaluation", self.args.eval_batch_size, self._get_eval_sampler, False)
-
-    def _loader(self, dataset: Dataset, description: str, size: int, sampler: Any, training: bool) -> DataLoader:
-        tensors = self._instruction_tensors(dataset)
-        self.data_collator = tensors.collate
-        return self._get_dataloader(
-            dataset=tensors, description=description, batch_size=size, sampler_fn=sampler, is_training=training
-        )
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback
 
 from ..data.collators import PassageBank
@@ -20,6 +19,7 @@ from .base import Evaluated, split_groups
 from .lexicon_config import LexiconConfig
 from .losses import NonFiniteLossError
 from .part_trainer import PartTrainer
+from .tensor_loading import TensorLoading
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class WordTensors(torch.utils.data.Dataset):
         return {**self.bank.batch([[row] for row in rows]), "words": words, "rows": torch.tensor(rows)}
 
 
-class LexiconTrainer(PartTrainer):
+class LexiconTrainer(TensorLoading, PartTrainer):
     r"""Trains the lexicon of a model with `slot_expander="lexicon"`, and nothing else, on parallel text.
 
     The decoder's layers are not run: a lexicon learns which of the decoder's words each stretch of a passage stands
@@ -180,9 +180,11 @@ class LexiconTrainer(PartTrainer):
         counts = torch.bincount(tokens, minlength=self.llink_model.config.vocab_size).float()
         lexicon.fit(counts)
 
-    def _word_tensors(self, dataset: Dataset) -> WordTensors:
+    def tensors_of(self, dataset: Dataset) -> WordTensors:
+        """The pairs as tokens and words; chooses the vocabulary first where there is none."""
         key = id(dataset)
         if key not in self._tensors:
+            check_pairs(dataset)
             processor, lexicon = self.llink_model.processor, self.llink_model.slot_embedder.lexicon
             self._fit_vocabulary()
             lexicon.check_fitted()
@@ -194,30 +196,6 @@ class LexiconTrainer(PartTrainer):
             tensors = WordTensors(PassageBank(processor, sentences(dataset, "foreign")), words)
             self._tensors[key] = (dataset, tensors)  # the dataset too, so that its id stays taken
         return self._tensors[key][1]
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Batches of tokenised pairs."""
-        if self.train_dataset is None:
-            raise ValueError("Training needs a train_dataset.")
-        return self._loader(self.train_dataset, "Training", self._train_batch_size, self._get_train_sampler, True)
-
-    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
-        """As `Trainer.get_eval_dataloader`."""
-        if eval_dataset is None:
-            eval_dataset = self.eval_dataset
-        if isinstance(eval_dataset, str):
-            eval_dataset = self.eval_dataset[eval_dataset]
-        if eval_dataset is None:
-            raise ValueError("Evaluation needs an eval_dataset.")
-        check_pairs(eval_dataset, "eval_dataset")
-        return self._loader(eval_dataset, "Evaluation", self.args.eval_batch_size, self._get_eval_sampler, False)
-
-    def _loader(self, dataset: Dataset, description: str, size: int, sampler: Any, training: bool) -> DataLoader:
-        tensors = self._word_tensors(dataset)
-        self.data_collator = tensors.collate
-        return self._get_dataloader(
-            dataset=tensors, description=description, batch_size=size, sampler_fn=sampler, is_training=training
-        )
 
     # ------------------------------------------------------------------ training
 
@@ -273,8 +251,8 @@ class LexiconTrainer(PartTrainer):
         for batch in batches:
             log_probabilities, words = self._foretold(model, batch), batch["words"]
             losses, known = bag_of_words_loss(log_probabilities, words), (words >= 0).sum(dim=1)  # (B,), (B,)
-            found = found_words(log_probabilities, words)
-            gathered = self.accelerator.gather_for_metrics((losses, known, *found))
+            counts = found_words(log_probabilities, words)  # (B,), (B,)
+            gathered = self.accelerator.gather_for_metrics((losses, known, *counts))
             columns.append(tuple(value.cpu() for value in gathered))
         losses, known, found, words = (torch.cat(column) for column in zip(*columns, strict=True))  # (N,) each
         loss = (losses * known).sum() / known.sum().clamp(min=1)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datasets import Dataset
 from torch import nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
@@ -42,10 +40,6 @@ class PartTrainer(HubMixin):
         fixed = (getattr(m, "hf_device_map", None) or getattr(m, "is_quantized", False) for m in model.modules())
         if not any(fixed):  # a quantised or dispatched base stays where it was loaded
             model.to(self.args.device)
-
-    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
-        """As `get_eval_dataloader`, for `predict`."""
-        return self.get_eval_dataloader(test_dataset)
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As `Trainer.train`; leaves the part in evaluation mode.
