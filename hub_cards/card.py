@@ -119,6 +119,7 @@ def build_card(folder: Path, repo_id: str, own: str = "", ask_hub: bool = False)
             {"title": escape(path.stem), "path": f"{EVALUATION_FOLDER}/{path.name}"}
             for path in sorted((folder / EVALUATION_FOLDER).glob("*.png"))
         ],
+        slots_text=_slots_text(config),
         numeric_text=_numeric_text(records),
         max_foreign_chars=config["max_foreign_chars"],
     )
@@ -293,6 +294,16 @@ def _training_table(stages: Sequence[Mapping[str, Any]]) -> str:
         epochs = f"{stage['epochs']:.4g}" if stage.get("epochs") is not None else ""
         rows.append([_stage_title(stage), ", ".join(counts), files, stage["steps"], epochs, stage["seed"]])
     return table(["stage", "data", "files", "steps", "epochs", "seed"], rows)
+
+
+def _slots_text(config: Mapping[str, Any]) -> str:
+    """What a passage's slots keep of it."""
+    if config.get("slot_expander") == "lexicon":
+        words = config["num_slots"] - 1
+        return f"A passage reaches the decoder as one pooled vector and {words} mixtures of words, which lose details"
+    if config.get("slot_expander") in ("resampler", "segments"):
+        return f"A passage reaches the decoder as {config['num_slots']} vectors, which lose details"
+    return "A passage reaches the decoder as one pooled vector. It keeps the topic and loses details"
 
 
 def _numeric_text(records: Mapping[str, Mapping[str, Any]]) -> str:

@@ -98,6 +98,27 @@ def test_the_card_says_what_the_run_says(copy):
     assert "bibtex" in text
 
 
+@pytest.mark.parametrize(
+    ("expander", "words"),
+    [
+        ("mlp", "as one pooled vector. It keeps"),
+        ("segments", "as 4 vectors"),
+        ("lexicon", "as one pooled vector and 3 mixtures of words"),
+    ],
+)
+def test_the_card_says_what_slots_are_made_of(copy, expander, words):
+    config = json.loads((copy / "config.json").read_text("utf-8"))
+    (copy / "config.json").write_text(json.dumps({**config, "slot_expander": expander}), "utf-8")
+    record = json.loads((copy / "llink_run.json").read_text("utf-8"))
+    stages = [{**record["stages"][0], "stage": stage} for stage in ("align", "lexicon", "inject")]
+    (copy / "llink_run.json").write_text(json.dumps({"stages": stages}), "utf-8")
+    text = build_card(copy, "someone/km").text
+    assert f"reaches the decoder {words}" in text
+    assert [
+        line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ") and "20480 rows" in line
+    ] == [*("Stage A", "Words", "Stage B")]
+
+
 def test_the_metadata_passes_the_hubs_validation(copy):
     card = write_card(with_bases(copy, "FacebookAI/xlm-roberta-base", "HuggingFaceTB/SmolLM2-135M"), "someone/km")
     again = ModelCard.load(copy / "README.md")  # raises on a model-index that is not valid
