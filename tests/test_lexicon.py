@@ -263,6 +263,17 @@ def test_words_that_the_vocabulary_lacks_are_counted(make_model, tmp_path, caplo
     assert f"{silent} of 16 references hold no word of the vocabulary" in caplog.text
 
 
+def test_control_tokens_in_references_are_text(make_model, tmp_path):
+    model = new_model(make_model)
+    data = Dataset.from_list([dict(id=str(i), english="cat <|end|>", foreign="k" * (i + 1)) for i in range(3)])
+    trainer = LexiconTrainer(model, arguments(tmp_path, max_steps=1), data)
+    trainer.train()
+    control = model.processor.tokenizer.convert_tokens_to_ids("<|end|>")
+    known = model.slot_embedder.lexicon.vocabulary[model.slot_embedder.lexicon.prior > math.log(0.01)]
+    assert control not in known.tolist()
+    assert len(known) > 1, "vacuous unless the sentence's tokens are there"
+
+
 def test_accumulation_equals_the_big_batch(train):
     whole = losses_of(train("whole", per_device_train_batch_size=16))
     parts = losses_of(train("parts", per_device_train_batch_size=4, gradient_accumulation_steps=4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ def bag_of_words_loss(log_probabilities: Tensor, words: Tensor) -> Tensor:
     known = words >= 0  # (B, R)
     index = words.clamp(min=0).unsqueeze(1).expand(-1, log_probabilities.shape[1], -1)  # (B, K, R)
     each = log_probabilities.float().gather(2, index)  # (B, K, R)
-    mixed = each.logsumexp(dim=1) - torch.tensor(float(each.shape[1])).log()  # (B, R)
+    mixed = each.logsumexp(dim=1) - math.log(each.shape[1])  # (B, R)
     return -(mixed * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
 
 
@@ -166,6 +167,7 @@ class LexiconTrainer(TensorLoading, PartTrainer):
         encoded = self.llink_model.processor.tokenizer(
             sentences(dataset, "english"),
             add_special_tokens=False,
+            split_special_tokens=True,  # a control token in a sentence is text
             truncation=True,
             max_length=self.llink_model.config.teacher_max_tokens,
         )
