@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from transformers import set_seed
 
-from ..data.pairs import exclude_overlap, read_pairs
 from ..modeling_llink import LlinkForCausalLM
 from ..trainers.checks import check_training
 from ..trainers.lexicon_config import LexiconConfig
@@ -31,19 +30,15 @@ def lexicon(argv: Sequence[str]) -> None:
     """Teaches the slots which words of the decoder stand for what."""
     defaults = preset_of(argv).get("lexicon", {})
     source, data, args = parse_arguments("lexicon", argv, (LexiconModel, AlignData, LexiconConfig), defaults)
-    train = read_pairs(*data.pairs, language=data.language)
-    held_out = read_pairs(*data.eval_pairs, language=data.language) if data.eval_pairs else None
-    if held_out is not None:
-        train, _ = exclude_overlap(train, held_out)
+    train, held_out = data.read()
     check_training(args, LexiconTrainer, held_out)
     set_seed(args.seed)
     model = LlinkForCausalLM.from_pretrained(source.model, **source.loading())
     wanted = {} if source.slot_vocabulary_size is None else {"slot_vocabulary_size": source.slot_vocabulary_size}
-    config = model.config.with_slots(slot_expander="lexicon", **wanted)
-    if (config.slot_expander, config.slot_vocabulary_size) != (
-        *(model.config.slot_expander, model.config.slot_vocabulary_size),
-    ):  # else a lexicon that has words goes on with them
-        model.renew_slots(slot_expander="lexicon", **wanted)
+    slots = {"slot_expander": "lexicon", **wanted}
+    config = model.config.with_slots(**slots)  # which bounds the vocabulary's size by the decoder's
+    if any(getattr(model.config, name) != getattr(config, name) for name in slots):
+        model.renew_slots(**slots)  # else a lexicon that has words goes on with them
     trainer = LexiconTrainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
-    trainer.data_files = (*data.pairs, *(data.eval_pairs or ()))
+    trainer.data_files = data.files
     train_and_save(trainer, "eval_recall")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -74,6 +75,19 @@ class AlignData:
         check_two_files("pairs", self.pairs)
         check_two_files("eval-pairs", self.eval_pairs)
 
+    def read(self) -> tuple[Dataset, Dataset | None]:
+        """The training pairs, without those that share a sentence with the held-out ones, and these if given."""
+        train = read_pairs(*self.pairs, language=self.language)
+        if not self.eval_pairs:
+            return train, None
+        held_out = read_pairs(*self.eval_pairs, language=self.language)
+        return exclude_overlap(train, held_out)[0], held_out
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all files, for the record."""
+        return (*self.pairs, *(self.eval_pairs or ()))
+
 
 @dataclass(kw_only=True)
 class InjectData(BaseLoading):
@@ -95,10 +109,7 @@ def align(argv: Sequence[str]) -> None:
     """Stage A: trains the projector on parallel text."""
     chosen = preset_of(argv)
     model_args, data, args = parse_arguments("align", argv, (ModelArguments, AlignData, AlignConfig), chosen["align"])
-    train = read_pairs(*data.pairs, language=data.language)
-    held_out = read_pairs(*data.eval_pairs, language=data.language) if data.eval_pairs else None
-    if held_out is not None:
-        train, _ = exclude_overlap(train, held_out)
+    train, held_out = data.read()
     check_training(args, AlignTrainer, held_out)
     set_seed(args.seed)
     model = LlinkForCausalLM.from_encoder_decoder_pretrained(
@@ -110,7 +121,7 @@ def align(argv: Sequence[str]) -> None:
         **{**chosen["model"], **model_args.config_fields()},
     )
     trainer = AlignTrainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
-    trainer.data_files = (*data.pairs, *(data.eval_pairs or ()))
+    trainer.data_files = data.files
     train_and_save(trainer, "eval_r@1")
 
 
