@@ -5,13 +5,13 @@ Run as a script (by `test_two_processes_equal_one`) this file trains in each of 
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from align_fakes import DEV, TRAIN, FakeModel, Kill, losses, trainer
+from processes import run_in_processes
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
@@ -145,11 +145,7 @@ def worker(folder: Path) -> None:
 
 def launch(folder: Path, processes: int) -> tuple[list[dict], list[dict]]:
     folder.mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", __file__, str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_in_processes(__file__, folder, processes=processes)
     reports = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(processes)]
     return reports, [load_file(folder / f"rank{rank}.safetensors") for rank in range(processes)]
 

@@ -5,9 +5,7 @@ Run as a script (by `test_two_processes_equal_one`) this file trains in each of 
 
 import itertools
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
+from processes import run_in_processes
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from llink.data.instructions import InstructionError, instruction_dataset
@@ -301,16 +300,7 @@ def two_processes(base_folder, tmp_path_factory):
     """What a run in two processes gave."""
     folder = tmp_path_factory.mktemp("two")
     folders = [base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, __file__, *folders, str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_in_processes(__file__, *folders, folder)
     result = json.loads((folder / "result.json").read_text("utf-8"))
     assert result["world_size"] == 2, "vacuous unless two processes ran"
     return result

@@ -4,9 +4,7 @@ Run as a script (by `test_two_processes_equal_one`) this file trains in each of 
 """
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 import tiny
 import torch
 from baseline_runs import QUICK, fit, loss_by_hand, losses_of, quick, rows
+from processes import run_in_processes
 from transformers import AutoModelForCausalLM, set_seed
 
 from llink.baselines.langbridge import LangBridgeForCausalLM, is_langbridge
@@ -224,16 +223,7 @@ def test_accumulation_equals_the_big_batch(train):
 @pytest.mark.slow
 def test_two_processes_equal_one(llink_folder, train, tmp_path):
     """The trainers of both baselines share what is at stake here."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, __file__, str(llink_folder()), str(tmp_path / "two")],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_in_processes(__file__, llink_folder(), tmp_path / "two")
     found = json.loads((tmp_path / "two" / "result.json").read_text())
     assert found["world_size"] == 2, "vacuous unless two processes ran"
     single = train("one")

@@ -5,8 +5,6 @@ Run as a script (by `test_two_processes_equal_one`) this file trains in each of 
 
 import json
 import math
-import os
-import subprocess
 import sys
 import warnings
 from dataclasses import fields
@@ -17,6 +15,7 @@ import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import run_in_processes
 from safetensors.torch import load_file
 from transformers import set_seed
 
@@ -283,16 +282,7 @@ def test_accumulation_equals_the_big_batch(train):
 @pytest.mark.slow
 def test_two_processes_equal_one(base_folder, train, tmp_path):
     folders = [base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, __file__, *folders, str(tmp_path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_in_processes(__file__, *folders, tmp_path)
     found = json.loads((tmp_path / "result.json").read_text("utf-8"))
     assert found["world_size"] == 2, "vacuous unless two processes ran"
     single = train("one", eval_dataset=pairs(15, start=200))
