@@ -43,10 +43,10 @@ for preset in recommended paper; do
 done
 
 # Long sentences hold more words than 8 slots.
-align all-words recommended all km --num_slots 16
+align all-words recommended all km --num_slots 16 --lora_dropout 0
 [ -e lexicon/trainer_state.json ] || llink lexicon --model all-words --dtype "$DTYPE" --language km \
   --pairs data/all/train.en data/all/train.all --eval-pairs data/km/dev.en data/km/dev.km --eval_strategy epoch \
-  --slot_vocabulary_size 4096 --num_train_epochs "$EPOCHS" --save_strategy no --report_to none --use_cpu \
+  --slot_vocabulary_size 4096 --num_train_epochs 8 --save_strategy no --report_to none --use_cpu \
   --disable_tqdm True --output-dir lexicon
 
 [ -d decoder ] || ln -s "$decoder" decoder
@@ -61,6 +61,11 @@ train langbridge langbridge
 # 256 characters of Burmese are up to 741 tokens of this decoder.
 train finetune finetune --max_length 1024
 for language in km my am; do
-  bash "$here/../../examples/evaluate.sh" inject "data/$language/test" "$language" \
-    "evaluation/$language/inject" finetune langbridge
+  test=data/$language/test out=evaluation/$language/words
+  bash "$here/../../examples/evaluate.sh" inject "$test" "$language" "evaluation/$language/inject" finetune langbridge
+  bash "$here/../../examples/evaluate.sh" inject-words "$test" "$language" "$out"
+  cp "$out/outputs/llink.jsonl" "$out/llink-lexicon.jsonl" # the name by which tables tell it from the others
+  for kind in translation numeric; do
+    llink eval "$kind" --outputs "$out/llink-lexicon.jsonl" --output-dir "$out"
+  done
 done
