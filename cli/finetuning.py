@@ -8,32 +8,28 @@ from dataclasses import dataclass, field
 from transformers import set_seed
 
 from ..baselines.direct import new_direct
-from ..data.instructions import read_instructions
 from ..trainers.checks import check_training
 from ..trainers.finetune_config import FinetuneConfig
 from ..trainers.finetune_trainer import FinetuneTrainer
 from .loading import BaseLoading
 from .parsing import parse_arguments, preset_of
-from .training import train_and_save
+from .training import InstructionData, train_and_save
 
 
 @dataclass(kw_only=True)
-class BaselineData(BaseLoading):
+class BaselineData(InstructionData, BaseLoading):
     """The llink model that the baseline is compared with, and the rows of its Stage B."""
 
     model: str = field(
         metadata={"help": "Folder or repository of an llink model: gives the bases, their revisions, LoRA's settings."}
     )
-    instructions: str = field(metadata={"help": "JSONL file of instruction rows."})
-    eval_instructions: str | None = field(default=None, metadata={"help": "JSONL file of held-out rows."})
 
 
 def finetune(argv: Sequence[str]) -> None:
     """Trains LoRA on the foreign text tokenised as it is."""
     rate = {name: value for name, value in preset_of(argv)["inject"].items() if name == "learning_rate"}
     data, args = parse_arguments("finetune", argv, (BaselineData, FinetuneConfig), rate)
-    rows = read_instructions(data.instructions)
-    held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
+    rows, held_out = data.read()
     check_training(args, FinetuneTrainer, held_out)
     set_seed(args.seed)
     decoder, processor = new_direct(data.model, **data.loading())

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from transformers import set_seed
 
 from ..baselines.langbridge import LangBridgeForCausalLM
-from ..data.instructions import read_instructions
 from ..trainers.checks import check_training
 from ..trainers.langbridge_config import LangBridgeConfig
 from ..trainers.langbridge_trainer import LangBridgeTrainer
@@ -29,8 +28,7 @@ def langbridge(argv: Sequence[str]) -> None:
     rate = preset_of(argv)["inject"].get("learning_rate")
     defaults = {} if rate is None else {"lora_learning_rate": rate}
     data, args = parse_arguments("langbridge", argv, (LangBridgeData, LangBridgeConfig), defaults)
-    rows = read_instructions(data.instructions)
-    held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
+    rows, held_out = data.read()
     check_training(args, LangBridgeTrainer, held_out)
     set_seed(args.seed)
     model = LangBridgeForCausalLM.from_llink(data.model, data.lora, **data.loading())

@@ -90,12 +90,28 @@ class AlignData:
 
 
 @dataclass(kw_only=True)
-class InjectData(BaseLoading):
+class InstructionData:
+    """The rows of Stage B, or of a baseline beside it."""
+
+    instructions: str = field(metadata={"help": "JSONL file of instruction rows."})
+    eval_instructions: str | None = field(default=None, metadata={"help": "JSONL file of held-out rows."})
+
+    def read(self) -> tuple[Dataset, Dataset | None]:
+        """The training rows, and the held-out ones if given."""
+        held_out = self.eval_instructions
+        return read_instructions(self.instructions), read_instructions(held_out) if held_out else None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all files, for the record."""
+        return tuple(name for name in (self.instructions, self.eval_instructions) if name)
+
+
+@dataclass(kw_only=True)
+class InjectData(InstructionData, BaseLoading):
     """Stage B's model and rows."""
 
     model: str = field(metadata={"help": "Folder or repository of a Stage A model."})
-    instructions: str = field(metadata={"help": "JSONL file of instruction rows."})
-    eval_instructions: str | None = field(default=None, metadata={"help": "JSONL file of held-out rows."})
     slot_expander: str | None = field(default=None, metadata={"help": "Other slots than Stage A's: see llink align."})
     slot_adapter: str | None = field(default=None, metadata={"help": "As slot_expander."})
     slot_residual: bool | None = field(default=None, metadata={"help": "As slot_expander."})
@@ -128,8 +144,7 @@ def align(argv: Sequence[str]) -> None:
 def inject(argv: Sequence[str]) -> None:
     """Stage B: teaches the decoder to read the slots."""
     data, args = parse_arguments("inject", argv, (InjectData, InjectConfig), preset_of(argv)["inject"])
-    rows = read_instructions(data.instructions)
-    held_out = read_instructions(data.eval_instructions) if data.eval_instructions else None
+    rows, held_out = data.read()
     check_training(args, InjectTrainer, held_out)
     set_seed(args.seed)
     model = LlinkForCausalLM.from_pretrained(data.model, **data.loading())
@@ -139,7 +154,7 @@ def inject(argv: Sequence[str]) -> None:
     if any(getattr(model.config, name) != value for name, value in slots.items()):
         model.renew_slots(**slots)
     trainer = InjectTrainer(model=model, args=args, train_dataset=rows, eval_dataset=held_out)
-    trainer.data_files = tuple(name for name in (data.instructions, data.eval_instructions) if name)
+    trainer.data_files = data.files
     train_and_save(trainer, "eval_zeroed_gap")
 
 
