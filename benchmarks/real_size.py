@@ -49,7 +49,7 @@ LLAMA_3_2_1B = dict(
 XLM_R_BASE = dict(vocab_size=250_002, max_position_embeddings=514, type_vocab_size=1, pad_token_id=1)
 
 
-def write_bases(folder: Path, dtype: torch.dtype) -> None:
+def write_bases(folder: Path, dtype: str) -> None:
     """Random bases of the paper's shapes, with the embedded pair's tokenizers."""
     decoder = LlamaForCausalLM._from_config(LlamaConfig(**LLAMA_3_2_1B), dtype=dtype)
     decoder.save_pretrained(folder / "decoder")
@@ -81,7 +81,7 @@ def train_one_step_each(model: LlinkForCausalLM, folder: Path) -> dict[str, floa
     return {name: trainer.state.log_history[0]["loss"] for name, trainer in (("align", align), ("inject", inject))}
 
 
-def run(folder: Path, dtype: torch.dtype) -> dict[str, object]:
+def run(folder: Path, dtype: str) -> dict[str, object]:
     """Everything, in `folder`; returns what was measured."""
     set_seed(0)
     started = time.monotonic()
@@ -100,7 +100,7 @@ def run(folder: Path, dtype: torch.dtype) -> dict[str, object]:
     with torch.no_grad():
         identical = torch.equal(before, reloaded(**batch).logits)
     return {
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": dtype,
         "parameters": parameters,
         "losses": losses,
         "new_tokens": list(tokens.shape),
@@ -116,4 +116,4 @@ if __name__ == "__main__":
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16", help="of the bases (bfloat16)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        print(json.dumps(run(Path(scratch), getattr(torch, args.dtype)), indent=2))
+        print(json.dumps(run(Path(scratch), args.dtype), indent=2))

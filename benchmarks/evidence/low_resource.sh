@@ -64,8 +64,9 @@ for language in km my am; do
   test=data/$language/test out=evaluation/$language/words
   bash "$here/../../examples/evaluate.sh" inject "$test" "$language" "evaluation/$language/inject" finetune langbridge
   bash "$here/../../examples/evaluate.sh" inject-words "$test" "$language" "$out"
-  cp "$out/outputs/llink.jsonl" "$out/llink-lexicon.jsonl" # the name by which tables tell it from the others
+  words=$out/llink-lexicon # the name by which tables tell it from the others
+  mkdir -p "$words" && cp "$out/outputs/llink.jsonl" "$words.jsonl"
   for kind in translation numeric; do
-    llink eval "$kind" --outputs "$out/llink-lexicon.jsonl" --output-dir "$out"
+    [ -e "$words/$kind.json" ] || llink eval "$kind" --outputs "$words.jsonl" --output-dir "$words"
   done
 done
