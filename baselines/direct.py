@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from peft import PeftConfig
+from peft import PeftConfig, inject_adapter_in_model
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import CONFIG_NAME
@@ -156,7 +156,7 @@ def add_saved_adapter(decoder: PreTrainedModel, folder: str | os.PathLike) -> No
     config = read_adapter_config(folder)
     name, revision = config.base_model_name_or_path, config.revision
     freeze(decoder)
-    decoder.add_adapter(config)
+    inject_adapter_in_model(config, decoder)
     config.base_model_name_or_path, config.revision = name, revision  # adding has overwritten them
     for parameter in lora_parameters(decoder):
         parameter.data = parameter.data.float()

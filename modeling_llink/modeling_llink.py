@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 from transformers import initialization as init
@@ -133,7 +133,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             target_modules=config.lora_target_modules,
         )
         try:
-            self.decoder.add_adapter(lora)
+            inject_adapter_in_model(lora, self.decoder)
         except ValueError as error:
             raise LlinkCheckpointError(
                 f"LoRA does not fit {type(self.decoder).__name__}: lora_target_modules={config.lora_target_modules} "
