@@ -57,8 +57,12 @@ OPTIONAL_NUMBERS = (
 )
 
 
-class LlinkConfigError(ValueError):
-    """A field of a [`LlinkConfig`] holds a value that no LLINK model can be built from."""
+class LlinkError(Exception):
+    """The root of every error that llink raises itself: its message names the value, the valid set and the remedy."""
+
+
+class LlinkConfigError(LlinkError, ValueError):
+    """A setting that cannot work: of a model, a trainer, a study or a command."""
 
 
 def slot_tokens(num_slots: int) -> list[str]:

@@ -30,7 +30,8 @@ from transformers.utils.hub import cached_file
 from ..hub_cards.card import bases_licences, escape, public_name
 from ..hub_cards.licences import strictest
 from ..hub_cards.packager import stage_folder
-from ..modeling_llink.checkpoint import BASES, LlinkCheckpointError, write_json
+from ..modeling_llink.checkpoint import BASES, write_json
+from ..modeling_llink.errors import LlinkCheckpointError
 from ..modeling_llink.publishing import complete_stage, forget_folders, temporary_stage, validate
 from ..modeling_llink.sources import read_json
 from ..modeling_llink.upload import OWN_END, OWN_START, README, LlinkPushError, commit_folder, look, with_own_text

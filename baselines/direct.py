@@ -20,7 +20,8 @@ from transformers.utils.hub import cached_file
 from ..configuration_llink import LlinkConfig
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 from ..modeling_llink.bases import freeze, load_base
-from ..modeling_llink.checkpoint import LlinkCheckpointError, lora_modules, lora_parameters, read_bridge
+from ..modeling_llink.checkpoint import lora_modules, lora_parameters, read_bridge
+from ..modeling_llink.errors import LlinkCheckpointError
 from ..modeling_llink.foreign_text import check_passages, cut_text
 from ..modeling_llink.rendering import FOREIGN_PART
 

@@ -49,7 +49,7 @@ def retrieval_rows(
 
     Raises:
         RetrievalError: If the fine-tuned decoder is not the model's, or if `rows` names one that cannot be had.
-        TeacherSpaceError: If the teacher's space was never fitted.
+        NotFittedError: If the teacher's space was never fitted.
         ForeignTextError: If a text is empty or not usable.
     """
     _check_decoder(model, finetuned)

@@ -16,7 +16,8 @@ from huggingface_hub import CommitInfo
 
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.canary import read_canary
-from ..modeling_llink.checkpoint import BASES, CANARY_FOLDER, LlinkCheckpointError, write_json
+from ..modeling_llink.checkpoint import BASES, CANARY_FOLDER, write_json
+from ..modeling_llink.errors import LlinkCheckpointError
 from ..modeling_llink.persistence import RECORD_FILE
 from ..modeling_llink.publishing import EVALUATION_FOLDER, FINISHERS, NOTICE, publish, temporary_stage
 from ..modeling_llink.remote_code import CODE_FILES, write_code

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..evaluation.report import table
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.canary import Finding
-from ..modeling_llink.checkpoint import LlinkCheckpointError
+from ..modeling_llink.errors import LlinkCheckpointError
 from ..modeling_llink.publishing import reload
 
 

@@ -39,10 +39,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-
-class BaseModelError(ValueError):
-    """A base cannot serve: it is missing, cannot be read, or is not of the asked kind."""
-
+from .errors import BaseModelError
 
 HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download", "trust_remote_code", "proxies")
 

@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils.hub import cached_file
 
-from .checkpoint import BASES, BRIDGE, CANARY_FOLDER, LlinkCheckpointError
+from .checkpoint import BASES, BRIDGE, CANARY_FOLDER
+from .errors import LlinkCheckpointError
 
 TENSORS, FACTS = "expected.safetensors", "facts.json"
 #: In three scripts, so that a tokenizer that knows only one of them still shows a difference.

@@ -21,14 +21,12 @@ from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file
 
+from .errors import LlinkCheckpointError
+
 BRIDGE = ("projector", "teacher_space", "slot_embedder")
 #: The folders in which a self-contained checkpoint holds its bases, each an ordinary checkpoint of its own.
 BASES = ("encoder", "decoder")
 CANARY_FOLDER = "canary"
-
-
-class LlinkCheckpointError(OSError):
-    """A checkpoint is missing, incomplete, damaged, or does not fit its bases."""
 
 
 def lora_modules(decoder: nn.Module) -> Iterator[tuple[str, BaseTunerLayer]]:

@@ -11,8 +11,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from .bases import base_tokenizer, fingerprint
-from .checkpoint import LlinkCheckpointError, device_of, lora_switched
-from .foreign_text import ForeignTextError, check_passages
+from .checkpoint import device_of, lora_switched
+from .errors import ForeignTextError, LlinkCheckpointError
+from .foreign_text import check_passages
 from .injection import embed_with_zeros
 from .layers import hidden_states
 from .processing_llink import LlinkProcessor
@@ -201,7 +202,7 @@ class LlinkEncodingMixin:
         """English texts → h_E (N, d) in the conditioned space, comparable with `get_foreign_features` by cosine.
 
         Raises:
-            TeacherSpaceError: If the space's statistics were never fitted.
+            NotFittedError: If the space's statistics were never fitted.
         """
         states = self.get_teacher_states(english, batch_size)
         return self.teacher_space(states.to(device_of(self.projector))).cpu()

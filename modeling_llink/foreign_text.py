@@ -9,14 +9,12 @@ from typing import Any
 import regex
 from transformers import PreTrainedTokenizerBase
 
+from .errors import ForeignTextError
+
 Passages = Sequence[Sequence[str]]
 
 #: Unicode ends a grapheme cluster after the sign that stacks the next consonant in Khmer and Burmese; readers do not.
 _SYLLABLE = r"\X(?:(?<=[\u17D2\u1039])\X)*"
-
-
-class ForeignTextError(ValueError):
-    """Foreign text that cannot be encoded: empty, not a string, or holding NUL."""
 
 
 def check_passages(foreign_text: Any) -> list[list[str]]:

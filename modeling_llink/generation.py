@@ -11,8 +11,7 @@ from transformers import GenerationMixin, LogitsProcessorList
 from transformers.utils import ModelOutput, logging
 
 from .continuing import NewTokens, cached_length, empty, holds_beginning, read_otherwise, remember
-from .injection import SlotMismatchError
-from .rendering import PromptError
+from .errors import PromptError, SlotMismatchError
 
 logger = logging.get_logger(__name__)
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
-class SlotMismatchError(ValueError):
-    """The prompt holds another number of slot tokens than the passages need."""
+from .errors import SlotMismatchError
 
 
 def embed_with_zeros(embedding: torch.nn.Module, input_ids: Tensor, vocab_size: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import NotFittedError
 from .pooling import pool_segments
 from .state_attention import StateAttention
 
@@ -15,10 +16,6 @@ from .state_attention import StateAttention
 SHARPNESS = 16.0
 #: Added to the counts of tokens: one that no reference holds is unlikely, not impossible.
 SMOOTHING = 0.1
-
-
-class LexiconError(ValueError):
-    """Slots of a lexicon whose vocabulary was never chosen, or a lexicon where there is none."""
 
 
 class Lexicon(nn.Module):
@@ -71,9 +68,9 @@ class Lexicon(nn.Module):
         self.fitted.fill_(True)
 
     def check_fitted(self) -> None:
-        """Raises [`LexiconError`] if the vocabulary was never chosen."""
+        """Raises [`NotFittedError`] if the vocabulary was never chosen."""
         if not self.fitted:
-            raise LexiconError(
+            raise NotFittedError(
                 "slot_expander='lexicon' needs its words first: train them with LexiconTrainer (`llink lexicon`) "
                 "between Stage A and Stage B, or choose other slots."
             )

@@ -17,10 +17,11 @@ from transformers.utils import ModelOutput
 
 from ..configuration_llink import LlinkConfig
 from .bases import build_base, check_kind, freeze, last_positions
-from .checkpoint import LlinkCheckpointError, device_of, input_device, lora_switched, projection_names
+from .checkpoint import device_of, input_device, lora_switched, projection_names
 from .encoding import LlinkEncodingMixin
+from .errors import LlinkCheckpointError, SlotMismatchError
 from .generation import LlinkGenerationMixin
-from .injection import SlotMismatchError, embed_with_zeros, inject_slots
+from .injection import embed_with_zeros, inject_slots
 from .layers import encoder_states
 from .persistence import LlinkPersistenceMixin
 from .pooling import pool, pool_segments

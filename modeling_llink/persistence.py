@@ -15,11 +15,10 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from ..configuration_llink import LlinkConfig, LlinkConfigError
-from .bases import HUB_ARGUMENTS, BaseModelError, base_config, check_pin, load_base, local_or_id, state_prefix
+from .bases import HUB_ARGUMENTS, base_config, check_pin, load_base, local_or_id, state_prefix
 from .canary import Finding, compare, differing_weights, read_canary, take_canary, write_canary
 from .checkpoint import (
     BASES,
-    LlinkCheckpointError,
     bridge_keys,
     device_of,
     load_bridge_state,
@@ -30,6 +29,7 @@ from .checkpoint import (
     staged,
     write_json,
 )
+from .errors import BaseModelError, LlinkCheckpointError
 from .publishing import LlinkPublishingMixin
 from .remote_code import write_code
 from .sources import (

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .rendering import PromptError
+from .errors import PromptError
 
 TASK = "llink"
 ROW_FIELDS = ("foreign_text", "prompt")

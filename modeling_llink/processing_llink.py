@@ -11,9 +11,10 @@ import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase
 
 from ..configuration_llink import FOREIGN_TOKEN, slot_tokens
+from .errors import PromptError
 from .foreign_text import Passages, check_passages, encode, encode_literal, fit_passage
 from .processor_files import CompleteProcessorMixin
-from .rendering import FOREIGN_PART, Marks, PromptError
+from .rendering import FOREIGN_PART, Marks
 
 DEFAULT_PROMPT = "Translate to English."
 

@@ -25,7 +25,8 @@ from safetensors import SafetensorError
 from transformers.utils.hub import cached_file
 
 from .canary import FACTS, TENSORS, Canary, Finding, read_canary
-from .checkpoint import BASES, CANARY_FOLDER, LlinkCheckpointError, read_bridge, write_json
+from .checkpoint import BASES, CANARY_FOLDER, read_bridge, write_json
+from .errors import LlinkCheckpointError
 from .remote_code import CODE_FILES
 from .upload import OWN_END, OWN_START, README, LlinkPushError, commit_folder, look, with_own_text
 

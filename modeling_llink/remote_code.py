@@ -29,6 +29,7 @@ CODE_FILES = (
     "checkpoint.py",
     "continuing.py",
     "encoding.py",
+    "errors.py",
     "foreign_text.py",
     "generation.py",
     "injection.py",

@@ -11,13 +11,10 @@ import secrets
 import regex
 from transformers import PreTrainedTokenizerBase
 
+from .errors import PromptError
 from .foreign_text import encode, encode_literal
 
 FOREIGN_PART = "foreign_text"
-
-
-class PromptError(ValueError):
-    """A prompt, chat message or instruction template that cannot be rendered."""
 
 
 class Marks:

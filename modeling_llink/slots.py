@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..configuration_llink import LlinkConfig
-from .injection import SlotMismatchError
+from .errors import SlotMismatchError
 from .lexicon import Lexicon
 from .state_attention import StateAttention
 

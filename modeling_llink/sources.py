@@ -13,7 +13,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from ..configuration_llink import LlinkConfig, LlinkConfigError
-from .checkpoint import LlinkCheckpointError
+from .errors import LlinkCheckpointError
 
 #: Fields of a config.json that the library writes and reads itself.
 _LIBRARY_FIELDS = {

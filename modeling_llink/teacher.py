@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-
-class TeacherSpaceError(RuntimeError):
-    """The teacher's space was used before its statistics were fitted, or cannot be fitted."""
+from .errors import NotFittedError
 
 
 def read_teacher_state(hidden: Tensor, text_mask: Tensor, attention_mask: Tensor, state: str) -> Tensor:
@@ -64,12 +62,12 @@ class TeacherSpace(nn.Module):
         """Estimates the statistics from raw teacher states (N, d) of the training pairs.
 
         Raises:
-            TeacherSpaceError: If there are fewer than two states or they hold NaN or infinite values.
+            NotFittedError: If there are fewer than two states or they hold NaN or infinite values.
         """
         if self.conditioning == "none":
             return
         if len(states) < 2 or not torch.isfinite(states).all():
-            raise TeacherSpaceError(
+            raise NotFittedError(
                 f"Cannot fit the teacher's space on {len(states)} states"
                 + ("." if torch.isfinite(states).all() else " with NaN or infinite values.")
                 + " Give at least two finite states."
@@ -90,7 +88,7 @@ class TeacherSpace(nn.Module):
         """Raw states (…, d) → conditioned states (…, d).
 
         Raises:
-            TeacherSpaceError: If the statistics were never fitted.
+            NotFittedError: If the statistics were never fitted.
         """
         self.check_fitted()
         if self.conditioning == "none":
@@ -105,7 +103,7 @@ class TeacherSpace(nn.Module):
         """Conditioned vectors (…, d) → the decoder's own space (…, d); exact on what `forward` keeps.
 
         Raises:
-            TeacherSpaceError: If the statistics were never fitted.
+            NotFittedError: If the statistics were never fitted.
         """
         self.check_fitted()
         if self.conditioning == "none":
@@ -123,9 +121,9 @@ class TeacherSpace(nn.Module):
         return torch.where(self.deviation > floor, self.deviation.clamp(min=1e-30) ** -self.power, 0.0)
 
     def check_fitted(self) -> None:
-        """Raises [`TeacherSpaceError`] if the conditioning has no statistics yet."""
+        """Raises [`NotFittedError`] if the conditioning has no statistics yet."""
         if not self.fitted:
-            raise TeacherSpaceError(
+            raise NotFittedError(
                 f"teacher_conditioning={self.conditioning!r} needs statistics of the training pairs' teacher states. "
                 "Train Stage A (AlignTrainer fits them), call `model.teacher_space.fit(states)`, or set "
                 "teacher_conditioning='none'."

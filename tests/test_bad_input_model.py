@@ -10,8 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llink.configuration_llink import LlinkConfigError
 from llink.modeling_llink import LlinkForCausalLM
-from llink.modeling_llink.bases import BaseModelError
-from llink.modeling_llink.checkpoint import LlinkCheckpointError
+from llink.modeling_llink.errors import BaseModelError, LlinkCheckpointError
 
 KINDS = pytest.mark.parametrize("kind", ["light", "self-contained"])
 

@@ -11,7 +11,8 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor, AutoTokenizer
 
 from llink.modeling_llink import LlinkForCausalLM
-from llink.modeling_llink.checkpoint import LlinkCheckpointError, bridge_keys, staged
+from llink.modeling_llink.checkpoint import bridge_keys, staged
+from llink.modeling_llink.errors import LlinkCheckpointError
 
 INPUTS = (["Translate.", "A longer prompt.", "none"], [["the cat"], ["a dog", "ក្មេងទៅសាលា"], []])
 

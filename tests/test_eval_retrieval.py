@@ -14,7 +14,7 @@ from llink.evaluation.plot_retrieval import direction_table, plot_retrieval
 from llink.evaluation.retrieval import RetrievalError, rank_report, retrieval_ranks
 from llink.evaluation.retrieval_rows import raw_text_states, retrieval_rows
 from llink.modeling_llink.checkpoint import lora_modules, lora_switched
-from llink.modeling_llink.teacher import TeacherSpaceError
+from llink.modeling_llink.errors import NotFittedError
 
 PAIRS = generate_pairs(14)
 ENGLISH = [pair.english for pair in PAIRS]
@@ -120,7 +120,7 @@ def test_raw_states_are_conditioned_as_the_teachers(make_model):
 
 def test_what_cannot_be_compared_is_refused_before_a_base_runs(make_model, finetuned):
     unfitted, other = make_model(teacher_conditioning="whiten"), make_model(decoder="qwen2")
-    with tiny.count_calls(unfitted.encoder) as calls, pytest.raises(TeacherSpaceError, match="statistics"):
+    with tiny.count_calls(unfitted.encoder) as calls, pytest.raises(NotFittedError, match="statistics"):
         next(retrieval_rows(unfitted, ENGLISH, FOREIGN))
     assert not calls
     with tiny.count_calls(other.encoder) as calls, pytest.raises(RetrievalError, match="model_type=llama"):

@@ -14,10 +14,8 @@ from transformers import (
     TextStreamer,
 )
 
-from llink.modeling_llink.foreign_text import ForeignTextError
+from llink.modeling_llink.errors import ForeignTextError, PromptError, SlotMismatchError
 from llink.modeling_llink.generation import without_reserved
-from llink.modeling_llink.injection import SlotMismatchError
-from llink.modeling_llink.processing_llink import PromptError
 
 TEXTS = ["the cat", "a dog runs home"]
 NEW = 8

@@ -19,7 +19,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from llink.data.instructions import InstructionError, instruction_dataset
 from llink.evaluation.usage import answer_losses, answer_reach, usage_losses
 from llink.modeling_llink import LlinkForCausalLM
-from llink.modeling_llink.processing_llink import PromptError
+from llink.modeling_llink.errors import PromptError
 from llink.trainers.inject_config import InjectConfig, InjectConfigError
 from llink.trainers.inject_losses import slot_cosine, slot_info_nce, usage_contrast
 from llink.trainers.inject_trainer import InjectTrainer
@@ -452,10 +452,10 @@ def test_one_passage_alone_cannot_be_shuffled(make_model, tmp_path):
 
 
 def test_an_unfitted_teacher_space_shows_before_training(make_model, tmp_path):
-    from llink.modeling_llink.teacher import TeacherSpaceError
+    from llink.modeling_llink.errors import NotFittedError
 
     model = make_model(teacher_conditioning="whiten")
-    with tiny.count_calls(model.encoder) as calls, pytest.raises(TeacherSpaceError, match="fit"):
+    with tiny.count_calls(model.encoder) as calls, pytest.raises(NotFittedError, match="fit"):
         InjectTrainer(model=model, args=arguments(tmp_path), train_dataset=instruction_dataset(rows())).train()
     assert calls == [], "it should show before long work"
 

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llink.modeling_llink.injection import SlotMismatchError, embed_with_zeros, inject_slots
+from llink.modeling_llink.errors import SlotMismatchError
+from llink.modeling_llink.injection import embed_with_zeros, inject_slots
 
 VOCAB, WIDTH = 11, 3
 

@@ -20,8 +20,7 @@ from llink.cli import main
 from llink.configuration_llink import FOREIGN_TOKEN
 from llink.data.instructions import instruction_dataset
 from llink.evaluation.systems import LangBridgeSystem
-from llink.modeling_llink.checkpoint import LlinkCheckpointError
-from llink.modeling_llink.injection import SlotMismatchError
+from llink.modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
 from llink.modeling_llink.slots import median_embedding_norm
 from llink.trainers.answer_config import AnswerConfigError
 from llink.trainers.langbridge_config import LangBridgeConfig

@@ -23,8 +23,8 @@ from llink import AlignConfig, InjectConfig, InjectTrainer, LexiconConfig, Lexic
 from llink.cli import main
 from llink.configuration_llink import LlinkConfig, LlinkConfigError
 from llink.data.pairs import PairDataError
-from llink.modeling_llink.injection import SlotMismatchError
-from llink.modeling_llink.lexicon import SMOOTHING, Lexicon, LexiconError
+from llink.modeling_llink.errors import NotFittedError, SlotMismatchError
+from llink.modeling_llink.lexicon import SMOOTHING, Lexicon
 from llink.trainers.inject_losses import slot_cosine, slot_info_nce
 from llink.trainers.lexicon_config import LexiconConfigError
 from llink.trainers.lexicon_trainer import bag_of_words_loss, found_words
@@ -150,7 +150,7 @@ def test_a_lexicon_without_words_says_what_to_do(make_model, tmp_path):
         [dict(id=str(i), foreign=["k" * i], prompt="<foreign_emb>", completion="a") for i in (1, 2)]
     )
     options = dict(report_to=[], use_cpu=True, cosine_weight=0.0, nce_weight=0.0)
-    with pytest.raises(LexiconError, match="llink lexicon"):
+    with pytest.raises(NotFittedError, match="llink lexicon"):
         InjectTrainer(model, InjectConfig(str(tmp_path / "b"), **options), rows)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # such as that of a missing canary
@@ -315,10 +315,10 @@ def test_what_is_saved_reads_alike(train, tmp_path):
 
 def test_wrong_input_is_told_first(make_model, tmp_path):
     model = new_model(make_model)
-    with pytest.raises(LexiconError, match="renew_slots"):
+    with pytest.raises(NotFittedError, match="renew_slots"):
         LexiconTrainer(make_model(stage="align"), arguments(tmp_path), pairs())
     for stage in ("untrained", "inject"):
-        with pytest.raises(LexiconError, match=f"stage is '{stage}'"):
+        with pytest.raises(NotFittedError, match=f"stage is '{stage}'"):
             LexiconTrainer(make_model(stage=stage, slot_expander="lexicon"), arguments(tmp_path), pairs())
     with pytest.raises(ValueError, match="train_dataset"):
         LexiconTrainer(model, arguments(tmp_path)).train()

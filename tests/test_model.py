@@ -7,9 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForCausalLM
 
-from llink.modeling_llink.checkpoint import LlinkCheckpointError
-from llink.modeling_llink.injection import SlotMismatchError
-from llink.modeling_llink.processing_llink import PromptError
+from llink.modeling_llink.errors import LlinkCheckpointError, PromptError, SlotMismatchError
 
 PAIRS = [("xlm-roberta", name) for name in tiny.DECODERS] + [(name, "llama") for name in tiny.ENCODERS[1:]]
 PROMPTS = ["Summarize in English.", "What is this?", "<f0> and <foreign_emb> <|end|>"]

@@ -12,8 +12,7 @@ from hub_server import build, reload_here, tiny_hub
 from transformers import GenerationConfig, TextIteratorStreamer, pipeline
 
 from llink.modeling_llink import LlinkPipeline, publishing
-from llink.modeling_llink.foreign_text import ForeignTextError
-from llink.modeling_llink.rendering import PromptError
+from llink.modeling_llink.errors import ForeignTextError, PromptError
 
 TEXTS = ["the cat", "a dog runs", "home"]
 SHORT = dict(max_new_tokens=5)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoProcessor
 
-from llink.modeling_llink.foreign_text import ForeignTextError
-from llink.modeling_llink.processing_llink import DEFAULT_PROMPT, LlinkProcessor, PromptError
+from llink.modeling_llink.errors import ForeignTextError, PromptError
+from llink.modeling_llink.processing_llink import DEFAULT_PROMPT, LlinkProcessor
 
 FAMILIES = ("llama", "gpt2", "qwen2")
 

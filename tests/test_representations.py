@@ -18,7 +18,8 @@ from llink.evaluation.representations import (
     representation_report,
 )
 from llink.modeling_llink.checkpoint import lora_switched
-from llink.modeling_llink.foreign_text import ForeignTextError, encode_literal
+from llink.modeling_llink.errors import ForeignTextError
+from llink.modeling_llink.foreign_text import encode_literal
 
 ENGLISH = ["the cat sat on the mat", "a dog", "we eat rice at noon", "he runs home", "two books"]
 KHMER = ["ក្មេងទៅសាលា", "ឆ្កែ", "បាយ ២៧ ១២", "សៀវភៅ", "ផ្ទះ ក ខ គ"]

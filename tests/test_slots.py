@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from llink import LlinkConfig, LlinkForCausalLM
 from llink.configuration_llink import SLOT_EXPANDERS, LlinkConfigError
-from llink.modeling_llink.checkpoint import LlinkCheckpointError
-from llink.modeling_llink.injection import SlotMismatchError
+from llink.modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
 from llink.modeling_llink.pooling import pool_segments
 from llink.modeling_llink.slots import GatedAdapter, SlotEmbedder, median_embedding_norm
 

@@ -9,9 +9,7 @@ import tiny
 import torch
 from transformers import AsyncTextIteratorStreamer, DynamicCache, TextIteratorStreamer
 
-from llink.modeling_llink.foreign_text import ForeignTextError
-from llink.modeling_llink.injection import SlotMismatchError
-from llink.modeling_llink.rendering import PromptError
+from llink.modeling_llink.errors import ForeignTextError, PromptError, SlotMismatchError
 
 ASK = dict(foreign_text="the cat", prompt="Summarize.", max_new_tokens=12, min_new_tokens=12)
 

@@ -16,8 +16,8 @@ from llink.evaluation.outputs import aligned_outputs, read_outputs
 from llink.evaluation.samples import side_by_side, translation_scores
 from llink.evaluation.systems import BaselineError, baseline_kinds, llink_systems, load_systems
 from llink.modeling_llink import LlinkForCausalLM
-from llink.modeling_llink.foreign_text import ForeignTextError, cut_text
-from llink.modeling_llink.rendering import PromptError
+from llink.modeling_llink.errors import ForeignTextError, PromptError
+from llink.modeling_llink.foreign_text import cut_text
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from llink.configuration_llink import PAPER_TEACHER_TEMPLATE
-from llink.modeling_llink.teacher import TeacherSpace, TeacherSpaceError, read_teacher_state
+from llink.modeling_llink.errors import NotFittedError
+from llink.modeling_llink.teacher import TeacherSpace, read_teacher_state
 
 ENGLISH = ["the cat sat on the mat", "a dog", "he said: we eat rice at noon today"]
 
@@ -116,18 +117,18 @@ def test_fewer_states_than_components_gives_no_nan():
 def test_unfitted_and_unusable_states_are_refused():
     space = TeacherSpace(4, "whiten", 4, 1.0)
     for use in (space.forward, space.inverse):
-        with pytest.raises(TeacherSpaceError, match="fit"):
+        with pytest.raises(NotFittedError, match="fit"):
             use(torch.zeros(2, 4))
-    with pytest.raises(TeacherSpaceError, match="NaN"):
+    with pytest.raises(NotFittedError, match="NaN"):
         space.fit(torch.tensor([[1.0, 2, 3, float("nan")], [1, 2, 3, 4]]))
-    with pytest.raises(TeacherSpaceError, match="1 states"):
+    with pytest.raises(NotFittedError, match="1 states"):
         space.fit(torch.ones(1, 4))
     assert not space.fitted
 
 
 def test_the_space_travels_with_the_checkpoint(make_model, tmp_path):
     model = make_model(teacher_conditioning="whiten", teacher_components=3)
-    with pytest.raises(TeacherSpaceError):
+    with pytest.raises(NotFittedError):
         model.get_teacher_features(ENGLISH)
     model.teacher_space.fit(torch.randn(40, model.config.hidden_size))
     before = model.get_teacher_features(ENGLISH)

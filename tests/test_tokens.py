@@ -37,7 +37,8 @@ from llink.evaluation.tokens import (
     token_pieces,
     tokenization,
 )
-from llink.modeling_llink.foreign_text import ForeignTextError, cut_text
+from llink.modeling_llink.errors import ForeignTextError
+from llink.modeling_llink.foreign_text import cut_text
 from llink.modeling_llink.pooling import pool_segments
 
 ENGLISH = ["the cat sat", "a dog runs", "we eat rice at noon"]

@@ -14,9 +14,8 @@ from llink import LlinkForCausalLM
 from llink.cli import main
 from llink.hub_cards.verify import findings_table, passed, verify
 from llink.modeling_llink import publishing
-from llink.modeling_llink.bases import BaseModelError
 from llink.modeling_llink.canary import TEXTS, compare, read_canary, take_canary
-from llink.modeling_llink.checkpoint import LlinkCheckpointError
+from llink.modeling_llink.errors import BaseModelError, LlinkCheckpointError
 
 KINDS = pytest.mark.parametrize("kind", ["light", "self-contained"])
 

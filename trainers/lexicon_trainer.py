@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from ..data.collators import PassageBank
 from ..data.pairs import check_pairs, sentences, warn_of_leaks
 from ..modeling_llink.checkpoint import device_of
-from ..modeling_llink.lexicon import LexiconError
+from ..modeling_llink.errors import NotFittedError
 from .base import Evaluated, split_groups
 from .lexicon_config import LexiconConfig
 from .losses import NonFiniteLossError
@@ -109,7 +109,7 @@ class LexiconTrainer(TensorLoading, PartTrainer):
 
     Raises:
         TypeError: If `args` is no [`LexiconConfig`].
-        LexiconError: If the model's slots are not made of words, or it is not between Stage A and Stage B.
+        NotFittedError: If the model's slots are not made of words, or it is not between Stage A and Stage B.
         PairDataError: If a dataset lacks columns, or holds blank or non-string sentences.
     """
 
@@ -132,12 +132,12 @@ class LexiconTrainer(TensorLoading, PartTrainer):
             raise TypeError(f"args is a {type(args).__name__}; LexiconTrainer needs a LexiconConfig.")
         lexicon = model.slot_embedder.lexicon
         if lexicon is None:
-            raise LexiconError(
+            raise NotFittedError(
                 f"slot_expander={model.config.slot_expander!r} has no words to learn. Call "
                 "model.renew_slots(slot_expander='lexicon') first."
             )
         if model.config.stage not in ("align", "lexicon"):
-            raise LexiconError(
+            raise NotFittedError(
                 f"The model's stage is {model.config.stage!r}: words are learned after Stage A, and before LoRA learns "
                 "to read them. Start from the Stage A model."
             )
