@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from ..data.collators import PassageBank
 from ..data.pairs import check_pairs, sentences, warn_of_leaks
-from ..modeling_llink.checkpoint import device_of
 from ..modeling_llink.errors import NotFittedError
+from ..modeling_llink.layers import device_of
 from .base import Evaluated, split_groups
 from .lexicon_config import LexiconConfig
 from .losses import NonFiniteLossError
