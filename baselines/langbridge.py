@@ -27,7 +27,7 @@ from ..modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
 from ..modeling_llink.injection import embed_with_zeros
 from ..modeling_llink.layers import encoder_states
 from ..modeling_llink.slots import median_embedding_norm
-from .direct import add_saved_adapter, base_of, like, load_adapter, new_direct
+from .direct import add_saved_adapter, base_of, like, load_adapter, new_direct, save_adapter
 
 LORA_FOLDER = "lora"
 
@@ -326,7 +326,7 @@ class LangBridgeForCausalLM(PreTrainedModel):
             # Without a config.json of its own, this tokenizer could be taken from the folder above.
             self.encoder.config.save_pretrained(stage / "encoder_tokenizer")
             if self.config.lora:
-                self.decoder.save_pretrained(stage / LORA_FOLDER)
+                save_adapter(self.decoder, stage / LORA_FOLDER)
 
 
 def is_langbridge(folder: str | os.PathLike) -> bool:

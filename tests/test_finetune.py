@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 import torch
 from baseline_runs import QUICK, fit, loss_by_hand, losses_of, quick, rows
-from peft import AutoPeftModelForCausalLM
+from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from llink.baselines.direct import load_adapter, load_direct, new_direct
@@ -197,8 +197,9 @@ def test_others_read_the_adapter(trained_folder, base_folder):
     with torch.no_grad():
         wanted = ours(**inputs).logits
         assert not torch.allclose(untouched(**inputs).logits, wanted, atol=1e-2), "vacuous unless trained"
-        for auto in (AutoPeftModelForCausalLM, AutoModelForCausalLM):
-            assert torch.allclose(auto.from_pretrained(trained_folder)(**inputs).logits, wanted, atol=1e-5)
+        adapted = PeftModel.from_pretrained(untouched, trained_folder)
+        for read in (AutoPeftModelForCausalLM.from_pretrained(trained_folder), adapted):
+            assert torch.allclose(read(**inputs).logits, wanted, atol=1e-5)
 
 
 def test_the_adapter_of_a_self_contained_model_names_the_decoder_inside(make_model, tmp_path):

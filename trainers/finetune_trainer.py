@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..baselines.direct import RawTextProcessor, load_adapter
+from ..baselines.direct import RawTextProcessor, load_adapter, save_adapter
 from ..modeling_llink.checkpoint import lora_parameters
 from .answer_trainer import AnswerTrainer
 from .finetune_config import FinetuneConfig
@@ -53,3 +53,8 @@ class FinetuneTrainer(AnswerTrainer):
             LlinkCheckpointError: If it is missing, damaged or does not fit.
         """
         load_adapter(self.model, folder)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if self.args.should_save:
+            save_adapter(self.model, output_dir or self.args.output_dir)
+            self.processor.save_pretrained(output_dir or self.args.output_dir)
