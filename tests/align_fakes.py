@@ -34,6 +34,16 @@ class Space(nn.Module):
         return states - self.mean
 
 
+class Slots(nn.Module):
+    """Slots that Stage A draws and leaves alone."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(3.0))
+        self.up = nn.Linear(2, 2)
+        self.lexicon = None
+
+
 class FakeModel(nn.Module):
     """Has the surface of LlinkForCausalLM that Stage A uses; sentence k is `f"e{k}"` and `f"f{k}"`."""
 
@@ -59,8 +69,14 @@ class FakeModel(nn.Module):
             nn.Linear(ENCODER_WIDTH, 24), nn.GELU(), nn.Dropout(dropout), nn.Linear(24, WIDTH), nn.LayerNorm(WIDTH)
         )
         self.teacher_space = Space()
-        self.base = nn.Linear(2, 2)  # stands for the frozen bases
+        self.slot_embedder = Slots(self.config)
+        self.decoder = self.base = nn.Linear(2, 2)  # stands for the frozen bases
         self.encoded, self.taught = [], []
+
+    def _init_weights(self, module):
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.3)
+            nn.init.zeros_(module.bias)
 
     def fingerprint(self, base):
         return base
@@ -79,7 +95,7 @@ class FakeModel(nn.Module):
         return self._vectors(english, WIDTH, 2) + 5.0
 
     def bridge(self):
-        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("base")}
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(("base", "decoder"))}
 
     def save_pretrained(self, folder):
         save_file(

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from llink.cli import COMMANDS, main
-from llink.cli.parsing import CommandError, parse_arguments
+from llink.cli.parsing import parse_arguments
+from llink.configuration_llink import LlinkConfigError
 from llink.data.demo_corpus import generate_instructions, generate_pairs
 from llink.data.instructions import read_instructions
 from llink.data.pairs import read_pairs
@@ -350,7 +351,7 @@ def test_options_by_their_place_stand_anywhere(argv):
 
 
 def test_a_place_that_is_empty_is_named(capsys):
-    with pytest.raises(CommandError, match="RUNS is missing"):
+    with pytest.raises(LlinkConfigError, match="RUNS is missing"):
         parse_arguments("x", ["a", "--port", "7"], (Places,), positionals=("folder", "runs"))
     with pytest.raises(SystemExit):
         parse_arguments("x", ["--help"], (Places,), positionals=("folder", "runs"))
@@ -469,7 +470,7 @@ def test_a_files_values_become_those_of_the_command_line(tmp_path, line, value):
     ],
 )
 def test_a_files_values_of_another_type_are_refused(tmp_path, line, words):
-    with pytest.raises(CommandError, match="The file of --config") as refused:
+    with pytest.raises(LlinkConfigError, match="The file of --config") as refused:
         of_file(tmp_path, line)
     assert words in str(refused.value)
 

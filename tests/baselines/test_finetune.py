@@ -11,17 +11,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from llink.baselines.direct import load_adapter, load_direct, new_direct
 from llink.cli import main
-from llink.configuration_llink import LlinkConfig
+from llink.configuration_llink import LlinkConfig, LlinkConfigError
 from llink.data.instructions import InstructionError, instruction_dataset
 from llink.evaluation.systems import RawTextSystem
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.checkpoint import lora_modules, lora_parameters
 from llink.modeling_llink.errors import LlinkCheckpointError
-from llink.trainers.answer_config import AnswerConfigError
+from llink.trainers.errors import TrainingError
 from llink.trainers.finetune_config import FinetuneConfig
 from llink.trainers.finetune_trainer import FinetuneTrainer
 from llink.trainers.inject_config import InjectConfig
-from llink.trainers.losses import NonFiniteLossError
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +234,7 @@ def test_other_arguments_and_processors_are_refused(llink_folder, tmp_path):
     ("option", "value"), [("max_length", 0), ("remove_unused_columns", True), ("label_smoothing_factor", 0.1)]
 )
 def test_bad_arguments_are_refused(tmp_path, option, value):
-    with pytest.raises(AnswerConfigError, match=option):
+    with pytest.raises(LlinkConfigError, match=option):
         quick(FinetuneConfig, tmp_path, **{option: value})
 
 
@@ -247,7 +246,7 @@ def test_a_prompt_that_fills_the_length_is_refused(train):
 def test_a_loss_that_is_not_finite_names_its_rows(llink_folder, tmp_path):
     decoder, processor = new_direct(llink_folder)
     next(iter(lora_parameters(decoder))).data.fill_(float("nan"))
-    with pytest.raises(NonFiniteLossError, match="r"):
+    with pytest.raises(TrainingError, match="r"):
         fit(FinetuneTrainer, decoder, quick(FinetuneConfig, tmp_path), processor)
 
 

@@ -16,14 +16,15 @@ from datasets import Dataset
 from processes import run_in_processes
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
+from llink.configuration_llink import LlinkConfigError
 from llink.data.instructions import InstructionError, instruction_dataset
 from llink.evaluation.usage import answer_losses, answer_reach, usage_losses
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.errors import PromptError
-from llink.trainers.inject_config import InjectConfig, InjectConfigError
-from llink.trainers.inject_losses import slot_cosine, slot_info_nce, usage_contrast
+from llink.trainers.errors import TrainingError
+from llink.trainers.inject_config import InjectConfig
+from llink.trainers.inject_loss import slot_cosine, slot_info_nce, usage_contrast
 from llink.trainers.inject_trainer import InjectTrainer
-from llink.trainers.losses import NonFiniteLossError
 
 
 def rows(count: int = 24) -> list[dict]:
@@ -394,7 +395,7 @@ def test_a_loss_that_is_not_finite_names_step_and_rows(make_model, tmp_path):
     trainer = InjectTrainer(model=model, args=args, train_dataset=data)
     bank = trainer.tensors_of(trainer.train_dataset)
     bank.bank.features[bank.passages[5]] = float("nan")
-    with pytest.raises(NonFiniteLossError) as caught:
+    with pytest.raises(TrainingError) as caught:
         trainer.train()
     assert caught.value.example_ids == ["r5"]
     assert caught.value.step in (0, 1)
@@ -484,7 +485,7 @@ def test_other_arguments_are_refused(make_model, tmp_path):
     ],
 )
 def test_impossible_arguments_are_named(tmp_path, field, value):
-    with pytest.raises(InjectConfigError, match=field):
+    with pytest.raises(LlinkConfigError, match=field):
         InjectConfig(output_dir=str(tmp_path), **{field: value})
 
 
