@@ -39,7 +39,7 @@ def hops() -> None:
 
     import llink
 
-    class Stop(Exception):
+    class Stop(Exception):  # noqa: N818 - it is none
         """The first loss has been computed."""
 
     class StopAtFirst(TrainerCallback):

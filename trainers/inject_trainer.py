@@ -193,14 +193,11 @@ class InjectTrainer(LlinkTrainer):
         if by_step and whole.gap is None:
             whole.gap = self.over_processes((losses - without).detach().sum()) / whole.totals.tokens
         known = inputs["references"] >= 0  # (B,)
-        mask = inputs["foreign_mask"].unsqueeze(-1).to(output["foreign_slots"].dtype)  # (B, T, 1)
-        sentences = self.model.slot_embedder.sentences(output["foreign_slots"])  # (B, T, d)
-        means = (sentences * mask).sum(dim=1) / mask.sum(dim=1)  # (B, d)
         terms = self.loss(
             losses=losses,
             tokens=tokens,
             without=without,
-            slot_means=means[known],
+            slot_means=self.slot_means(output["foreign_slots"], inputs["foreign_mask"])[known],
             teachers=inputs["teachers"][known],
             references=inputs["references"][known],
             step=replace(whole.totals, gap=whole.gap),
@@ -214,6 +211,12 @@ class InjectTrainer(LlinkTrainer):
         # DistributedDataParallel averages the processes' gradients; the terms are already divided by the whole step.
         loss = loss * (self.args.world_size if model.training else 1)
         return (loss, output) if return_outputs else loss
+
+    def slot_means(self, slots: Tensor, mask: Tensor) -> Tensor:
+        """Slots (B, T, K, d) of real passages (B, T) → what stands for each row's passages (B, d)."""
+        sentences = self.model.slot_embedder.sentences(slots)  # (B, T, d)
+        real = mask.unsqueeze(-1).to(slots.dtype)  # (B, T, 1)
+        return (sentences * real).sum(dim=1) / real.sum(dim=1)
 
     def _answered(
         self, model: nn.Module, inputs: dict[str, Any], contrasted: bool

@@ -92,7 +92,7 @@ def test_training_prompts_are_those_of_inference(make_model, base_folder, tmp_pa
     dataset = instruction_dataset(rows(7))
     trainer = FinetuneTrainer(model, quick(FinetuneConfig, tmp_path), processor)
     system = RawTextSystem("finetune", model, processor)
-    for row, example in zip(dataset, trainer.tokenize(dataset, 768), strict=True):
+    for row, example in zip(dataset, trainer.make_tensors(dataset).examples, strict=True):
         prompt = system.inputs([row])["input_ids"][0].tolist()
         answer = [i for i in example["labels"] if i != -100]
         assert example["input_ids"] == prompt + answer
@@ -105,7 +105,7 @@ def test_answers_are_labelled_as_in_stage_b(llink_folder, tmp_path):
 
     dataset = instruction_dataset(rows(7))
     decoder, processor = new_direct(llink_folder)
-    ours = FinetuneTrainer(decoder, quick(FinetuneConfig, tmp_path), processor).tokenize(dataset, 768)
+    ours = FinetuneTrainer(decoder, quick(FinetuneConfig, tmp_path), processor).make_tensors(dataset).examples
     llink, _ = tokenize_instructions(LlinkForCausalLM.from_pretrained(llink_folder).processor, dataset, 768)
     answers = [[[i for i in e["labels"] if i != -100] for e in examples] for examples in (ours, llink)]
     assert answers[0] == answers[1]

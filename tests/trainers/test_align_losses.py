@@ -183,7 +183,7 @@ def test_empty_selection_is_no_negative():
 
 
 def test_non_finite_error_names_step_and_examples():
-    error = TrainingError(17, [f"km:{i}" for i in range(30)])
+    error = TrainingError.of_loss(math.nan, 17, [f"km:{i}" for i in range(30)])
     assert "global step 17" in str(error)
     assert "'km:0'" in str(error)
     assert "20 more" in str(error)

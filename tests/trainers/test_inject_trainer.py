@@ -17,6 +17,7 @@ from processes import run_in_processes
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from llink.configuration_llink import LlinkConfigError
+from llink.data.errors import DataError
 from llink.data.instructions import InstructionError, instruction_dataset
 from llink.evaluation.usage import answer_losses, answer_reach, usage_losses
 from llink.modeling_llink import LlinkForCausalLM
@@ -25,6 +26,7 @@ from llink.trainers.errors import TrainingError
 from llink.trainers.inject_config import InjectConfig
 from llink.trainers.inject_loss import slot_cosine, slot_info_nce, usage_contrast
 from llink.trainers.inject_trainer import InjectTrainer
+from llink.trainers.presets import preset
 
 
 def rows(count: int = 24) -> list[dict]:
@@ -417,7 +419,7 @@ def test_rows_as_the_contract_allows_them(train):
 def test_missing_references_are_named(make_model, tmp_path):
     without = [{k: v for k, v in row.items() if k != "english"} for row in rows()]
     for data in (instruction_dataset(without), Dataset.from_list(without)):
-        with pytest.raises(InstructionError, match="english"):
+        with pytest.raises(DataError, match="english"):
             InjectTrainer(model=make_model(), args=arguments(tmp_path), train_dataset=data)
         InjectTrainer(model=make_model(), args=arguments(tmp_path, cosine_weight=0, nce_weight=0), train_dataset=data)
 
@@ -495,7 +497,7 @@ def test_every_argument_of_ours_has_help_and_defaults_are_the_papers():
     theirs = {field.name for field in dataclasses.fields(TrainingArguments)}
     ours = [field for field in dataclasses.fields(InjectConfig) if field.name not in theirs]
     assert all(field.metadata.get("help") for field in ours)
-    config = InjectConfig(output_dir="x")
+    config = InjectConfig(output_dir="x", **preset("paper").inject)
     assert (config.usage_weight, config.usage_every, config.usage_margin) == (0.05, 3, 0.0)
     assert (config.cosine_weight, config.nce_weight, config.nce_temperature) == (0.05, 0.01, 0.07)
     assert (config.learning_rate, config.slot_learning_rate, config.scale_learning_rate) == (1e-4, 3e-5, 5e-4)
