@@ -103,9 +103,7 @@ class AlignTrainer(LlinkTrainer):
         self._groups = torch.tensor(check_training_pairs(train_dataset, held_out, MIN_EVAL_PAIRS))
         _check_batch(train_dataset, args)
         if any(True for _ in getattr(self.loss, "parameters", tuple)()):
-            raise LlinkConfigError(
-                f"{type(self.loss).__name__} has weights of its own, which nothing would train."
-            )
+            raise LlinkConfigError(f"{type(self.loss).__name__} has weights of its own, which nothing would train.")
         model.projector.requires_grad_(True)
         if model.config.stage == "untrained":
             draw_anew(model, args.seed, ("projector", "slots", "lora"))
