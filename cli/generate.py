@@ -10,7 +10,7 @@ from transformers import set_seed
 
 from ..configuration_llink import LlinkConfigError
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.foreign_text import check_passages
+from ..modeling_llink.passages import check_passages
 from .loading import ModelLoading
 from .parsing import check_positive, parse_arguments
 

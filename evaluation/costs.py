@@ -31,10 +31,9 @@ from transformers import PretrainedConfig
 from ..configuration_llink import LlinkConfig
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.bases import base_config
-from ..modeling_llink.foreign_text import fit_passage
-from ..modeling_llink.lexicon import Lexicon
+from ..modeling_llink.passages import fit_passage
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
-from ..modeling_llink.slots import SlotExpander, SlotQueries
+from ..modeling_llink.slots import Lexicon, SlotExpander, SlotQueries
 from .tokens import prompt_lengths
 
 #: Layers whose attention and cache are as above; a window is not counted as a saving.

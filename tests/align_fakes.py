@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback
 
+from llink.modeling_llink.errors import LlinkCheckpointError
 from llink.trainers.align_config import AlignConfig
 from llink.trainers.align_trainer import AlignTrainer
 
@@ -77,6 +78,10 @@ class FakeModel(nn.Module):
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.3)
             nn.init.zeros_(module.bias)
+
+    @property
+    def processor(self):
+        raise LlinkCheckpointError("A model that is none has no processor.")
 
     def fingerprint(self, base):
         return base

@@ -22,7 +22,7 @@ import transformers.utils.hub
 import yaml
 
 from llink import LlinkForCausalLM
-from llink.modeling_llink.remote_code import CODE_FILES
+from llink.hub_cards.staging import CODE_FILES
 
 #: Every file of a light model that is pushed; a run record and an evaluation come on top.
 WHOLE = {

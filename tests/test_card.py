@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from llink.evaluation.record import write_record
 from llink.hub_cards.card import CardError, build_card, escape, snippet, write_card
 from llink.hub_cards.licences import LICENCES, licence_of, name_problem, strictest
+from llink.hub_cards.upload import OWN_END, OWN_START, own_text, with_own_text
 from llink.modeling_llink import publishing
-from llink.modeling_llink.upload import OWN_END, OWN_START, own_text, with_own_text
 
 RECORD = {
     "stages": [

@@ -11,8 +11,8 @@ from pretend_device import GPU, DeviceMismatchError, PretendDevice
 from llink.cli import main
 from llink.cli.loading import ModelLoading, accelerator
 from llink.configuration_llink import SLOT_EXPANDERS
+from llink.hub_cards.canary import take_canary
 from llink.modeling_llink import LlinkForCausalLM
-from llink.modeling_llink.canary import take_canary
 from llink.trainers.align_config import AlignConfig
 from llink.trainers.finetune_config import FinetuneConfig
 from llink.trainers.inject_config import InjectConfig

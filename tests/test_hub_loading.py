@@ -18,8 +18,8 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from llink import LlinkForCausalLM
 from llink.configuration_llink import LlinkConfigError
 from llink.modeling_llink import publishing
-from llink.modeling_llink.checkpoint import lora_modules
 from llink.modeling_llink.errors import BaseModelError, LlinkCheckpointError
+from llink.modeling_llink.lora import lora_modules
 
 REPO = "someone/Llama-khmer"
 INPUTS = (["Translate.", "A longer prompt."], ["the cat", "a dog"])

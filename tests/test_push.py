@@ -17,10 +17,10 @@ from llink import AlignConfig, AlignTrainer, InjectConfig, InjectTrainer, LlinkF
 from llink.cli import main
 from llink.data.demo_corpus import generate_instructions, generate_pairs
 from llink.data.instructions import instruction_dataset
-from llink.hub_cards.packager import push_folder
+from llink.hub_cards.publishing import push_to_hub
+from llink.hub_cards.staging import PICKLES
+from llink.hub_cards.upload import LlinkPushError
 from llink.modeling_llink import publishing
-from llink.modeling_llink.publishing import PICKLES
-from llink.modeling_llink.upload import LlinkPushError
 
 REPO = "someone/Llama-khmer"
 INPUTS = (["Translate.", "A longer prompt."], ["the cat", "a dog"])
@@ -216,7 +216,7 @@ def test_pushing_again_without_llink_carries_everything(hub, quick, tmp_path):
     model.save_pretrained(tmp_path / "out")
     (tmp_path / "out" / "evaluation").mkdir()
     (tmp_path / "out" / "evaluation" / "usage.png").write_bytes(b"a plot")
-    push_folder(tmp_path / "out", REPO)
+    push_to_hub(tmp_path / "out", REPO)
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_LLINK, REPO, "someone/Llama-other"],
         env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1"},

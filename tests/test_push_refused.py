@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from llink import LlinkForCausalLM
 from llink.cli import main
-from llink.hub_cards.packager import push_folder
+from llink.hub_cards.publishing import push_to_hub
+from llink.hub_cards.upload import LlinkPushError
 from llink.modeling_llink import publishing
-from llink.modeling_llink.upload import LlinkPushError
 
 REPO = "someone/Llama-khmer"
 
@@ -45,10 +45,10 @@ def test_a_pickle_never_leaves(hub, quick, tmp_path, name):
     (tmp_path / "out" / name).write_bytes(b"x")
     if "/" in name:
         with pytest.raises(LlinkPushError, match=r"extra\.pkl may be a pickle"):
-            push_folder(tmp_path / "out", REPO)
+            push_to_hub(tmp_path / "out", REPO)
         assert REPO not in hub.repos
     else:  # of a run's own files only those of a checkpoint are staged
-        push_folder(tmp_path / "out", REPO)
+        push_to_hub(tmp_path / "out", REPO)
         assert pushed(hub, REPO) == WHOLE
 
 
@@ -60,7 +60,7 @@ def test_weights_that_are_not_those_of_the_canary_never_leave(hub, tmp_path):
     state["projector.up.weight"] = torch.randn_like(state["projector.up.weight"])
     save_file(state, path, metadata={"format": "pt"})
     with pytest.raises(LlinkPushError, match=r"projector weights.*projector\.up\.weight"):
-        push_folder(tmp_path / "out", REPO)
+        push_to_hub(tmp_path / "out", REPO)
     assert REPO not in hub.repos
 
 
@@ -94,7 +94,7 @@ def test_incomplete_folders_are_named(hub, quick, tmp_path):
 def test_a_folder_without_a_canary_gets_one(hub, quick, tmp_path):
     build().save_pretrained(tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "canary")
-    push_folder(tmp_path / "out", REPO)
+    push_to_hub(tmp_path / "out", REPO)
     assert pushed(hub, REPO) == WHOLE
 
 
@@ -133,13 +133,13 @@ def test_a_failed_push_changes_nothing_and_can_be_repeated(hub, quick, impatient
     before, there = contents(tmp_path / "out"), dict(hub.files(REPO))
     hub.faults.append(Fault(fault.method, fault.path, fault.status, fault.times))
     with pytest.raises(LlinkPushError, match=r"was not pushed.*Nothing was changed"):
-        push_folder(tmp_path / "out", REPO)
+        push_to_hub(tmp_path / "out", REPO)
     assert hub.faults[0].times < 99, "vacuous unless the fault struck"
     assert hub.files(REPO) == there
     assert commits(hub, REPO) == ["good"]
     assert contents(tmp_path / "out") == before
     hub.faults.clear()
-    push_folder(tmp_path / "out", REPO, message="repeated")
+    push_to_hub(tmp_path / "out", REPO, message="repeated")
     assert commits(hub, REPO) == ["good", "repeated"]
     assert LlinkForCausalLM.from_pretrained(REPO).config.lora_rank == 3
 

@@ -14,7 +14,7 @@ import tiny
 import torch
 
 import llink.modeling_llink
-from llink.modeling_llink.remote_code import CODE_FILES
+from llink.hub_cards.staging import CODE_FILES
 
 BLOCK = """
 import sys

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from llink import LlinkConfig, LlinkForCausalLM
 from llink.configuration_llink import SLOT_EXPANDERS, LlinkConfigError
 from llink.modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
-from llink.modeling_llink.pooling import pool_segments
-from llink.modeling_llink.slots import GatedAdapter, SlotEmbedder, median_embedding_norm
+from llink.modeling_llink.layers import GatedAdapter, pool_segments
+from llink.modeling_llink.slots import SlotEmbedder, median_embedding_norm
 
 
 @pytest.mark.parametrize("decoder", tiny.DECODERS)

@@ -13,8 +13,8 @@ from huggingface_hub import SpaceCard
 from llink.app import space
 from llink.app.space import CODE, PAGE_FILES, ROOT, push_space
 from llink.cli import main
+from llink.hub_cards.upload import LlinkPushError
 from llink.modeling_llink import publishing
-from llink.modeling_llink.upload import LlinkPushError
 
 MODEL, SPACE = "someone/Llama-khmer", "someone/Llama-page"
 OWN = {"app.py", "requirements.txt", "page.json", "README.md", *(f"{CODE}/{name}" for name in PAGE_FILES)}

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from llink import LlinkForCausalLM
 from llink.cli import main
-from llink.hub_cards.verify import findings_table, passed, verify
+from llink.hub_cards.canary import TEXTS, take_canary
+from llink.hub_cards.verify import compare, findings_table, passed, read_canary, verify
 from llink.modeling_llink import publishing
-from llink.modeling_llink.canary import TEXTS, compare, read_canary, take_canary
 from llink.modeling_llink.errors import BaseModelError, LlinkCheckpointError
 
 KINDS = pytest.mark.parametrize("kind", ["light", "self-contained"])

@@ -350,6 +350,8 @@ class LlinkTrainer(Trainer):
         self.save_weights(folder, state_dict)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
+        if self.hub is not None:
+            self.hub.leave_canary(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.load_weights(resume_from_checkpoint)

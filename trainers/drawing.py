@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..modeling_llink.checkpoint import lora_modules
+from ..modeling_llink.lora import lora_modules
 
 
 def draw_anew(model: Any, seed: int, parts: Sequence[str]) -> None:

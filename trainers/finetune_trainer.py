@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
 from ..baselines.direct import RawTextProcessor, load_adapter, save_adapter
-from ..modeling_llink.checkpoint import lora_parameters
+from ..modeling_llink.lora import lora_parameters
 from .answers import AnswerTensors, answer_loss, answer_tokens, answers_evaluated, check_baseline
 from .base import Evaluated, LlinkTrainer, Optimizers, named_sets
 from .finetune_config import FinetuneConfig

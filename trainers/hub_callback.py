@@ -1,4 +1,4 @@
-"""What goes with a model that a trainer saves: its stage, its run record, its card, and pushes that are whole."""
+"""What goes with a model that a trainer saves: stage, run record, canary, card, and pushes that are whole."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import HubStrategy
 from transformers.utils.hub import PushInProgress, hf_api
 
+from ..hub_cards.canary import take_canary, write_canary
 from ..hub_cards.card import bases_licences, write_card
 from ..hub_cards.licences import name_problem
-from ..hub_cards.packager import stage_folder
-from ..modeling_llink.publishing import base_problems, publish, temporary_stage
-from ..modeling_llink.upload import LlinkPushError
+from ..hub_cards.publishing import publish
+from ..hub_cards.staging import base_problems, stage_folder, temporary_stage
+from ..hub_cards.upload import LlinkPushError
+from ..modeling_llink.errors import LlinkCheckpointError
 from .record import data_facts, run_facts, with_stage
 
 logger = logging.getLogger(__name__)
@@ -76,6 +78,13 @@ class HubCallback(TrainerCallback):
             **run_facts(trainer.args, trainer.state),
         }
         model.run_record = with_stage(getattr(model, "run_record", None), stage)
+
+    def leave_canary(self, folder: str) -> None:
+        """Writes into a saved model's folder what tells later whether it still is that model."""
+        try:
+            write_canary(take_canary(self.trainer.llink_model), Path(folder))
+        except LlinkCheckpointError as error:
+            logger.warning("%s is saved without a canary: %s", folder, error)
 
     # ------------------------------------------------------------------ what transformers asks of a trainer
 
@@ -148,7 +157,7 @@ class HubCallback(TrainerCallback):
         trainer.create_model_card(kwargs.get("model_name"))
         trainer._finish_current_push()
         options = {
-            "message": commit_message,
+            "commit_message": commit_message,
             "token": token or args.hub_token,
             "revision": revision or args.hub_revision,
             "tags": kwargs.get("tags"),
@@ -167,7 +176,7 @@ class HubCallback(TrainerCallback):
             return
         trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
         options = {
-            "message": f"Training in progress, step {trainer.state.global_step}",
+            "commit_message": f"Training in progress, step {trainer.state.global_step}",
             "token": args.hub_token,
             "revision": args.hub_revision,
         }

@@ -28,7 +28,8 @@ from ..evaluation.usage import (
     usage_by_task,
     usage_metrics,
 )
-from ..modeling_llink.checkpoint import device_of, lora_parameters
+from ..modeling_llink.layers import device_of
+from ..modeling_llink.lora import lora_parameters
 from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, split_groups
 from .drawing import draw_anew
 from .inject_config import InjectConfig
@@ -87,8 +88,7 @@ class InjectTrainer(LlinkTrainer):
         self._examples: dict[int, list[dict[str, list[int]]]] = {}
         if args.cosine_weight or args.nce_weight:
             model.teacher_space.check_fitted()
-        if model.slot_embedder.lexicon is not None:
-            model.slot_embedder.lexicon.check_fitted()
+        model.slot_embedder.check_fitted()
         train_dataset = self._checked(model, train_dataset, args, "train_dataset")
         if isinstance(eval_dataset, dict):
             eval_dataset = {name: self._checked(model, dataset, args, name) for name, dataset in eval_dataset.items()}

@@ -15,8 +15,8 @@ from transformers import PreTrainedModel, TrainerCallback
 from ..data.collators import PassageBank
 from ..data.frozen import apart_from
 from ..data.pairs import check_pairs, sentences, warn_of_leaks
-from ..modeling_llink.checkpoint import device_of
 from ..modeling_llink.errors import NotFittedError
+from ..modeling_llink.layers import device_of
 from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, named_sets, split_groups
 from .drawing import draw_anew
 from .lexicon_config import LexiconConfig

@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import TrainerState, TrainingArguments
 
 from .._version import __version__
-from ..modeling_llink.canary import installed_versions
+from ..hub_cards.canary import installed_versions
 
 #: Settings of `TrainingArguments` that belong into a record, besides those that a stage declares itself.
 SETTINGS = (

@@ -24,7 +24,7 @@ from llink.cli import main
 from llink.configuration_llink import LlinkConfig, LlinkConfigError
 from llink.data.pairs import PairDataError
 from llink.modeling_llink.errors import NotFittedError, SlotMismatchError
-from llink.modeling_llink.lexicon import SMOOTHING, Lexicon
+from llink.modeling_llink.slots import SMOOTHING, Lexicon
 from llink.trainers.errors import TrainingError
 from llink.trainers.inject_loss import StepTotals, slot_cosine, slot_info_nce
 from llink.trainers.lexicon_trainer import bag_of_words_loss, found_words
