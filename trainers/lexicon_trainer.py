@@ -222,8 +222,13 @@ class LexiconTrainer(LlinkTrainer):
     def _foretold(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         ids, mask = inputs["foreign_input_ids"][:, 0], inputs["foreign_attention_mask"][:, 0]  # (B, L)
         place = device_of(self.model)
-        states = self.llink_model.encode_passages(ids, mask).to(place)  # (B, L, d_e)
-        return model(states, mask.to(place), self.llink_model.vocabulary_embeddings())
+        states = self.llink_model.passage_states(ids, mask).to(place)  # (B, L, d_e)
+        return model(states, mask.to(place), self._vocabulary())
+
+    @torch.no_grad()
+    def _vocabulary(self) -> Tensor:
+        """The decoder's embeddings (V', d) of the lexicon's words."""
+        return self.model.embeddings(self.llink_model.get_input_embeddings())
 
     # ------------------------------------------------------------------ evaluation and checkpoints
 
