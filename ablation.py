@@ -42,7 +42,7 @@ import yaml
 from tqdm.auto import tqdm
 from transformers import set_seed
 
-from .configuration_llink import LlinkConfigError
+from .configuration_llink import LlinkConfig, LlinkConfigError
 from .data.collators import shuffled_passages
 from .data.features import compute_pair_features, condition
 from .data.instructions import read_instructions
@@ -262,19 +262,19 @@ class _Runner:
 
     def key(self, variant: Mapping[str, Any], seed: int) -> str:
         """What a run's result depends on, as a short hash."""
-        chosen = self.study.options(variant)
+        chosen = _filled(self.study.options(variant))
         return _digest([self.data_key, self.study.dtype, self._bases(chosen["bases"]), chosen, seed])
 
     def align_key(self, variant: Mapping[str, Any], seed: int) -> str:
         """The same for its Stage A alone."""
-        chosen = self.study.options(variant)
+        chosen = _filled(self.study.options(variant))
         model = {name: value for name, value in chosen["model"].items() if not name.startswith(SLOT_FIELDS)}
         bases = chosen["bases"], self._bases(chosen["bases"])
         return _digest([self.data_key, self.study.dtype, bases, model, chosen["align"], seed])
 
     def words_key(self, variant: Mapping[str, Any], seed: int) -> str:
         """The same for its words."""
-        chosen = self.study.options(variant)
+        chosen = _filled(self.study.options(variant))
         slots = {name: value for name, value in chosen["model"].items() if name.startswith(("num_slots", "slot_"))}
         return _digest([self.align_key(variant, seed), slots, chosen.get("lexicon", {})])
 
@@ -351,6 +351,19 @@ class _Runner:
         full = retrieval_metrics(slots, condition(model.teacher_space, features.teacher_states))
         measured["full_r@1"] = full["r@1"]
         return {name: measured[name] for name in METRICS["inject"]}
+
+
+def _filled(chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The options by part with the defaults of those that are not set: a default that is named is no other setting."""
+    own = {"output_dir", "seed", *_QUIET}
+    filled = {part: dict(values) for part, values in chosen.items()}
+    for part, owner in {"model": LlinkConfig, **CONFIGS}.items():
+        if part in filled:
+            fields = {field.name: field.default for field in dataclasses.fields(owner)}
+            names = LlinkConfig.__annotations__ if part == "model" else fields
+            usual = {name: fields[name] for name in names if name in fields and name not in own}
+            filled[part] = {n: value for n, value in usual.items() if value is not dataclasses.MISSING} | filled[part]
+    return filled
 
 
 def _averaged(runs: list[dict[str, float]]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ..modeling_llink.bases import freeze, load_base
 from ..modeling_llink.checkpoint import read_bridge
 from ..modeling_llink.errors import LlinkCheckpointError
 from ..modeling_llink.lora import lora_modules, lora_parameters
-from ..modeling_llink.passages import FOREIGN_PART, check_passages, cut_text
+from ..modeling_llink.passages import FOREIGN_PART, Passage, check_passage, cut_text
 
 Processor = TypeVar("Processor", bound=LlinkProcessor)
 
@@ -43,25 +43,25 @@ class RawTextProcessor(LlinkProcessor):
     """
 
     def render(
-        self, messages: Sequence[dict], add_generation_prompt: bool = True, **template_kwargs: Any
-    ) -> tuple[list[int], list[str]]:
+        self, messages: Sequence[dict], add_generation_prompt: bool = True, row: int = 0, **template_kwargs: Any
+    ) -> tuple[list[int], list[Passage]]:
         """As [`LlinkProcessor.render`]; no passage is left over for an encoder.
 
         Raises:
             ForeignTextError: If a passage is no usable text.
             PromptError: If a message or part is malformed.
         """
-        written = [self._written_out(message) for message in messages]
-        return super().render(written, add_generation_prompt, **template_kwargs)
+        written = [self._written_out(message, row) for message in messages]
+        return super().render(written, add_generation_prompt, row, **template_kwargs)
 
-    def _written_out(self, message: Any) -> Any:
+    def _written_out(self, message: Any, row: int) -> Any:
         content = message.get("content") if isinstance(message, dict) else None
         if not isinstance(content, (list, tuple)):
             return message
         parts = []
         for part in content:
             if isinstance(part, dict) and part.get("type") == FOREIGN_PART:
-                ((text,),) = check_passages(part.get("text"))
+                text = check_passage(part.get("text"), row)
                 part = {"type": "text", "text": cut_text(text.strip(), self.max_foreign_chars).rstrip()}
             parts.append(part)
         return {**message, "content": parts}

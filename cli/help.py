@@ -172,7 +172,8 @@ def _options(path: Path, declared: ast.ClassDef) -> Iterator[Option]:
         if not isinstance(base, str):
             yield from _options(*base)
     for node in declared.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        named = isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if named and "ClassVar" not in ast.unparse(node.annotation):
             default, text = _declared(path, node.value)
             yield Option(node.target.id, _kind(node.annotation), default, text)
 

@@ -45,6 +45,16 @@ class Slots(nn.Module):
         self.lexicon = None
 
 
+class Papers:
+    """Two tokenizers whose vocabulary can be hashed, and no more."""
+
+    def __init__(self):
+        self.tokenizer = self.encoder_tokenizer = SimpleNamespace(get_vocab=dict)
+
+    def __call__(self, *_):
+        raise LlinkCheckpointError("A model that is none reads no texts.")
+
+
 class FakeModel(nn.Module):
     """Has the surface of LlinkForCausalLM that Stage A uses; sentence k is `f"e{k}"` and `f"f{k}"`."""
 
@@ -71,20 +81,17 @@ class FakeModel(nn.Module):
         )
         self.teacher_space = Space()
         self.slot_embedder = Slots(self.config)
-        self.decoder = self.base = nn.Linear(2, 2)  # stands for the frozen bases
+        generator = torch.Generator().manual_seed(0)
+        self.encoder, self.decoder = nn.Linear(2, 2), nn.Linear(2, 2)  # stand for the frozen bases
+        for parameter in (*self.encoder.parameters(), *self.decoder.parameters()):
+            parameter.data = torch.rand(parameter.shape, generator=generator)
+        self.processor = Papers()
         self.encoded, self.taught = [], []
 
     def _init_weights(self, module):
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.3)
             nn.init.zeros_(module.bias)
-
-    @property
-    def processor(self):
-        raise LlinkCheckpointError("A model that is none has no processor.")
-
-    def fingerprint(self, base):
-        return base
 
     def _vectors(self, texts, width, salt):
         latent = torch.stack([torch.tensor([math.sin(int(t[1:]) * k + 1) for k in range(1, 9)]) for t in texts])
@@ -100,7 +107,9 @@ class FakeModel(nn.Module):
         return self._vectors(english, WIDTH, 2) + 5.0
 
     def bridge(self):
-        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(("base", "decoder"))}
+        return {
+            name: tensor for name, tensor in self.state_dict().items() if not name.startswith(("encoder", "decoder"))
+        }
 
     def save_pretrained(self, folder):
         save_file(

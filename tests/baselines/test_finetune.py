@@ -300,5 +300,5 @@ def test_the_attention_reaches_the_bases(command, llink_folder, base_folder, tmp
         given += ["--pairs", str(tmp_path / "en"), str(tmp_path / "km")]
     given = [*command.split(), *given, *QUICK, "--output-dir", str(tmp_path / "out"), "--attn_implementation"]
     assert main([*given, "none-such"]) == 2
-    assert 'attn_implementation="none-such"` is not supported' in capsys.readouterr().err
+    assert '--attn_implementation "none-such"` is not supported' in capsys.readouterr().err
     assert main([*given, "eager", "--max-steps", "1", "--per-device-train-batch-size", "4"]) == 0

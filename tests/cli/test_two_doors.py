@@ -120,7 +120,7 @@ def test_another_seed_gives_others(doors, stage, files, tmp_path):
 
 def test_both_doors_leave_out_what_is_held_out(doors):
     for stage in ("align", "lexicon"):
-        records = [json.loads((folder / "run_record.json").read_text()) for folder in doors[stage]]
+        records = [json.loads((folder / "llink_run.json").read_text()) for folder in doors[stage]]
         assert [record["stages"][-1]["data"]["train_rows"] for record in records] == [26, 26]
 
 

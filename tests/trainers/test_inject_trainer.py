@@ -231,10 +231,11 @@ def test_training_lowers_the_loss_and_slots_are_used(make_model, train):
 # ------------------------------------------------------------------ equivalences
 
 
-@pytest.mark.parametrize("variant", ["zeroed", "shuffled"])
-def test_accumulation_equals_the_big_batch(train, variant):
-    big = train("big", usage_variant=variant)
-    small = train("small", usage_variant=variant, per_device_train_batch_size=2, gradient_accumulation_steps=4)
+@pytest.mark.parametrize(("variant", "reduction"), [("zeroed", "row"), ("shuffled", "row"), ("zeroed", "step")])
+def test_accumulation_equals_the_big_batch(train, variant, reduction):
+    usage = dict(usage_variant=variant, usage_reduction=reduction)
+    big = train("big", **usage)
+    small = train("small", **usage, per_device_train_batch_size=2, gradient_accumulation_steps=4)
     assert losses_of(small) == pytest.approx(losses_of(big), rel=2e-4)
     for (name, one), (_, two) in zip(big.model.named_parameters(), small.model.named_parameters(), strict=True):
         assert torch.allclose(one, two, atol=2e-3), name
