@@ -43,7 +43,7 @@ def hops() -> None:
         """The first loss has been computed."""
 
     class StopAtFirst(TrainerCallback):
-        def on_step_end(self, *_, **__):
+        def on_pre_optimizer_step(self, *_, **__):
             raise Stop
 
     entered: dict[Path, None] = {}
@@ -53,7 +53,7 @@ def hops() -> None:
         if event == "call" and PACKAGE in path.parents and path.suffix == ".py" and ".venv" not in path.parts:
             entered.setdefault(path.relative_to(PACKAGE))
 
-    assets = PACKAGE / "assets"
+    assets, trainer = PACKAGE / "assets", llink.AlignTrainer
     torch.manual_seed(0)
     model = llink.LlinkForCausalLM.from_encoder_decoder_pretrained(assets / "encoder", assets / "decoder")
     rows = [{"id": str(n), "english": f"the {n} cat", "foreign": f"ឆ្មា {n}", "language": "km"} for n in range(32)]
@@ -63,7 +63,7 @@ def hops() -> None:
         )
         sys.setprofile(note)
         try:
-            llink.AlignTrainer(model, args, train_dataset=Dataset.from_list(rows), callbacks=[StopAtFirst()]).train()
+            trainer(model, args, train_dataset=Dataset.from_list(rows), callbacks=[StopAtFirst()]).train()
         except Stop:
             pass
         finally:

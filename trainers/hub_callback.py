@@ -6,6 +6,7 @@ import logging
 import secrets
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class HubCallback(TrainerCallback):
 
     trainer: Any
     data_files: tuple[str, ...] = ()
-    run: str = field(default_factory=lambda: secrets.token_hex(8))
+    run: str = field(default_factory=partial(secrets.token_hex, 8))
 
     # ------------------------------------------------------------------ events
 
