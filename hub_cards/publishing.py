@@ -43,6 +43,7 @@ def push_to_hub(
     repo_id: str,
     *,
     self_contained: bool | None = None,
+    max_shard_size: int | str = "50GB",
     evaluations: Sequence[str | os.PathLike] = (),
     **options: Any,
 ) -> CommitInfo:
@@ -55,6 +56,7 @@ def push_to_hub(
         model: A model, or the folder that `save_pretrained` or a trainer wrote; not changed.
         repo_id: `user/name`.
         self_contained: Whether the bases go along; as they were loaded when not given.
+        max_shard_size: As in `save_pretrained`, for a model.
         evaluations: Folders that `llink eval … --output-dir` wrote, besides `folder/evaluation`.
         options: `commit_message`, `commit_description`, `private`, `token`, `revision`, `create_pr`, `tags`,
             `cache_dir` of [`publish`].
@@ -68,7 +70,7 @@ def push_to_hub(
         if isinstance(model, (str, os.PathLike)):
             stage_folder(Path(model), stage, self_contained, evaluations)
         else:
-            stage_model(model, stage, repo_id, self_contained)
+            stage_model(model, stage, repo_id, self_contained, max_shard_size)
             options = {"cache_dir": model.hub_options.get("cache_dir"), **options}
             options["tags"] = [*(options.get("tags") or ()), *(getattr(model, "model_tags", None) or ())]
         return publish(stage, repo_id, **options)

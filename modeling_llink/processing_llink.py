@@ -433,7 +433,8 @@ class LlinkProcessor(ProcessorMixin):
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> str:
         """Ids to text; slot ids are written as `<f0>` …, or left out with `skip_special_tokens`."""
-        ids = token_ids.tolist() if isinstance(token_ids, torch.Tensor) else list(token_ids)
+        ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
+        ids = [ids] if isinstance(ids, int) else list(ids)
         names = dict(zip(self.slot_token_ids, slot_tokens(self.num_slots), strict=True))
         names[self.foreign_token_id] = FOREIGN_TOKEN
         if skip_special_tokens:

@@ -10,16 +10,18 @@ from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 
+from .pipeline import TASK, LlinkPipeline
+
 CONFIG_AUTO_MAP = {
     "AutoConfig": "configuration_llink.LlinkConfig",
     "AutoModel": "modeling_llink.LlinkForCausalLM",
     "AutoModelForCausalLM": "modeling_llink.LlinkForCausalLM",
     "AutoModelForMultimodalLM": "modeling_llink.LlinkForCausalLM",
 }
-CUSTOM_PIPELINES = {"llink": {"impl": "pipeline.LlinkPipeline", "pt": ["AutoModelForCausalLM"]}}
+CUSTOM_PIPELINES = {TASK: {"impl": f"pipeline.{LlinkPipeline.__name__}", "pt": ["AutoModelForCausalLM"]}}
 PROCESSOR_AUTO_MAP = {"AutoProcessor": "processing_llink.LlinkProcessor"}
 #: Where what a model needs begins.
-MODEL_MODULES = ("configuration_llink", "modeling_llink", "processing_llink", "pipeline")
+MODEL_MODULES = ("configuration_llink", "modeling_llink", "processing_llink")
 _IMPORT = re.compile(r"^from \.+(\w+) import", re.MULTILINE)
 
 

@@ -163,7 +163,7 @@ def test_evaluations_use_the_gpu(folder, monkeypatch, words):
     monkeypatch.chdir(folder)
     places = []
     monkeypatch.setattr(LlinkForCausalLM, "generate", seen(LlinkForCausalLM.generate, places))
-    monkeypatch.setattr(LlinkForCausalLM, "encode_passages", seen(LlinkForCausalLM.encode_passages, places))
+    monkeypatch.setattr(LlinkForCausalLM, "passage_states", seen(LlinkForCausalLM.passage_states, places))
     run(*words, "--model", folder / "llink")
     if words[1] != "tokens":
         assert places, "vacuous"

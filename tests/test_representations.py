@@ -127,7 +127,7 @@ def test_slots_are_read_with_lora_where_inference_puts_them(model):
     foreign = processor.encode_passages([KHMER[2:3]])
     with torch.no_grad():
         loss = model(**inputs, **foreign).loss
-        without = model(**inputs, **foreign, use_lora=False).loss
+        without = model(**inputs, **foreign, reads_slots=torch.tensor([False])).loss
     found = (reading.answer_losses[2] / reading.answer_tokens[2]).item()
     assert found == pytest.approx(loss.item(), rel=1e-3)
     assert abs(loss - without) > 0.01, "vacuous unless LoRA does something"
