@@ -12,7 +12,7 @@ import yaml
 
 from llink.cli import COMMANDS, main
 from llink.cli.parsing import CommandError, parse_arguments
-from llink.data.demo_corpus import generate_instructions, generate_pairs
+from llink.data.demo_corpus import demo_pairs, generate_instructions
 from llink.data.instructions import read_instructions
 from llink.data.pairs import read_pairs
 from llink.evaluation.outputs import OutputRow, write_outputs
@@ -28,7 +28,7 @@ QUICK = ["--report_to", "none", "--use_cpu", "--disable_tqdm", "True", "--save_s
 def files(tmp_path_factory):
     """Line-aligned pairs and instruction rows of the demo corpus."""
     folder = tmp_path_factory.mktemp("files")
-    pairs = generate_pairs(60)
+    pairs = demo_pairs(60)
     for name, rows in (("train", pairs[:40]), ("dev", pairs[40:])):
         (folder / f"{name}.en").write_text("".join(f"{pair.english}\n" for pair in rows), "utf-8")
         (folder / f"{name}.km").write_text("".join(f"{pair.foreign}\n" for pair in rows), "utf-8")

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoProcessor, AutoTokenizer
 
 from llink import AlignConfig, AlignTrainer, InjectConfig, InjectTrainer, LlinkForCausalLM
 from llink.cli import main
-from llink.data.demo_corpus import generate_instructions, generate_pairs
+from llink.data.demo_corpus import demo_pairs, generate_instructions
 from llink.data.instructions import instruction_dataset
 from llink.hub_cards.packager import push_folder
 from llink.modeling_llink import publishing
@@ -57,7 +57,7 @@ def test_one_commit_puts_up_the_whole_model(hub, monkeypatch, self_contained):
 
 def training(kind, model, folder, **options):
     quickly = dict(report_to=[], use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False, max_steps=2)
-    pairs = generate_pairs(24)
+    pairs = demo_pairs(24)
     if kind == "align":
         rows = Dataset.from_list([dict(pair, language="km") for pair in pairs])
         sizes = dict(per_device_train_batch_size=8, queue_size=16, hard_negatives=4)

@@ -19,7 +19,7 @@ from synthesis_server import good
 
 from llink.app.space import ask_page
 from llink.cli import main
-from llink.data.demo_corpus import generate_instructions, generate_pairs
+from llink.data.demo_corpus import demo_pairs, generate_instructions
 from llink.evaluation.record import write_record
 from llink.modeling_llink import publishing
 
@@ -34,13 +34,13 @@ def workshop(base_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(base_folder("encoder", "xlm-roberta"), folder / "encoder")
     shutil.copytree(base_folder("decoder", "llama"), folder / "decoder")
-    pairs = generate_pairs(180)
+    pairs = demo_pairs(180)
     for name, rows in (("train", pairs[:140]), ("dev", pairs[140:160]), ("test", pairs[160:])):
         (folder / f"{name}.en").write_text("".join(f"{pair.english}\n" for pair in rows), "utf-8")
         (folder / f"{name}.km").write_text("".join(f"{pair.foreign}\n" for pair in rows), "utf-8")
         lines = [json.dumps(row, ensure_ascii=False) for row in generate_instructions(rows)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
-    write_tmx(folder / "en-km.tmx.gz", [(pair.english, pair.foreign) for pair in generate_pairs(500, seed=1)])
+    write_tmx(folder / "en-km.tmx.gz", [(pair.english, pair.foreign) for pair in demo_pairs(680)[180:]])
     return folder
 
 

@@ -15,7 +15,7 @@ from prepare_files import make_pairs, write_moses
 
 from llink.cli import main
 from llink.data.chat_client import json_objects
-from llink.data.demo_corpus import generate_pairs
+from llink.data.demo_corpus import demo_pairs
 from llink.data.instructions import BUCKETS, TASKS, bucket_of, read_instructions
 from llink.data.journal import Journal
 from llink.data.splitting import parse_splits
@@ -420,7 +420,7 @@ def test_prompt_folders_that_cannot_be(tmp_path):
 def demo(tmp_path_factory):
     """Line-aligned files of the demo corpus, which is only a source of text here."""
     folder = tmp_path_factory.mktemp("demo")
-    return [str(path) for path in write_moses(folder, "demo", [(p.english, p.foreign) for p in generate_pairs(300)])]
+    return [str(path) for path in write_moses(folder, "demo", [(p.english, p.foreign) for p in demo_pairs(300)])]
 
 
 def by_rule(pairs, output, *extra, splits=("train=60", "held_out=12")):

@@ -23,7 +23,7 @@ from synthesis_server import asked_task, example_of, good, shown_text
 from llink.cli import main
 from llink.cli.parsing import parse_arguments
 from llink.data.chat_client import ChatClient, ChatError
-from llink.data.demo_corpus import generate_pairs
+from llink.data.demo_corpus import demo_pairs
 from llink.data.instructions import read_instructions
 from llink.data.journal import Journal, JournalError
 from llink.data.synthesis.asking import Answer
@@ -48,7 +48,7 @@ def online(monkeypatch):
 def pairs(tmp_path_factory):
     """Line-aligned files of a hundred pairs."""
     folder = tmp_path_factory.mktemp("pairs")
-    rows = [(pair.english, pair.foreign) for pair in generate_pairs(120)]
+    rows = [(pair.english, pair.foreign) for pair in demo_pairs(120)]
     return [str(path) for path in write_moses(folder, "demo", rows)]
 
 
