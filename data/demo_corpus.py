@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
-from ..configuration_llink import LlinkConfigError
+from ..errors_llink import LlinkConfigError
 
 __all__ = [
     "PHRASINGS",
@@ -28,7 +28,6 @@ __all__ = [
     "demo_splits",
     "distinct_instructions",
     "generate_instructions",
-    "split_pairs",
 ]
 
 CORPUS_FILE = Path(__file__).with_name("demo_corpus.jsonl.xz")
@@ -147,38 +146,12 @@ def demo_pairs(count: int | None = None) -> list[DemoPair]:
     ]
 
 
-def split_pairs(pairs: Sequence[DemoPair], sizes: Mapping[str, int], seed: int = 0) -> dict[str, list[DemoPair]]:
-    """Shuffle pairs into named splits that share no sentence on either side.
-
-    Args:
-        pairs: pairs with distinct sentences.
-        sizes: split name to number of pairs; what is left over is not used.
-        seed: seed of the shuffle.
-
-    Raises:
-        LlinkConfigError: a size is negative, the sizes exceed the pairs, or two pairs share a sentence.
-    """
-    if any(size < 0 for size in sizes.values()) or sum(sizes.values()) > len(pairs):
-        raise LlinkConfigError(
-            f"sizes {dict(sizes)} must be at least 0 and add up to at most the {len(pairs)} pairs given; lower them."
-        )
-    for side in ("english", "foreign"):
-        if len({pair[side] for pair in pairs}) != len(pairs):
-            raise LlinkConfigError(
-                f"Two of the {len(pairs)} pairs share a sentence on the {side} side; split distinct pairs only."
-            )
-    order = list(range(len(pairs)))
-    Random(seed).shuffle(order)
-    splits, start = {}, 0
-    for name, size in sizes.items():
-        splits[name] = [pairs[index] for index in order[start : start + size]]
-        start += size
-    return splits
-
-
 def demo_splits() -> dict[str, list[DemoPair]]:
     """`test`, `dev` and `train` pairs without a common sentence; the embedded models saw only those of `train`."""
-    return split_pairs(demo_pairs(), SIZES)
+    pairs = demo_pairs()
+    Random(0).shuffle(pairs)
+    rest = iter(pairs)
+    return {name: list(islice(rest, size)) for name, size in SIZES.items()}
 
 
 def _pick(rng: Random, options: Sequence[str]) -> str:

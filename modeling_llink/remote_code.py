@@ -24,6 +24,7 @@ PROCESSOR_AUTO_MAP = {"AutoProcessor": "processing_llink.LlinkProcessor"}
 
 CODE_FILES = (
     "configuration_llink.py",
+    "errors_llink.py",
     "bases.py",
     "canary.py",
     "checkpoint.py",
@@ -65,7 +66,7 @@ def write_code(directory: Path) -> None:
     for name in CODE_FILES:
         source = here / name
         if not source.is_file():
-            source = here.parent / name  # configuration_llink.py, when running from the package
+            source = here.parent / name  # of the root, when running from the package
         text = re.sub(r"^from \.\.(\w+) import", r"from .\1 import", source.read_text("utf-8"), flags=re.MULTILINE)
         (directory / name).write_text(text, "utf-8")
     _declare(directory / "config.json", auto_map=CONFIG_AUTO_MAP, custom_pipelines=CUSTOM_PIPELINES)

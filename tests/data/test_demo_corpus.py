@@ -13,7 +13,6 @@ from demo_corpus.grammar import KHMER_DIGITS, arabic_digits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llink.configuration_llink import LlinkConfigError
 from llink.data.demo_corpus import (
     PHRASINGS,
     PLACEHOLDER,
@@ -23,8 +22,9 @@ from llink.data.demo_corpus import (
     demo_pairs,
     demo_splits,
     generate_instructions,
-    split_pairs,
 )
+from llink.data.near_duplicates import sentence_keys
+from llink.errors_llink import LlinkConfigError
 
 KHMER = re.compile(r"[\u1780-\u17ff]")
 ENGLISH_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?")
@@ -276,31 +276,15 @@ def test_bad_mixes_and_sizes_are_refused(pairs: list[DemoPair]) -> None:
 # -- splits and sides --
 
 
-@settings(max_examples=20)
-@given(seed=st.integers(0, 1000), train=st.integers(0, 40), test=st.integers(0, 40))
-def test_splits_share_nothing(seed: int, train: int, test: int) -> None:
-    made = demo_pairs(60)
-    if train + test > 60:
-        with pytest.raises(LlinkConfigError, match="add up to at most the 60 pairs"):
-            split_pairs(made, {"train": train, "test": test}, seed)
-        return
-    splits = split_pairs(made, {"train": train, "test": test}, seed)
-    assert (len(splits["train"]), len(splits["test"])) == (train, test)
-    for side in ("id", "english", "foreign"):
-        assert not {pair[side] for pair in splits["train"]} & {pair[side] for pair in splits["test"]}
-    assert splits == split_pairs(made, {"train": train, "test": test}, seed)
-
-
-def test_splits_refuse_shared_sentences_and_negative_sizes() -> None:
-    made = demo_pairs(4)
-    with pytest.raises(LlinkConfigError, match="share a sentence"):
-        split_pairs([*made, made[0]], {"train": 5})
-    with pytest.raises(LlinkConfigError, match="at least 0"):
-        split_pairs(made, {"train": 5, "test": -1})
+def test_splits_share_no_sentence() -> None:
+    splits = demo_splits()
+    for side in ("english", "foreign"):
+        keys = {name: set(sentence_keys([pair[side] for pair in pairs]).tolist()) for name, pairs in splits.items()}
+        assert len(set.union(*keys.values())) == sum(SIZES.values()), "no sentence stands in two pairs, either"
 
 
 def test_a_split_has_words_of_the_other_in_new_combinations() -> None:
-    splits = split_pairs(demo_pairs(6000), {"train": 5000, "test": 1000})
+    splits = demo_splits()
     known = {word for pair in splits["train"] for word in words(pair.english)}
     unseen = [pair for pair in splits["test"] if not set(words(pair.english)) <= known]
     assert len(unseen) <= 5

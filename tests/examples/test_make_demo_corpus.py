@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_demo_corpus import corpus_lines
 
-from llink.configuration_llink import LlinkConfigError
 from llink.data.demo_corpus import CORPUS_FILE, PHRASINGS, PLACEHOLDER, DemoPair, demo_pairs, demo_splits
+from llink.errors_llink import LlinkConfigError
 
 KHMER = re.compile(r"[\u1780-\u17ff]")
 

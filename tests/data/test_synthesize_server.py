@@ -22,10 +22,11 @@ from synthesis_server import asked_task, example_of, good, shown_text
 
 from llink.cli import main
 from llink.cli.parsing import parse_arguments
-from llink.data.chat_client import ChatClient, ChatError
+from llink.data.chat_client import ChatClient
 from llink.data.demo_corpus import demo_pairs
+from llink.data.errors import DataError, ServerError
 from llink.data.instructions import read_instructions
-from llink.data.journal import Journal, JournalError
+from llink.data.journal import Journal
 from llink.data.synthesis.asking import Answer
 from llink.data.synthesis.config import SynthesisConfig, SynthesisServer
 from llink.data.synthesis.pipeline import Synthesis
@@ -436,7 +437,10 @@ def test_a_server_that_hangs_times_out():
         async with ChatClient(settings) as client:
             await client.ask([{"role": "user", "content": "x"}], {"title": "t"})
 
-    with serving(lambda body: time.sleep(0.5) or "{}") as server, pytest.raises(ChatError, match=r"did not answer \(2"):
+    with (
+        serving(lambda body: time.sleep(0.5) or "{}") as server,
+        pytest.raises(ServerError, match=r"did not answer \(2"),
+    ):
         asyncio.run(ask(server))
 
 
@@ -521,6 +525,6 @@ def test_a_journal_is_written_by_one_at_a_time(tmp_path):
     answer = Answer("k", "x", "title", ["{}"], "", "text", 1, 1)
     with Journal(tmp_path / "a.jsonl", Answer) as first:
         first.add(answer)
-        with ThreadPoolExecutor(1) as pool, pytest.raises(JournalError, match="Another run"):
+        with ThreadPoolExecutor(1) as pool, pytest.raises(DataError, match="Another run"):
             pool.submit(Journal(tmp_path / "a.jsonl", Answer).__enter__).result()
     assert Journal(tmp_path / "a.jsonl", Answer).records == {"k": answer}
