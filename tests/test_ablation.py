@@ -42,6 +42,7 @@ def write(path, base, questions, **changes):
     return ["ablate", "--study", str(path), "--output-dir", str(path.parent / "out")]
 
 
+@pytest.mark.slow
 def test_slots_made_of_words_learn_them_first(base, tmp_path, monkeypatch):
     words = {f"lexicon.{name}": value for name, value in (("max_steps", 3), ("use_cpu", True), ("learning_rate", 0.02))}
     questions = {

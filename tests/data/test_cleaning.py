@@ -123,6 +123,7 @@ def test_normal_forms_are_final_and_lose_only_what_is_invisible(texts):
 
 @settings(max_examples=200)
 @given(st.lists(st.text(max_size=8), max_size=8))
+@pytest.mark.slow
 def test_any_text_has_a_final_form_that_holds_no_control(texts):
     after, _ = normalize_texts(texts)
     assert normalize_texts(after)[0] == after

@@ -176,6 +176,7 @@ def test_the_time_is_told_by_part(prepared):
 # --- always the same
 
 
+@pytest.mark.slow
 def test_processes_and_blocks_change_no_byte(prepared, tmp_path, monkeypatch):
     path = prepared[0].parent / "corpus.tmx.gz"
     monkeypatch.setattr(prepare_module, "BLOCK_ROWS", 37)
@@ -392,6 +393,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_work_goes_on_later(tmp_path, workers):
     """A limit on the size of files stands in for a full disk: writing fails in the middle of a file."""
     path = write_tmx(tmp_path / "a.tmx.gz", make_pairs(600))
@@ -449,6 +451,7 @@ def test_pushing(prepared, monkeypatch):
         push_folder(prepared[0], "someone/en-km", private=False)
 
 
+@pytest.mark.slow
 def test_a_folder_goes_to_a_hub_and_comes_back(prepared, tmp_path, monkeypatch, capsys):
     """Pushed through the real client to a real server, with its card; and prepared anew from there."""
     rows = write_tmx(tmp_path / "en-km.tmx", make_pairs(60))

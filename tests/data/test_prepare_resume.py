@@ -21,6 +21,8 @@ from llink.data.errors import DataError
 from llink.data.prepare import prepare
 from llink.data.prepare_config import PrepareConfig
 
+pytestmark = pytest.mark.slow
+
 BLOCK_ROWS = 40
 
 

@@ -125,6 +125,7 @@ def test_no_sentence_crosses_in_this_run_or_with_more_data(make_corpus, first, m
 
 @settings(max_examples=150)
 @given(tiny, tiny, st.sampled_from(["either", "pair", None]))
+@pytest.mark.slow
 def test_by_both_sides_no_sentence_crosses_between_any_two_runs(make_corpus, one, other, duplicates):
     runs = [(pairs, splits_of(make_corpus(pairs), rule="both", duplicates=duplicates)) for pairs in (one, other)]
     assert_nothing_crosses(*runs)

@@ -226,6 +226,7 @@ def killed_after(answers, bad, arguments, output):
     assert lines_of(output / "answers.jsonl") == before + answers
 
 
+@pytest.mark.slow
 def test_a_bad_server_and_kills_in_the_middle_lose_nothing_and_double_nothing(pairs, unbroken, tmp_path):
     output, bad = tmp_path / "out", Bad()
     with serving(bad) as server:

@@ -27,6 +27,7 @@ def pairs() -> list[DemoPair]:
     return demo_pairs(4000)
 
 
+@pytest.mark.slow
 def test_the_maker_makes_the_shipped_file() -> None:
     """What is compressed is compared: releases of xz need not pack it alike."""
     assert hashlib.sha256(corpus_lines()).digest() == hashlib.sha256(lzma.decompress(CORPUS_FILE.read_bytes())).digest()
