@@ -25,13 +25,14 @@ settings.load_profile("llink" if os.environ.get("LLINK_MANY_EXAMPLES") else "few
 
 
 def pytest_collection_modifyitems(items):
-    """`slow(but=…)` does not hold for the named parameters. Files with slow tests come first, the demo before all, so
-    that no process ends with one alone (with `--no-loadscope-reorder`).
+    """`slow(but=…)` does not hold for the named parameters, `matrix(only=…)` for these alone. Files with slow tests come
+    first, the demo before all, so that no process ends with one alone (with `--no-loadscope-reorder`).
     """
     for item in items:
-        slow = item.get_closest_marker("slow")
-        if slow and hasattr(item, "callspec") and item.callspec.id in slow.kwargs.get("but", ()):
-            item.own_markers.remove(slow)
+        name = item.callspec.id if hasattr(item, "callspec") else ""
+        for mark in list(item.own_markers):
+            if name in mark.kwargs.get("but", ()) or name not in mark.kwargs.get("only", (name,)):
+                item.own_markers.remove(mark)
     first = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in first, item.path.name != "test_demo.py"))
 

@@ -69,6 +69,7 @@ def stage_b(files, stage_a):
     return output
 
 
+@pytest.mark.matrix
 def test_align_writes_model_metrics_and_plot(stage_a):
     config = json.loads((stage_a / "config.json").read_text())
     assert (config["stage"], config["num_slots"], config["teacher_components"]) == ("align", 3, 8)
@@ -119,6 +120,7 @@ def test_training_that_would_fail_later_is_refused_before_a_model_loads(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.matrix
 def test_inject_keeps_the_projector_and_reports_usage(stage_a, stage_b):
     from safetensors.torch import load_file
 

@@ -197,6 +197,7 @@ def changed(hub, name: str) -> str:
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
 @pytest.mark.parametrize("auto", [LlinkForCausalLM, AutoModelForCausalLM], ids=["class", "auto"])
 @pytest.mark.slow(but=["class-decoder"])
+@pytest.mark.matrix
 def test_a_base_of_another_commit_raises_unless_allowed(hub, kind, auto):
     model = build()
     model.push_to_hub(REPO)

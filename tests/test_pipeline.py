@@ -46,6 +46,7 @@ def test_one_text(answer):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
+@pytest.mark.matrix
 def test_lists_and_batches(answer, batch_size):
     with tiny.count_calls(answer.model.encoder) as calls:
         found = answer(TEXTS, prompt="Summarize.", batch_size=batch_size, **SHORT)
@@ -149,6 +150,7 @@ def test_what_it_saves_is_whole(answer, tmp_path):
 # ------------------------------------------------------------------ the library's own
 
 
+@pytest.mark.matrix
 def test_any_to_any_reads_chats_with_foreign_parts(answer, tmp_path):
     answer.save_pretrained(tmp_path)
     own = pipeline("any-to-any", model=str(tmp_path))
