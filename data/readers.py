@@ -254,7 +254,7 @@ def _csv_options(path: Path, file_format: str, choices: Sequence[tuple[str, ...]
     dialect: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file_format == "tsv" else {}
     with open_stream(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
         names, *row = list(islice(csv.reader(text, **dialect), 2)) or [[]]
-    if row and len(row[0]) > len(names):  # the library would silently take the first of them for a row's name
+    if row and len(row[0]) > len(names):  # datasets would silently take the first of them for a row's name
         raise DataError(f"{path}: the first row has {len(names)} columns, the second {len(row[0])}.")
     options: dict[str, Any] = {"keep_default_na": False, "na_filter": False, **dialect}
     if file_format == "tsv":

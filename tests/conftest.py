@@ -25,8 +25,8 @@ settings.load_profile("llink" if os.environ.get("LLINK_MANY_EXAMPLES") else "few
 
 
 def pytest_collection_modifyitems(items):
-    """`slow(but=…)` does not hold for the named parameters, `matrix(only=…)` for these alone. Files with slow tests come
-    first, the demo before all, so that no process ends with one alone (with `--no-loadscope-reorder`).
+    """`slow(but=…)` does not hold for the named parameters, `matrix(only=…)` for these alone. Files with slow tests
+    come first, the demo before all, so that no process ends with one alone (with `--no-loadscope-reorder`).
     """
     for item in items:
         name = item.callspec.id if hasattr(item, "callspec") else ""

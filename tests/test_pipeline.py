@@ -210,6 +210,7 @@ print("FOUND" + json.dumps([found, last["generated_text"]]))
 """
 
 
+@pytest.mark.slow
 def test_from_a_folder_and_from_the_hub_where_llink_is_not(tmp_path, monkeypatch, base_folder):
     monkeypatch.setattr(publishing, "reload", reload_here)
     with tiny_hub(monkeypatch, tmp_path / "hf", base_folder):

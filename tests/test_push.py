@@ -31,6 +31,7 @@ INPUTS = (["Translate.", "A longer prompt."], ["the cat", "a dog"])
 
 @pytest.mark.parametrize("self_contained", [False, True], ids=["light", "self-contained"])
 @pytest.mark.matrix(only=["light"])
+@pytest.mark.slow(but=["light"])
 def test_one_commit_puts_up_the_whole_model(hub, monkeypatch, self_contained):
     """The light one with the real check: a fresh offline process that cannot import llink."""
     if self_contained:
@@ -69,6 +70,7 @@ def training(kind, model, folder, **options):
 
 
 @pytest.mark.parametrize("kind", ["align", "inject"])
+@pytest.mark.slow
 def test_every_way_puts_up_the_same(hub, quick, tmp_path, kind):
     trainer = training(kind, build(), tmp_path / "run", save_strategy="no", hub_model_id="someone/Llama-a")
     trainer.train()
@@ -117,6 +119,7 @@ def test_a_trainer_refuses_at_once_what_it_could_not_push(hub, tmp_path, make_mo
     assert REPO not in hub.repos
 
 
+@pytest.mark.slow
 def test_a_push_that_fails_while_training_does_not_stop_it(hub, quick, impatient, tmp_path, caplog):
     options = dict(save_strategy="steps", save_steps=1, push_to_hub=True, hub_model_id=REPO)
     hub.faults.append(Fault("POST", "/commit/", 500, times=99))
@@ -210,6 +213,7 @@ model.push_to_hub(sys.argv[2], commit_message="again")
 """
 
 
+@pytest.mark.slow
 def test_pushing_again_without_llink_carries_everything(hub, quick, tmp_path):
     """What was loaded with trust_remote_code is re-pushed by its own code, the card and the evaluation too."""
     model = build()
@@ -236,6 +240,7 @@ def test_pushing_again_without_llink_carries_everything(hub, quick, tmp_path):
     assert one["README.md"].replace(REPO.encode(), b"someone/Llama-other") == two["README.md"]
 
 
+@pytest.mark.slow
 def test_guard_the_auto_class_pushes_the_same(hub, quick):
     build().push_to_hub(REPO)
     AutoModelForCausalLM.from_pretrained(REPO).push_to_hub("someone/Llama-again")
