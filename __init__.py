@@ -11,9 +11,10 @@ from typing import Any
 from ._version import __version__
 
 _EXPORTS = {
-    "LlinkConfig": ".hub_cards",  # which adds the card to every push
-    "LlinkForCausalLM": ".hub_cards",
-    "LlinkProcessor": ".hub_cards",
+    "LlinkConfig": ".modeling_llink",
+    "LlinkForCausalLM": ".modeling_llink",
+    "LlinkProcessor": ".modeling_llink",
+    "push_to_hub": ".hub_cards.publishing",
     "AlignConfig": ".trainers.align_config",
     "AlignTrainer": ".trainers.align_trainer",
     "LexiconConfig": ".trainers.lexicon_config",

@@ -13,7 +13,15 @@ POOLINGS = ("mean", "cls", "max")
 TEACHER_STATES = ("placeholder", "mean")
 TEACHER_CONDITIONINGS = ("none", "center", "whiten")
 SLOT_ADAPTERS = ("gated", "none")
-SLOT_EXPANDERS = ("mlp", "low_rank", "queries", "resampler", "segments", "lexicon")
+#: Kind of slots → the least K that it can have, and its inner width as a multiple of the decoder's.
+SLOT_EXPANDERS: dict[str, tuple[int, float]] = {
+    "mlp": (1, 2),
+    "low_rank": (1, 0.25),
+    "queries": (1, 2),
+    "resampler": (1, 2),
+    "segments": (1, 2),
+    "lexicon": (2, 2),  # the first slot stands for the whole passage
+}
 SLOT_FIELDS = (
     "slot_adapter",
     "slot_adapter_hidden_size",
@@ -125,7 +133,7 @@ class LlinkConfig(PretrainedConfig):
     """
 
     model_type = "llink"
-    sub_configs = {"encoder_config": AutoConfig, "decoder_config": AutoConfig}  # noqa: RUF012 - the library's contract
+    sub_configs = {"encoder_config": AutoConfig, "decoder_config": AutoConfig}  # noqa: RUF012 - transformers' contract
 
     encoder_config: dict | PretrainedConfig | None = None
     decoder_config: dict | PretrainedConfig | None = None
@@ -142,11 +150,11 @@ class LlinkConfig(PretrainedConfig):
     projector_dropout: float | int = 0.1
     teacher_template: str = PROMPT_EOL_TEMPLATE
     teacher_state: str = "mean"
-    teacher_layer: int | float = -1
+    teacher_layer: int | float = 1 / 3
     teacher_max_tokens: int = 128
     teacher_conditioning: str = "whiten"
     teacher_components: int = 256
-    teacher_whitening_power: float | int = 1.0
+    teacher_whitening_power: float | int = 0.5
     slot_adapter: str = "gated"
     slot_adapter_hidden_size: int | None = None
     slot_expander: str = "mlp"
@@ -171,7 +179,7 @@ class LlinkConfig(PretrainedConfig):
         chosen = {name: getattr(self, name)._attn_implementation for name in self.sub_configs if getattr(self, name)}
         super().__post_init__(**kwargs)
         if kwargs.get("attn_implementation") is None:
-            for name, attention in chosen.items():  # the library has just reset the bases' own choice to None
+            for name, attention in chosen.items():  # transformers has just reset the bases' own choice to None
                 getattr(self, name)._attn_implementation = attention
         self._validate_choices()
         self._count_layers()
@@ -204,16 +212,15 @@ class LlinkConfig(PretrainedConfig):
 
     def _fill_decoder_widths(self) -> None:
         d: Any = self.hidden_size
-        inner = max(1, d // 4) if self.slot_expander == "low_rank" else 2 * d
+        least, multiple = SLOT_EXPANDERS[self.slot_expander]
         self.slot_adapter_hidden_size = self.slot_adapter_hidden_size or max(1, d // 4)
-        self.slot_expander_hidden_size = self.slot_expander_hidden_size or inner
+        self.slot_expander_hidden_size = self.slot_expander_hidden_size or max(1, int(multiple * d))
         self.teacher_components = min(self.teacher_components, d)
         vocab_size = self.get_text_config().vocab_size
         self.slot_vocabulary_size = min(self.slot_vocabulary_size, vocab_size)
-        if self.slot_expander == "lexicon" and self.num_slots < 2:
+        if self.num_slots < least:
             raise LlinkConfigError(
-                f"num_slots={self.num_slots} with slot_expander='lexicon': the first slot stands for the whole "
-                "passage, and words need one more at least. Use 2 or more."
+                f"num_slots={self.num_slots} is too few for slot_expander={self.slot_expander!r}: use {least} or more."
             )
         if self.reserved_token_start is None:
             self.reserved_token_start = vocab_size
@@ -301,11 +308,11 @@ class LlinkConfig(PretrainedConfig):
         return self.reserved_token_start + self.num_slots
 
     def to_dict(self) -> dict[str, Any]:
-        """As in the library, without the pipelines: the library puts classes there, and saving declares them anew."""
+        """As in transformers, without the pipelines: it puts classes there, and saving declares them anew."""
         return {name: value for name, value in super().to_dict().items() if name != "custom_pipelines"}
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
-        """The decoder's configuration: what the library asks for cache shapes and vocabulary size."""
+        """The decoder's configuration: what transformers asks for cache shapes and vocabulary size."""
         if self.decoder_config is None:
             return self
         return self.decoder_config.get_text_config()

@@ -29,12 +29,13 @@ from transformers.utils.hub import cached_file
 
 from ..hub_cards.card import bases_licences, escape, public_name
 from ..hub_cards.licences import strictest
-from ..hub_cards.packager import stage_folder
-from ..modeling_llink.checkpoint import BASES, write_json
+from ..hub_cards.publishing import complete_stage
+from ..hub_cards.staging import forget_folders, stage_folder, temporary_stage, validate
+from ..hub_cards.upload import OWN_END, OWN_START, README, LlinkPushError, commit_folder, look, with_own_text
+from ..modeling_llink.checkpoint import write_json
 from ..modeling_llink.errors import LlinkCheckpointError
-from ..modeling_llink.publishing import complete_stage, forget_folders, temporary_stage, validate
 from ..modeling_llink.sources import read_json
-from ..modeling_llink.upload import OWN_END, OWN_START, README, LlinkPushError, commit_folder, look, with_own_text
+from ..modeling_llink.weights import BASES
 from .page import STARTED
 
 ROOT = Path(__file__).parent.parent

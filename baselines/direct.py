@@ -20,10 +20,10 @@ from transformers.utils.hub import cached_file
 from ..configuration_llink import LlinkConfig
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 from ..modeling_llink.bases import freeze, load_base
-from ..modeling_llink.checkpoint import lora_modules, lora_parameters, read_bridge
+from ..modeling_llink.checkpoint import read_bridge
 from ..modeling_llink.errors import LlinkCheckpointError
-from ..modeling_llink.foreign_text import check_passages, cut_text
-from ..modeling_llink.rendering import FOREIGN_PART
+from ..modeling_llink.lora import lora_modules, lora_parameters
+from ..modeling_llink.passages import FOREIGN_PART, check_passages, cut_text
 
 Processor = TypeVar("Processor", bound=LlinkProcessor)
 

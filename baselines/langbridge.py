@@ -22,10 +22,10 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 from ..modeling_llink.bases import freeze, load_base
-from ..modeling_llink.checkpoint import input_device, read_bridge, staged
+from ..modeling_llink.checkpoint import read_bridge, staged
 from ..modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
 from ..modeling_llink.injection import embed_with_zeros
-from ..modeling_llink.layers import encoder_states
+from ..modeling_llink.layers import encoder_states, input_device
 from ..modeling_llink.slots import median_embedding_norm
 from .direct import add_saved_adapter, base_of, like, load_adapter, new_direct
 

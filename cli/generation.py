@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from transformers import set_seed
 
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.foreign_text import check_passages
+from ..modeling_llink.passages import check_passages
 from .loading import ModelLoading
 from .parsing import CommandError, check_positive, parse_arguments
 

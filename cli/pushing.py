@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..hub_cards.packager import push_folder
+from ..hub_cards.publishing import push_to_hub
 from .parsing import parse_arguments
 
 
@@ -30,12 +30,12 @@ class PushArguments:
 def push(argv: Sequence[str]) -> None:
     """Pushes `llink push DIR REPO`."""
     (args,) = parse_arguments("push", argv, (PushArguments,), positionals=("folder", "repo"))
-    commit = push_folder(
+    commit = push_to_hub(
         args.folder,
         args.repo,
         self_contained=args.self_contained or None,
         evaluations=args.evaluations,
-        message=args.message,
+        commit_message=args.message,
         private=args.private or None,
         token=args.token,
         revision=args.revision,

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .errors import DataError
+from .fingerprint import base_fingerprint
 from .pairs import sentences
 
 Compute = Callable[[list[str]], Tensor]
@@ -203,13 +204,13 @@ def condition(space: nn.Module, states: Tensor) -> Tensor:
 def encoder_spec(model: Any) -> dict[str, Any]:
     """What z_F depends on besides the text: the encoder's content, its layer, pooling and cuts."""
     fields = {name: getattr(model.config, name) for name in ENCODER_FIELDS}
-    return {"kind": "pooled", "version": FEATURES_VERSION, "base": model.fingerprint("encoder"), **fields}
+    return {"kind": "pooled", "version": FEATURES_VERSION, "base": base_fingerprint(model, "encoder"), **fields}
 
 
 def teacher_spec(model: Any) -> dict[str, Any]:
     """What a raw h_E depends on besides the text: the decoder's content, template, state, layer and cut."""
     fields = {name: getattr(model.config, name) for name in TEACHER_FIELDS}
-    return {"kind": "teacher", "version": FEATURES_VERSION, "base": model.fingerprint("decoder"), **fields}
+    return {"kind": "teacher", "version": FEATURES_VERSION, "base": base_fingerprint(model, "decoder"), **fields}
 
 
 def compute_pair_features(

@@ -26,15 +26,17 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import PretrainedConfig
 
 from ..configuration_llink import LlinkConfig
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.bases import base_config
-from ..modeling_llink.foreign_text import fit_passage
-from ..modeling_llink.lexicon import Lexicon
+from ..modeling_llink.layers import LlinkProjector
+from ..modeling_llink.passages import fit_passage
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
-from ..modeling_llink.slots import SlotExpander, SlotQueries
+from ..modeling_llink.slots import SLOTS, Reading
 from .tokens import prompt_lengths
 
 #: Layers whose attention and cache are as above; a window is not counted as a saving.
@@ -247,10 +249,11 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
     limits = config.max_foreign_chars, config.max_foreign_tokens
     fitted = [fit_passage(processor.encoder_tokenizer, text, *limits) for text in foreign]
     decoder, encoder = stack_cost(model.decoder, True), stack_cost(model.encoder, False)
+    bridge = {length: bridge_flops(model, length) for length in {len(ids) for ids, _ in fitted}}
     rows = {
         **{name: [_row(decoder, tokens, False, 0, 0) for tokens in lengths[name]] for name in ("raw", "raw_uncut")},
         "slots": [
-            _row(decoder, tokens, True, len(ids), encoder.flops(len(ids)) + bridge_flops(model, len(ids)))
+            _row(decoder, tokens, True, len(ids), encoder.flops(len(ids)) + bridge[len(ids)])
             for tokens, (ids, _) in zip(lengths["slotted"], fitted, strict=True)
         ],
     }
@@ -273,30 +276,20 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
 
 
 def bridge_flops(model: LlinkForCausalLM, tokens: int) -> int:
-    """Floating-point operations from one passage's pooled vector to its slots: two for each weight that is used.
+    """Floating-point operations from one passage's pooled vector to its slots, as torch counts them.
 
     Args:
-        model: Its weights are not used.
+        model: Only its configuration is used.
         tokens: L, the passage's encoder tokens, whose states some slots are made of.
     """
-    slots, num_slots = model.slot_embedder, model.config.num_slots
-    weights = matrix_parameters(model.projector)[0] + matrix_parameters(slots.adapter)[0]
-    expander = slots.expander
-    if isinstance(expander, SlotExpander):
-        return 2 * (weights + matrix_parameters(expander)[0])
-    attention = expander.attention
-    if isinstance(expander, Lexicon):
-        num_slots = expander.num_slots
-        weights += num_slots * (tokens * model.config.encoder_hidden_size + expander.read.weight.numel())
-        weights += num_slots * (expander.out.weight.numel() + 2 * len(expander.vocabulary) * slots.width)
-    weights += num_slots * (expander.up.weight.numel() + expander.down.weight.numel())
-    if attention is not None:
-        weights += num_slots * (attention.query.weight.numel() + attention.out.weight.numel())
-        weights += tokens * (attention.key.weight.numel() + attention.value.weight.numel())
-        weights += 2 * num_slots * tokens * slots.width  # scores, and what they weigh
-    if isinstance(expander, SlotQueries) and expander.segments:
-        weights += num_slots * (tokens * model.config.encoder_hidden_size + matrix_parameters(model.projector)[0])
-    return 2 * weights
+    config = model.config
+    d_e, d = config.encoder_hidden_size, config.hidden_size
+    with torch.device("meta"), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        projector = LlinkProjector(d_e, config.projector_hidden_size, d, 0.0)
+        slots = SLOTS[config.slot_expander](config)
+        states, mask = torch.empty(1, tokens, d_e), torch.ones(1, tokens)
+        slots(projector(states.mean(dim=1)), Reading(states, mask, projector, nn.Embedding(config.vocab_size, d)))
+    return counter.get_total_flops()
 
 
 def _row(decoder: StackCost, tokens: int, adapted: bool, encoder_tokens: int, encoding: int) -> dict[str, int]:

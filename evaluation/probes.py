@@ -16,9 +16,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..modeling_llink.checkpoint import device_of
-from ..modeling_llink.foreign_text import fit_passage
-from ..modeling_llink.pooling import pool
+from ..modeling_llink.layers import device_of, pool
+from ..modeling_llink.passages import fit_passage
 from ..modeling_llink.teacher import TeacherSpace
 from .retrieval import retrieval_ranks
 

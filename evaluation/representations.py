@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.foreign_text import encode_literal
+from ..modeling_llink.passages import encode_literal
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
 from .usage import answer_losses
 

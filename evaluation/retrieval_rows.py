@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 
 from ..data.features import condition
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.checkpoint import lora_switched
-from ..modeling_llink.foreign_text import cut_text
+from ..modeling_llink.lora import lora_rows
+from ..modeling_llink.passages import cut_text
 from .retrieval import RetrievalError
 
 
@@ -61,7 +61,7 @@ def retrieval_rows(
         yield "encoder", pooled, model.get_pooled_features(english, **options)
     teachers = condition(model.teacher_space, model.get_teacher_states(english, **options))  # h_E (N, d)
     if "base" in wanted:
-        with lora_switched(model.decoder, False):
+        with lora_rows(False):
             states = raw_text_states(model, model.decoder, foreign, **options)
         yield "base", condition(model.teacher_space, states), teachers
     if finetuned is not None and "finetune" in wanted:

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from ..modeling_llink.bases import is_empty
-from ..modeling_llink.foreign_text import check_passages, cut_text
+from ..modeling_llink.passages import check_passages, cut_text
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT, LlinkProcessor
 
 #: How Llama-3 splits text before merging; a tiktoken file holds only the tokens.

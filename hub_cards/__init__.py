@@ -1,6 +1,1 @@
-"""What goes to the Hub: importing it adds the card to every push of a model."""
-
-from ..modeling_llink import LlinkConfig, LlinkForCausalLM, LlinkProcessor
-from .packager import complete, push_folder
-
-__all__ = ["LlinkConfig", "LlinkForCausalLM", "LlinkProcessor", "complete", "push_folder"]
+"""What goes to the Hub: a folder staged, carded, checked and put up in one commit, by functions that are called."""

@@ -17,12 +17,13 @@ from transformers.utils.hub import cached_file
 
 from ..evaluation.page import PageError, read_records
 from ..evaluation.report import table
-from ..modeling_llink.checkpoint import BASES
 from ..modeling_llink.persistence import RECORD_FILE
-from ..modeling_llink.publishing import EVALUATION_FOLDER
-from ..modeling_llink.upload import OWN_END, OWN_START, README, own_text
+from ..modeling_llink.slots import SLOTS
+from ..modeling_llink.weights import BASES
 from .evaluations import evaluation_results, evaluation_sections
 from .licences import Licence, licence_of, strictest
+from .staging import EVALUATION_FOLDER
+from .upload import OWN_END, OWN_START, README, own_text
 
 TEMPLATE = Path(__file__).parent / "model_card.md.jinja"
 STAGES = {
@@ -298,12 +299,8 @@ def _training_table(stages: Sequence[Mapping[str, Any]]) -> str:
 
 def _slots_text(config: Mapping[str, Any]) -> str:
     """What a passage's slots keep of it."""
-    if config.get("slot_expander") == "lexicon":
-        words = config["num_slots"] - 1
-        return f"A passage reaches the decoder as one pooled vector and {words} mixtures of words, which lose details"
-    if config.get("slot_expander") in ("resampler", "segments"):
-        return f"A passage reaches the decoder as {config['num_slots']} vectors, which lose details"
-    return "A passage reaches the decoder as one pooled vector. It keeps the topic and loses details"
+    count = config["num_slots"]
+    return SLOTS[config["slot_expander"]].described.format(slots=count, words=count - 1)
 
 
 def _numeric_text(records: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""The model: importing it registers llink's classes with the library's Auto classes."""
+"""The model: importing it registers llink's classes with the Auto classes of transformers."""
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoProcessor
 

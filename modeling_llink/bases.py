@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import inspect
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -36,11 +35,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from .errors import BaseModelError
 
+#: transformers' name for a decoder's cache: `cache` from 5.24 on.
+_FIELDS = {field.name for field in dataclasses.fields(CausalLMOutputWithPast)}
+CACHE = "cache" if "cache" in _FIELDS else "past_key_values"
 HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download", "trust_remote_code", "proxies")
 
 
@@ -141,7 +144,7 @@ def base_tokenizer(kind: str, name_or_path: str, revision: str | None = None, **
     """Loads a base's tokenizer.
 
     Raises:
-        BaseModelError: If there is none; the library makes up an empty one for some architectures, which reads every
+        BaseModelError: If there is none; transformers makes up an empty one for some architectures, which reads every
             text as unknown.
     """
     remedy = "Save the one it was trained with in the same place."
@@ -161,7 +164,7 @@ def base_tokenizer(kind: str, name_or_path: str, revision: str | None = None, **
 
 
 def is_empty(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether it was made up by the library: it knows special tokens only."""
+    """Whether it was made up by transformers: it knows special tokens only."""
     return not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
 
 
@@ -187,7 +190,7 @@ def last_positions(count: int, length: int, device: torch.device) -> Tensor | in
 def state_prefix(kind: str, config: PretrainedConfig) -> str:
     """What the names of a base's tensors begin with in a checkpoint from which [`load_base`] reads them back.
 
-    An encoder taken out of an encoder-decoder, where the library has no encoder class, is read as a part of the whole.
+    An encoder taken out of an encoder-decoder, where transformers has no encoder class, is read as a part of the whole.
     """
     taken_out = kind == "encoder" and type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
     return "encoder." if taken_out and type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING else ""
@@ -204,37 +207,10 @@ def local_or_id(name_or_path: str | os.PathLike) -> str:
     return str(Path(name_or_path).resolve()) if Path(name_or_path).is_dir() else str(name_or_path)
 
 
-@torch.no_grad()
-def fingerprint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, samples: int = 257) -> str:
-    """A hash of a base's content, for cache keys: it changes when any tensor is retrained, not when a folder moves.
-
-    The tokenizer counts too: the same weights read other tokens otherwise.
-
-    Each tensor contributes its name, shape, dtype, sum and evenly spaced samples: seconds, not minutes, at 1B.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if "lora_" in name:
-            continue
-        flat = tensor.reshape(-1)
-        flat = flat.cpu() if flat.device.type == "mps" else flat  # which knows no float64
-        picked = flat[:: max(1, flat.numel() // samples)].float().cpu()
-        total = flat.sum(dtype=torch.float64) if flat.is_floating_point() else flat.sum()
-        key = name.replace(".base_layer.", ".")
-        digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype} {total.item():.6e}".encode())
-        digest.update(picked.numpy().tobytes())
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    rules = json.loads(fast.to_str()) if fast is not None else sorted(tokenizer.get_vocab().items())
-    if fast is not None:  # what the last call asked for, not what the tokenizer is
-        rules = {name: rule for name, rule in rules.items() if name not in ("padding", "truncation")}
-    digest.update(json.dumps(rules, sort_keys=True).encode())
-    return digest.hexdigest()
-
-
 def _auto_class(kind: str, config: PretrainedConfig) -> Any:
     if kind == "decoder":
         return AutoModelForCausalLM
-    # Of an encoder-decoder only the encoder is wanted; where the library has a class for it, the decoder stays unread.
+    # Of an encoder-decoder only the encoder is wanted; where transformers has a class for it, the decoder stays unread.
     if type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
         return AutoModelForTextEncoding
     return AutoModel

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 from transformers.generation.streamers import BaseStreamer
 
-#: Where a cache keeps what was read into it; the library's own caches do not know.
+#: Where a cache keeps what was read into it; transformers' own caches do not know.
 _READ = "_llink_read"
 
 
@@ -38,16 +38,10 @@ def cached_length(cache: Any) -> int:
 
 def empty(cache: Any, config: PretrainedConfig) -> None:
     """Makes a cache of a decoder with this configuration hold nothing."""
-    if isinstance(cache, DynamicCache):  # which some versions of the library reset to zeros, of the same length
+    if isinstance(cache, DynamicCache):  # which some versions of transformers reset to zeros, of the same length
         cache.__init__(config=config, offloading=getattr(cache, "offloading", False))
     else:
         cache.reset()
-
-
-def read_otherwise(cache: Any, ids: Tensor, reserved_start: int) -> bool:
-    """Whether the beginning of these ids (B, S) lies in the cache as read with LoRA off, before the first passage."""
-    length = cached_length(cache)
-    return bool(length) and bool((ids >= reserved_start).any()) != bool((ids[:, :length] >= reserved_start).any())
 
 
 def holds_beginning(cache: Any, inputs: dict[str, Tensor]) -> bool:

@@ -1,89 +1,23 @@
-"""Text in, vectors out: the processor on first use, pooled features, teacher states, slots to keep."""
+"""Texts in, vectors out: pooled features, teacher states, slots to keep."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from .bases import base_tokenizer, fingerprint
-from .checkpoint import device_of, lora_switched
-from .errors import ForeignTextError, LlinkCheckpointError
-from .foreign_text import check_passages
 from .injection import embed_with_zeros
-from .layers import hidden_states
-from .processing_llink import LlinkProcessor
-from .sources import processor_source
+from .layers import device_of, hidden_states
+from .lora import lora_rows
+from .passages import single_passages
 from .teacher import read_teacher_state
 
 
 class LlinkEncodingMixin:
     """What a [`LlinkForCausalLM`] makes of texts outside generation."""
-
-    _processor: LlinkProcessor | None
-    _source: dict[str, Any] | None
-    _hub: dict[str, Any] | None
-
-    @property
-    def processor(self) -> LlinkProcessor:
-        """The processor, loaded on first use from where the model came from.
-
-        Raises:
-            LlinkCheckpointError: If neither the checkpoint nor the bases name tokenizers.
-        """
-        processor = self._processor
-        if processor is None:
-            self.processor = processor = self._load_processor()
-        return processor
-
-    @processor.setter
-    def processor(self, processor: LlinkProcessor) -> None:
-        if (processor.num_slots, processor.reserved_token_start) != (
-            self.config.num_slots,
-            self.config.reserved_token_start,
-        ):
-            raise LlinkCheckpointError(
-                f"The processor's K={processor.num_slots} and reserved_token_start={processor.reserved_token_start} "
-                f"are not the model's {self.config.num_slots} and {self.config.reserved_token_start}."
-            )
-        self._processor = processor
-
-    def _load_processor(self) -> LlinkProcessor:
-        if self._source is not None:
-            try:
-                # The setter checks that it fits.
-                return LlinkProcessor.from_pretrained(**processor_source(self._source))
-            except (OSError, ValueError) as error:
-                name = self._source["pretrained_model_name_or_path"]
-                raise LlinkCheckpointError(
-                    f"The processor of {name} cannot be loaded: {str(error).strip().splitlines()[0]} Save the model "
-                    "again with its processor, or load it once with a connection."
-                ) from error
-        names = self.config.encoder_name_or_path, self.config.decoder_name_or_path
-        if None in names:
-            raise LlinkCheckpointError(
-                "This model was built from modules without names, so its tokenizers are unknown. "
-                "Set model.processor = LlinkProcessor(tokenizer, encoder_tokenizer, …)."
-            )
-        hub = self._hub or {}
-        encoder_tokenizer = base_tokenizer("encoder", names[0], self.config.encoder_revision, **hub)
-        tokenizer = base_tokenizer("decoder", names[1], self.config.decoder_revision, **hub)
-        return self.build_processor(tokenizer, encoder_tokenizer)
-
-    def build_processor(self, tokenizer: Any, encoder_tokenizer: Any) -> LlinkProcessor:
-        """A processor that fits this model's slots and limits."""
-        return LlinkProcessor(
-            tokenizer,
-            encoder_tokenizer,
-            num_slots=self.config.num_slots,
-            reserved_token_start=self.config.reserved_token_start,
-            max_foreign_chars=self.config.max_foreign_chars,
-            max_foreign_tokens=self.config.max_foreign_tokens,
-        )
 
     def get_pooled_features(
         self, texts: str | Sequence[str], batch_size: int = 32, show_progress: bool = False
@@ -149,8 +83,8 @@ class LlinkEncodingMixin:
 
     def get_teacher_states(self, english: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
         """English texts → raw h_E (N, d) float32 on the CPU: the base decoder's states, LoRA off (paper 4.1)."""
-        texts = _texts(english)
-        with lora_switched(self.decoder, False):
+        texts = single_passages(english)
+        with lora_rows(False):
             return self.read_states(self.decoder, texts, self.config.teacher_max_tokens, batch_size, show_progress)
 
     @torch.no_grad()
@@ -217,7 +151,7 @@ class LlinkEncodingMixin:
         name: str,
     ) -> Tensor:
         """`compute(foreign_input_ids, foreign_attention_mask)`, (n, 1, L) each, over all texts, without dropout."""
-        encoded = self.processor.tokenize_passages(_texts(texts))
+        encoded = self.processor.tokenize_passages(single_passages(texts))
         was_training = self.projector.training
         self.projector.eval()
 
@@ -243,22 +177,3 @@ class LlinkEncodingMixin:
         rows = [compute(batch).float().cpu() for batch in tqdm(batches, desc=name, disable=not show_progress)]
         result = torch.cat(rows)
         return torch.empty_like(result).index_copy_(0, torch.tensor(order), result)
-
-    def fingerprint(self, kind: str) -> str:
-        """A content hash of the `encoder` or `decoder` and its tokenizer, for cache keys."""
-        tokenizer = self.processor.encoder_tokenizer if kind == "encoder" else self.processor.tokenizer
-        return fingerprint(getattr(self, kind), tokenizer)
-
-
-def _texts(texts: str | Sequence[str]) -> list[str]:
-    """A text or a list of texts as a list.
-
-    Raises:
-        ForeignTextError: If there are none, or one is empty, not a string, or holds NUL.
-    """
-    rows = check_passages(texts)
-    if any(len(row) != 1 for row in rows):
-        raise ForeignTextError(
-            "Give a list of texts, one passage and one vector each; rows of several passages are for generation."
-        )
-    return [row[0] for row in rows]

@@ -1,4 +1,4 @@
-"""Generation from strings or tensors, on the library's own `generate`."""
+"""Generation from strings or tensors, on transformers' own `generate`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import GenerationMixin, LogitsProcessorList
 from transformers.utils import ModelOutput, logging
 
-from .continuing import NewTokens, cached_length, empty, holds_beginning, read_otherwise, remember
+from .bases import CACHE
+from .continuing import NewTokens, cached_length, empty, holds_beginning, remember
 from .errors import PromptError, SlotMismatchError
 
 logger = logging.get_logger(__name__)
@@ -24,19 +25,25 @@ class ReservedBlindProcessors(LogitsProcessorList):
     Repetition penalties and their like look up the prompt's ids in the scores, which have no column for reserved ids.
     """
 
-    def __init__(self, processors: LogitsProcessorList, vocab_size: int) -> None:
+    def __init__(self, processors: LogitsProcessorList, vocab_size: int, prompt: Tensor | None) -> None:
         super().__init__(processors)
         self.vocab_size = vocab_size
+        #: The longest beginning that holds a reserved id; what is generated never is one.
+        self.length = 0
+        if prompt is not None and prompt.dim() == 2:
+            columns = (prompt >= vocab_size).any(dim=0).nonzero()
+            self.length = int(columns[-1]) + 1 if len(columns) else 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
-        return super().__call__(without_reserved(input_ids, self.vocab_size), scores, **kwargs)
+        if self.length:
+            head = without_reserved(input_ids[:, : self.length], self.vocab_size)
+            input_ids = torch.cat([head, input_ids[:, self.length :]], dim=1)
+        return super().__call__(input_ids, scores, **kwargs)
 
 
 def without_reserved(input_ids: Tensor, vocab_size: int) -> Tensor:
     """(B, S) ids without the reserved ones: the others move together, and the row's first one fills the left."""
     ordinary = input_ids < vocab_size  # (B, S)
-    if ordinary.all():
-        return input_ids
     order = ordinary.long().argsort(dim=1, stable=True)  # reserved first, the others in their order
     moved = input_ids.gather(1, order)  # (B, S)
     gaps = (~ordinary).sum(dim=1, keepdim=True)  # (B, 1)
@@ -46,7 +53,7 @@ def without_reserved(input_ids: Tensor, vocab_size: int) -> Tensor:
 
 
 class LlinkGenerationMixin(GenerationMixin):
-    """What a [`LlinkForCausalLM`] adds to the library's generation."""
+    """What a [`LlinkForCausalLM`] adds to transformers' generation."""
 
     @torch.no_grad()
     def generate(
@@ -63,7 +70,7 @@ class LlinkGenerationMixin(GenerationMixin):
         """Generates an answer to an English prompt about foreign text, or the next turn of a conversation.
 
         Args:
-            inputs: Token ids, as in the library; then the library's conventions hold.
+            inputs: Token ids, as in transformers, whose conventions then hold.
             foreign_text: One passage, one a row, or a list of passages a row.
             prompt: The instruction, one for all rows or one a row; asks for a translation when not given.
             messages: In their place a conversation, or one a row: messages as `processor.apply_chat_template` takes
@@ -71,13 +78,13 @@ class LlinkGenerationMixin(GenerationMixin):
                 only what is new is read; a cache that holds anything else than the conversation's beginning is emptied.
             foreign_slots: Slots from `encode_foreign`, in place of `foreign_text`: (B, K, d), (B, T, K, d), or a list
                 of (T, K, d) a row.
-            streamer: As in the library; with strings or messages it is given only new tokens. An error ends it too.
-            kwargs: Everything that the library's `generate` takes.
+            streamer: As in transformers; with strings or messages it is given only new tokens. An error ends it too.
+            kwargs: Everything that transformers' `generate` takes; the cache as `past_key_values` or `cache`.
 
         Returns:
-            With strings or messages, **only the new tokens** (B, new), or the library's output object with its
+            With strings or messages, **only the new tokens** (B, new), or transformers' output object with its
             `sequences` cut to them; `model.processor.batch_decode(…, skip_special_tokens=True)` makes text of them.
-            With token ids, what the library returns: prompt and new tokens.
+            With token ids, what transformers returns: prompt and new tokens.
 
         Raises:
             ForeignTextError, PromptError: If a string is unusable, before anything is computed.
@@ -85,6 +92,9 @@ class LlinkGenerationMixin(GenerationMixin):
         """
         try:
             _check_combination(inputs, foreign_text, prompt, messages, foreign_slots, kwargs)
+            for name in ("past_key_values", "cache"):
+                if (given := kwargs.pop(name, None)) is not None:
+                    kwargs[CACHE] = given
             if foreign_slots is not None:
                 foreign_slots, mask = self._stack_slots(foreign_slots)
                 kwargs["foreign_mask"] = mask if kwargs.get("foreign_mask") is None else kwargs["foreign_mask"]
@@ -102,10 +112,8 @@ class LlinkGenerationMixin(GenerationMixin):
         self, rendered: dict[str, Tensor], foreign_slots: Tensor | None, streamer: Any, kwargs: dict[str, Any]
     ) -> Tensor | ModelOutput:
         """Generates from rendered strings and gives only what is new."""
-        cache, ids = kwargs.get("past_key_values"), rendered["input_ids"]
-        if cache is not None and (
-            not holds_beginning(cache, rendered) or read_otherwise(cache, ids, self.config.reserved_token_start)
-        ):
+        cache, ids = kwargs.get(CACHE), rendered["input_ids"]
+        if cache is not None and (not holds_beginning(cache, rendered) or self._lora_changes(cache, ids)):
             empty(cache, self.config.get_text_config())
         kwargs = kwargs | rendered
         self._string_defaults(kwargs)
@@ -121,13 +129,21 @@ class LlinkGenerationMixin(GenerationMixin):
         self, inputs: Tensor | None, foreign_slots: Tensor | None, streamer: Any, kwargs: dict[str, Any]
     ) -> Tensor | ModelOutput:
         foreign_slots = self._encode_once(kwargs, foreign_slots)
+        ids = kwargs.get("input_ids") if inputs is None else inputs
+        if ids is not None:  # rows with slots have LoRA to the end; told once, so that no step looks for itself
+            kwargs["reads_slots"] = self._holds_slots(ids).cpu()  # (B,)
         if foreign_slots is not None:
             self._check_generation(kwargs)
+        elif ids is not None and self._holds_slots(ids[:, cached_length(kwargs.get(CACHE)) :]).any():
+            raise SlotMismatchError(
+                "The prompt holds slot tokens, but no foreign passages were given. Pass foreign_input_ids, "
+                "foreign_features or foreign_slots with it."
+            )
         return super().generate(inputs, foreign_slots=foreign_slots, streamer=streamer, **kwargs)
 
     def _check_cache(self, inputs: Tensor | None, kwargs: dict[str, Any]) -> None:
         """Empties a cache that was filled before the first passage: with LoRA off, which is on now."""
-        cache, ids = kwargs.get("past_key_values"), kwargs.get("input_ids") if inputs is None else inputs
+        cache, ids = kwargs.get(CACHE), kwargs.get("input_ids") if inputs is None else inputs
         if ids is None or not cached_length(cache):
             return
         mask = kwargs.get("attention_mask")
@@ -136,8 +152,13 @@ class LlinkGenerationMixin(GenerationMixin):
                 f"{ids.shape[1]} token ids were given for a cache and a mask of {mask.shape[1]}: give the ids of the "
                 "whole conversation. The earlier ones tell whether it holds foreign passages."
             )
-        if read_otherwise(cache, ids, self.config.reserved_token_start):
+        if self._lora_changes(cache, ids):
             empty(cache, self.config.get_text_config())
+
+    def _lora_changes(self, cache: Any, ids: Tensor) -> bool:
+        """Whether some row of a cache was read with LoRA off, before the first passage of these ids (B, S)."""
+        length = cached_length(cache)
+        return bool(length) and bool((self._holds_slots(ids) != self._holds_slots(ids[:, :length])).any())
 
     def _string_inputs(
         self, prompt: Any, foreign_text: Any, messages: Any, foreign_slots: Tensor | None, kwargs: dict[str, Any]
@@ -173,7 +194,7 @@ class LlinkGenerationMixin(GenerationMixin):
             defaults["max_new_tokens"] = DEFAULT_MAX_NEW_TOKENS
         if given is None:
             kwargs.update(defaults)
-        else:  # the library is against values beside a configuration
+        else:  # transformers is against values beside a configuration
             kwargs["generation_config"] = copy.deepcopy(given)
             kwargs["generation_config"].update(**defaults)
 
@@ -208,33 +229,30 @@ class LlinkGenerationMixin(GenerationMixin):
     def prepare_inputs_for_generation(
         self,
         input_ids: Tensor,
-        past_key_values: Any = None,
         foreign_slots: Tensor | None = None,
         foreign_mask: Tensor | None = None,
+        is_first_iteration: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """The library's inputs, with those passages whose slot tokens are among the tokens still to be read."""
-        reserved = input_ids >= self.config.reserved_token_start
-        kwargs["use_lora"] = bool(reserved.any())
-        prepared = super().prepare_inputs_for_generation(input_ids, past_key_values=past_key_values, **kwargs)
-        if foreign_slots is None:
+        """transformers' inputs, with those passages whose slot tokens are among the tokens still to be read."""
+        prepared = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        read = prepared.get("input_ids")
+        # A step that reads one token reads its own: nothing on the device is asked.
+        if foreign_slots is None or read is None or not (is_first_iteration or read.shape[1] > 1):
             return prepared
-        read = prepared["input_ids"]
         found = (read >= self.config.reserved_token_start).sum(dim=1)  # (B,)
         if not found.any():
             return prepared
-        given = foreign_mask.sum(dim=1)  # (B,)
-        resumes = past_key_values is not None and past_key_values.get_seq_length() > 0
-        if resumes:  # earlier turns are in the cache: the last passages of each row are the new ones
-            fresh = found // self.config.num_slots
+        if cached_length(kwargs.get(CACHE)):  # earlier turns are in the cache: a row's last passages are the new ones
+            fresh, given = found // self.config.num_slots, foreign_mask.sum(dim=1)  # (B,)
             foreign_mask = foreign_mask & (foreign_mask.cumsum(dim=1) > (given - fresh).unsqueeze(1))
         return prepared | {"foreign_slots": foreign_slots, "foreign_mask": foreign_mask}
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
-        start = self.config.reserved_token_start
-        if kwargs.get("encoder_input_ids") is not None:
-            kwargs["encoder_input_ids"] = without_reserved(kwargs["encoder_input_ids"], start)
-        return ReservedBlindProcessors(super()._get_logits_processor(*args, **kwargs), start)
+        start, prompt = self.config.reserved_token_start, kwargs.get("encoder_input_ids")
+        if prompt is not None and prompt.dim() == 2:
+            kwargs["encoder_input_ids"] = without_reserved(prompt, start)
+        return ReservedBlindProcessors(super()._get_logits_processor(*args, **kwargs), start, prompt)
 
     def _stack_slots(self, slots: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:
         """Slots as the caller kept them → (B, T, K, d) and the mask of real passages (B, T).

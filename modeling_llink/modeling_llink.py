@@ -5,10 +5,10 @@ Shapes: B rows, T passages a row, N passages in all, L encoder tokens, S decoder
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 from transformers import initialization as init
@@ -16,31 +16,44 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import ModelOutput
 
 from ..configuration_llink import LlinkConfig
-from .bases import build_base, check_kind, freeze, last_positions
-from .checkpoint import device_of, input_device, lora_switched, projection_names
+from .bases import CACHE, build_base, check_kind, freeze, last_positions
 from .encoding import LlinkEncodingMixin
 from .errors import LlinkCheckpointError, SlotMismatchError
 from .generation import LlinkGenerationMixin
 from .injection import embed_with_zeros, inject_slots
-from .layers import encoder_states
+from .layers import LlinkProjector, device_of, encoder_states, input_device, pool
+from .lora import add_lora, lora_rows, merge_lora
 from .persistence import LlinkPersistenceMixin
-from .pooling import pool, pool_segments
 from .processing_llink import LlinkProcessor
-from .projector import LlinkProjector
-from .slots import SlotEmbedder, median_embedding_norm
+from .slots import SLOTS, Reading, median_embedding_norm
+from .sources import Source
 from .teacher import TeacherSpace
+
+
+@dataclass
+class LlinkOutput(CausalLMOutputWithPast):
+    """The decoder's output, and the slots that it read.
+
+    Attributes:
+        foreign_slots: (B, T, K, d), when passages were given.
+        aux_loss, router_logits: Of decoders of several experts.
+    """
+
+    foreign_slots: Tensor | None = None
+    aux_loss: Tensor | None = None
+    router_logits: tuple[Tensor, ...] | None = None
 
 
 class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenceMixin):
     """A decoder that reads foreign passages through K soft slots each.
 
+    A row's answer depends on that row: a row without foreign text runs with LoRA off and has exactly the base decoder's
+    logits, whatever else is in its batch.
+
     Args:
         config: A [`LlinkConfig`].
         encoder: The frozen encoder; built from the configuration when not given.
         decoder: The frozen decoder; built from the configuration when not given.
-
-    A batch without any foreign text runs with LoRA off and gives exactly the base decoder's logits. In a batch that
-    mixes rows with and without foreign text, LoRA is on for all of its rows.
     """
 
     config_class = LlinkConfig
@@ -74,14 +87,14 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         self.teacher_space = TeacherSpace(
             d, config.teacher_conditioning, config.teacher_components, config.teacher_whitening_power
         )
-        self.slot_embedder = SlotEmbedder(config)
+        self.slot_embedder = SLOTS[config.slot_expander](config)
         self._processor: LlinkProcessor | None = None
-        self._source: dict[str, Any] | None = None  # where this model was loaded from, for its processor
+        self.source: Source | None = None  # where this model was loaded from
         self.post_init()
         freeze(self.encoder)
         freeze(self.decoder)
         if not config.lora_merged:
-            self._add_lora()  # after post_init, which would overwrite LoRA's own initialisation
+            add_lora(self.decoder, config)  # after post_init, which would overwrite LoRA's own initialisation
         if self.decoder.generation_config is not None:
             self.generation_config = GenerationConfig.from_dict(self.decoder.generation_config.to_dict())
         if given:
@@ -107,9 +120,23 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         if self.run_record is not None:
             kept = [stage for stage in self.run_record["stages"] if stage["stage"] != "lexicon"]
             self.run_record = {**self.run_record, "stages": kept}
-        self.slot_embedder = SlotEmbedder(self.config).to(device_of(self.slot_embedder))
+        self.slot_embedder = SLOTS[self.config.slot_expander](self.config).to(device_of(self.slot_embedder))
         self.slot_embedder.apply(self._init_weights)
         self._start_scale()
+
+    def merge_and_unload(self) -> Self:
+        """Merges LoRA into the decoder for good, in place: faster, but text-only prompts lose the base decoder.
+
+        What is saved afterwards is self-contained, because the decoder is no longer the one that others can load.
+
+        Raises:
+            LlinkCheckpointError: If LoRA is merged already, or the decoder is quantised.
+        """
+        if self.config.lora_merged:
+            raise LlinkCheckpointError("LoRA is merged already.")
+        merge_lora(self.decoder)
+        self.config.lora_merged = self.config.self_contained = True
+        return self
 
     @torch.no_grad()
     def _start_scale(self) -> None:
@@ -122,27 +149,6 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
                 f"reserved_token_start={self.config.reserved_token_start}, but the decoder has {rows} embedding rows: "
                 "reserved tokens must lie above all of them."
             )
-
-    def _add_lora(self) -> None:
-        config = self.config
-        if config.lora_target_modules is None:
-            config.lora_target_modules = projection_names(self.decoder)
-        lora = LoraConfig(
-            r=config.lora_rank,
-            lora_alpha=config.lora_alpha,
-            lora_dropout=config.lora_dropout,
-            target_modules=config.lora_target_modules,
-        )
-        try:
-            inject_adapter_in_model(lora, self.decoder)
-        except ValueError as error:
-            raise LlinkCheckpointError(
-                f"LoRA does not fit {type(self.decoder).__name__}: lora_target_modules={config.lora_target_modules} "
-                f"name none of its layers ({error}). The decoder is of another family than the one that was trained."
-            ) from error
-        for key, parameter in self.decoder.named_parameters():
-            if parameter.requires_grad and "lora_" in key:  # float32, as the bridge, whatever the base's dtype
-                parameter.data = parameter.data.float()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -158,16 +164,16 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             if module.bias is not None:
                 init.zeros_(module.bias)
 
-    def train(self, mode: bool = True) -> LlinkForCausalLM:
+    def train(self, mode: bool = True) -> Self:
         """As in torch, but what is frozen stays in evaluation mode: the encoder always, the projector when frozen."""
         super().train(mode)
         self.encoder.eval()
         self.projector.train(mode and any(p.requires_grad for p in self.projector.parameters()))
         return self
 
-    # ------------------------------------------------------------------ from text to slots
+    # ------------------------------------------------------------------ from encoder tokens to slots
 
-    def encode_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
+    def passage_states(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
         """Encoder tokens (N, L) → their states (N, L, d_e) in the configured layer, without gradient.
 
         The encoder may lie on a device of its own: the states come to the bridge's.
@@ -178,16 +184,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
 
     def pool_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
         """Encoder tokens (N, L) → z_F (N, d_e), without gradient (paper 4.1)."""
-        states = self.encode_passages(foreign_input_ids, foreign_attention_mask)  # (N, L, d_e)
+        states = self.passage_states(foreign_input_ids, foreign_attention_mask)  # (N, L, d_e)
         return pool(states, foreign_attention_mask.to(states.device), self.config.pooling)
-
-    def vocabulary_embeddings(self) -> Tensor | None:
-        """The decoder's embeddings (V', d) of the lexicon's vocabulary, where slots are made of words."""
-        lexicon = self.slot_embedder.lexicon
-        if lexicon is None:
-            return None
-        embedding = self.get_input_embeddings()
-        return embedding(lexicon.vocabulary.to(self.device)).detach().to(device_of(lexicon))
 
     def resolve_slots(
         self,
@@ -217,16 +215,16 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             real = foreign_attention_mask.any(dim=-1)  # (B, T)
         if not real.any():
             return None, None
+        states = mask = None
         if foreign_features is not None:
-            slots = self.slot_embedder(foreign_features[real])  # (N, K, d)
+            features = foreign_features[real]  # (N, d)
         else:
             mask = foreign_attention_mask[real]  # (N, L)
-            states = self.encode_passages(foreign_input_ids[real], mask)  # (N, L, d_e)
+            states = self.passage_states(foreign_input_ids[real], mask)  # (N, L, d_e)
             real, mask = real.to(states.device), mask.to(states.device)
             features = self.projector(pool(states, mask, self.config.pooling))  # (N, d)
-            if self.config.slot_expander == "segments":
-                states = self.projector(pool_segments(states, mask, self.config.num_slots))  # (N, K, d)
-            slots = self.slot_embedder(features, states, mask, self.vocabulary_embeddings())  # (N, K, d)
+        read = Reading(states, mask, self.projector, self.get_input_embeddings())
+        slots = self.slot_embedder(features, read)  # (N, K, d)
         padded = slots.new_zeros(*real.shape, *slots.shape[1:])  # (B, T, K, d)
         return padded.masked_scatter(real[..., None, None], slots), real
 
@@ -247,9 +245,10 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         foreign_features: Tensor | None = None,
         foreign_slots: Tensor | None = None,
         foreign_mask: Tensor | None = None,
-        use_lora: bool | None = None,
+        reads_slots: Tensor | None = None,
+        cache: Any = None,
         **kwargs: Any,
-    ) -> CausalLMOutputWithPast:
+    ) -> LlinkOutput:
         """Decodes prompts whose slot tokens stand for foreign passages.
 
         Args:
@@ -261,11 +260,10 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             foreign_features: (B, T, d) p_F in their place.
             foreign_slots: (B, T, K, d) slots in their place.
             foreign_mask: (B, T) true at real passages.
-            use_lora: Whether LoRA is on; when not given, on exactly if the batch holds slot tokens.
-            kwargs: What the decoder takes.
-
-        Returns:
-            The decoder's output, with `foreign_slots` (B, T, K, d) when passages were given.
+            reads_slots: (B,) true at the rows that have LoRA; those whose `input_ids` hold slot tokens when not given.
+                `generate` gives it: there the slot tokens of earlier steps are in the cache.
+            past_key_values, cache: The cache, under either of transformers' names for it.
+            position_ids, inputs_embeds, use_cache, logits_to_keep, kwargs: As the decoder takes them.
 
         Raises:
             SlotMismatchError: If a row's slot tokens do not fit its passages.
@@ -273,32 +271,38 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         slots, mask = self.resolve_slots(
             foreign_input_ids, foreign_attention_mask, foreign_features, foreign_slots, foreign_mask
         )  # (B, T, K, d), (B, T)
-        has_slots = input_ids is not None and bool((input_ids >= self.config.reserved_token_start).any())
-        if has_slots or (slots is not None and bool(mask.any())):
-            if input_ids is None:
-                raise SlotMismatchError("Foreign passages need input_ids, whose slot tokens say where they stand.")
+        if input_ids is None and slots is not None:
+            raise SlotMismatchError("Foreign passages need input_ids, whose slot tokens say where they stand.")
+        length = (inputs_embeds if input_ids is None else input_ids).shape[1]
+        if reads_slots is not None:
+            rows, injects = reads_slots.tolist(), slots is not None
+        else:
+            rows = [False] if input_ids is None else self._holds_slots(input_ids).tolist()
+            injects = any(rows) or (slots is not None and bool(mask.any()))
+        if injects:
             inputs_embeds, input_ids = self._embed(input_ids, slots, mask), None  # (B, S, d)
         if labels is not None:
             labels = labels.masked_fill(labels >= self.config.reserved_token_start, -100)
         if isinstance(logits_to_keep, int) and logits_to_keep > 0:
-            given = input_ids if inputs_embeds is None else inputs_embeds
-            logits_to_keep = last_positions(logits_to_keep, given.shape[1], given.device)
-        arguments = dict(
-            input_ids=input_ids,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            labels=labels,
-            use_cache=use_cache,
-            logits_to_keep=logits_to_keep,
-            **kwargs,
-        )
-        with lora_switched(self.decoder, has_slots if use_lora is None else use_lora):
-            output = self.decoder(**arguments)
-        if slots is not None and isinstance(output, ModelOutput):
-            output["foreign_slots"] = slots
-        return output
+            logits_to_keep = last_positions(logits_to_keep, length, self.device)
+        known = {CACHE: past_key_values if cache is None else cache, "labels": labels, "use_cache": use_cache}
+        arguments = kwargs | {name: value for name, value in known.items() if value is not None}
+        with lora_rows(rows if len(rows) > 1 else rows[0], length):
+            output = self.decoder(
+                input_ids=input_ids,
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                logits_to_keep=logits_to_keep,
+                **arguments,
+            )
+        if not isinstance(output, ModelOutput):
+            return output
+        return LlinkOutput(**{name: output[name] for name in _OUTPUTS if name in output}, foreign_slots=slots)
+
+    def _holds_slots(self, input_ids: Tensor) -> Tensor:
+        """(B, S) ids → (B,) true at rows that hold slot tokens."""
+        return (input_ids >= self.config.reserved_token_start).any(dim=1)
 
     def _embed(self, input_ids: Tensor, slots: Tensor | None, mask: Tensor | None) -> Tensor:
         """(B, S) ids and (B, T, K, d) slots → (B, S, d), the base embeddings with the slots' rows overwritten."""
@@ -334,6 +338,10 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         raise LlinkCheckpointError(
             "LLINK never resizes its decoder: reserved tokens need no rows. Resize the decoder before building on it."
         )
+
+
+#: What an output takes of the decoder's.
+_OUTPUTS = tuple(field.name for field in fields(LlinkOutput) if field.name != "foreign_slots")
 
 
 def _default_mask(passages: Tensor, mask: Tensor | None) -> Tensor:

@@ -4,42 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from huggingface_hub import CommitInfo
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
-from transformers.utils.hub import cached_file
 
 from ..configuration_llink import LlinkConfig, LlinkConfigError
-from .bases import HUB_ARGUMENTS, base_config, check_pin, load_base, local_or_id, state_prefix
-from .canary import Finding, compare, differing_weights, read_canary, take_canary, write_canary
-from .checkpoint import (
-    BASES,
-    bridge_keys,
-    device_of,
-    load_bridge_state,
-    merge_lora,
-    read_bridge,
-    resolve_weights,
-    save_base,
-    staged,
-    write_json,
-)
+from .bases import HUB_ARGUMENTS, base_config, base_tokenizer, check_pin, load_base, local_or_id, state_prefix
+from .checkpoint import bridge_keys, bridge_path, load_bridge_state, read_bridge, save_base, staged, write_json
 from .errors import BaseModelError, LlinkCheckpointError
-from .publishing import LlinkPublishingMixin
-from .remote_code import write_code
-from .sources import (
-    merged_config,
-    processor_source,
-    read_json,
-    stored_config,
-    unknown_fields,
-    where_base_lies,
-)
+from .layers import device_of
+from .processing_llink import LlinkProcessor
+from .remote_code import upload_folder, write_code
+from .sources import Source, merged_config, read_json, stored_config, unknown_fields, where_base_lies
+from .weights import BASES, compare_weights, read_samples, sample_weights, write_samples
 
 #: What loading a checkpoint passes on to both bases, and never to the bridge or LoRA.
 BASE_ARGUMENTS = ("dtype", "torch_dtype", "device_map", "max_memory", "attn_implementation", "quantization_config")
@@ -47,11 +31,14 @@ BASE_ARGUMENTS = ("dtype", "torch_dtype", "device_map", "max_memory", "attn_impl
 RECORD_FILE = "llink_run.json"
 
 
-class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
+class LlinkPersistenceMixin(PreTrainedModel):
     """How a [`LlinkForCausalLM`] comes from its bases, goes to disk and comes back."""
 
+    #: Where the model was loaded from; None for one that was built on two bases.
+    source: Source | None = None
     #: What the tokenizers of the bases need to be loaded with: `token`, `cache_dir`, … .
     _hub: dict[str, Any] | None = None
+    _processor: LlinkProcessor | None = None
     #: The run that trained this model: plain JSON, saved beside the weights.
     run_record: dict[str, Any] | None = None
 
@@ -163,7 +150,7 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
             pretrained_model_name_or_path: A folder or repository written by `save_pretrained` or `push_to_hub`.
             allow_other_bases: Also take a base that is not the one the checkpoint was trained on: another commit, or
                 other weights. Otherwise such a base raises.
-            kwargs: As in the library: `revision`, `subfolder`, `token`, `cache_dir`, `local_files_only`, … . `dtype`,
+            kwargs: As in transformers: `revision`, `subfolder`, `token`, `cache_dir`, `local_files_only`, … . `dtype`,
                 `device_map`, `max_memory`, `attn_implementation` and `quantization_config` go to both bases and never
                 to the bridge or LoRA, which stay in float32. Fields of [`LlinkConfig`] override the checkpoint's:
                 `decoder_name_or_path` replaces a light one's decoder.
@@ -172,90 +159,51 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
             LlinkCheckpointError: If there is no llink model, or it is damaged or does not fit its bases.
             BaseModelError: If a base cannot be loaded, or is not the one that the checkpoint was trained on.
         """
-        name = str(pretrained_model_name_or_path)
         hub = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
         place = {key: kwargs[key] for key in ("revision", "subfolder") if kwargs.get(key) is not None}
         loading = {key: kwargs.pop(key) for key in BASE_ARGUMENTS if kwargs.get(key) is not None}
         config = kwargs.pop("config", None)
-        stored, place = stored_config(name, place, hub)
+        located = {key: value for key, value in (hub | place).items() if key != "trust_remote_code"}
+        # Its own code is already running where it is remote: nobody is asked a second time.
+        trust = True if cls.is_remote_code() else hub.get("trust_remote_code")
+        stored, source = stored_config(Source(str(pretrained_model_name_or_path), located, trust))
         if config is None:
-            config = merged_config(name, stored, kwargs | place)
-        model = cls._load(name, config, stored, place, hub, loading, allow_other_bases)
-        model._source = {"pretrained_model_name_or_path": name, **hub, **place}
-        if cls.is_remote_code():  # its code is already running: do not ask a second time
-            model._source["trust_remote_code"] = True
-        processor_source(model._source)  # into the cache, so that it is there offline too
-        info: dict[str, list[Any]] = {
-            "missing_keys": [],
-            "unexpected_keys": [],
-            "mismatched_keys": [],
-            "error_msgs": [],
-        }
+            config = merged_config(source.name, stored, kwargs | source.located)
+        model = cls._load(source, config, stored, loading | hub, allow_other_bases)
+        info = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": [], "error_msgs": []}
         loaded: Any = (model, info) if kwargs.get("output_loading_info") else model
         return loaded
 
     @classmethod
     def _load(
         cls,
-        name: str,
+        source: Source,
         config: LlinkConfig,
         stored: dict[str, Any],
-        place: dict[str, Any],
-        hub: dict[str, Any],
         loading: dict[str, Any],
         allow_other_bases: bool,
     ) -> Self:
         """Loads both bases from wherever they lie, builds the model around them, fills the bridge, checks the bases."""
-        located = {**{k: v for k, v in hub.items() if k != "trust_remote_code"}, **place}
-        subfolder = located.pop("subfolder", "")
-        state = read_bridge(resolve_weights(name, subfolder, located))  # damaged weights show before the bases load
-        located["subfolder"] = subfolder
+        state = read_bridge(bridge_path(source))  # damaged weights show before the bases load
         bases = {}
         for kind in BASES:
-            where = where_base_lies(kind, name, config, stored, place)
-            bases[kind], commit = load_base(kind, **where, **loading, **hub)
+            where = where_base_lies(kind, source, config, stored)
+            bases[kind], commit = load_base(kind, **where, **loading)
             if not config.self_contained:
                 setattr(config, f"{kind}_revision", commit)
                 if not allow_other_bases:
                     check_pin(kind, where["name_or_path"], stored.get(f"{kind}_revision"), commit)
         model = cls(config, bases["encoder"], bases["decoder"])
-        load_bridge_state(model, state, name)
+        model.source = source
+        load_bridge_state(model, state, source.name)
         if not allow_other_bases:
-            _check_weights(model, name, located)
+            _check_weights(model)
         model._bridge_to_decoder()
-        model.generation_config = _generation_config(name, located, model)
-        record = cached_file(name, RECORD_FILE, _raise_exceptions_for_missing_entries=False, **located)
-        model.run_record = None if record is None else read_json(record, name)
+        if (defaults := source.read_json("generation_config.json")) is not None:
+            model.generation_config = GenerationConfig.from_dict(defaults)
+        model.run_record = source.read_json(RECORD_FILE)
+        source.for_processor()  # into the cache, so that it is there offline too
         return model.eval()
-
-    def check_canary(self) -> list[Finding]:
-        """Compares this model with the canary of the checkpoint it was loaded from: equal and different, one by one.
-
-        Raises:
-            LlinkCheckpointError: If it was not loaded from a checkpoint, or from one without a canary.
-        """
-        if self._source is None:
-            raise LlinkCheckpointError("This model was not loaded from a checkpoint: there is no canary to compare.")
-        source = {key: value for key, value in self._source.items() if key != "trust_remote_code"}
-        name = source.pop("pretrained_model_name_or_path")
-        stored = read_canary(name, **source)
-        if stored is None:
-            raise LlinkCheckpointError(f"{name} was saved without a canary: load it, check it, and save it again.")
-        return compare(stored, take_canary(self))
-
-    def merge_and_unload(self) -> Self:
-        """Merges LoRA into the decoder for good, in place: faster, but text-only prompts lose the base decoder.
-
-        What is saved afterwards is self-contained, because the decoder is no longer the one that others can load.
-
-        Raises:
-            LlinkCheckpointError: If LoRA is merged already, or the decoder is quantised.
-        """
-        if self.config.lora_merged:
-            raise LlinkCheckpointError("LoRA is merged already.")
-        merge_lora(self.decoder)
-        self.config.lora_merged = self.config.self_contained = True
-        return self
 
     def load_bridge(self, directory: str | os.PathLike) -> None:
         """Loads projector, teacher statistics, slots and LoRA of a light checkpoint into this model, in place.
@@ -286,7 +234,7 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
                 in the folders `encoder` and `decoder`. When not given, as the model was loaded; light for one built on
                 two bases.
             repo_id: Where `push_to_hub=True` uploads to; the folder's name when not given.
-            is_main_process, state_dict, push_to_hub, max_shard_size, hub: As in the library.
+            is_main_process, state_dict, push_to_hub, max_shard_size, hub: As in transformers.
 
         Raises:
             LlinkCheckpointError: If a light checkpoint is asked for, but the bases have no names.
@@ -315,9 +263,9 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
             for kind in BASES if self_contained else ():
                 base = getattr(self, kind)
                 save_base(base, stage / kind, max_shard_size, state_prefix(kind, base.config))
-            complete = self._save_processor(stage, self_contained)
-            if complete and state_dict is None:  # given weights may lie on other processes
-                self._save_canary(stage)
+            self._save_processor(stage, self_contained)
+            if state_dict is None:  # given weights may lie on other processes
+                write_samples(sample_weights(self), stage)
             if self.run_record is not None:
                 write_json(stage / RECORD_FILE, self.run_record)
             write_code(stage)
@@ -325,43 +273,121 @@ class LlinkPersistenceMixin(LlinkPublishingMixin, PreTrainedModel):
             name = repo_id or Path(save_directory).name
             self.push_to_hub(name, self_contained=self_contained, max_shard_size=max_shard_size, **hub)
 
-    def _save_processor(self, directory: Path, self_contained: bool) -> bool:
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Upload llink model",
+        self_contained: bool | None = None,
+        max_shard_size: int | str = "50GB",
+        **hub: Any,
+    ) -> CommitInfo:
+        """Saves the model and puts all of it on the Hub in one commit: whatever else lies there stays.
+
+        `llink.push_to_hub`, the trainers and `llink push` also write the card, check everything in a fresh process, and
+        remove what an earlier push left.
+
+        Args:
+            repo_id, commit_message: As in transformers.
+            self_contained, max_shard_size: As in `save_pretrained`.
+            hub: `private`, `token`, `revision`, `create_pr`, `commit_description`.
+        """
+        with tempfile.TemporaryDirectory(prefix="llink-push-") as folder:
+            self.save_pretrained(folder, self_contained=self_contained, max_shard_size=max_shard_size)
+            return upload_folder(folder, repo_id, commit_message, **hub)
+
+    @property
+    def hub_options(self) -> dict[str, Any]:
+        """What the model was loaded with: `token`, `cache_dir`, … ."""
+        return (self.source.located if self.source else {}) | (self._hub or {})
+
+    # ------------------------------------------------------------------ the processor
+
+    @property
+    def processor(self) -> LlinkProcessor:
+        """The processor, loaded on first use from where the model came from.
+
+        Raises:
+            LlinkCheckpointError: If neither the checkpoint nor the bases name tokenizers.
+        """
+        processor = self._processor
+        if processor is None:
+            self.processor = processor = self._load_processor()
+        return processor
+
+    @processor.setter
+    def processor(self, processor: LlinkProcessor) -> None:
+        if (processor.num_slots, processor.reserved_token_start) != (
+            self.config.num_slots,
+            self.config.reserved_token_start,
+        ):
+            raise LlinkCheckpointError(
+                f"The processor's K={processor.num_slots} and reserved_token_start={processor.reserved_token_start} "
+                f"are not the model's {self.config.num_slots} and {self.config.reserved_token_start}."
+            )
+        self._processor = processor
+
+    def _load_processor(self) -> LlinkProcessor:
+        if self.source is not None:
+            try:
+                # The setter checks that it fits.
+                return LlinkProcessor.from_pretrained(**self.source.for_processor())
+            except (OSError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise LlinkCheckpointError(
+                    f"The processor of {self.source.name} cannot be loaded: {reason} Save the model again with its "
+                    "processor, or load it once with a connection."
+                ) from error
+        names = self.config.encoder_name_or_path, self.config.decoder_name_or_path
+        if None in names:
+            raise LlinkCheckpointError(
+                "This model was built from modules without names, so its tokenizers are unknown. "
+                "Set model.processor = LlinkProcessor(tokenizer, encoder_tokenizer, …)."
+            )
+        hub = self._hub or {}
+        encoder_tokenizer = base_tokenizer("encoder", names[0], self.config.encoder_revision, **hub)
+        tokenizer = base_tokenizer("decoder", names[1], self.config.decoder_revision, **hub)
+        return self.build_processor(tokenizer, encoder_tokenizer)
+
+    def build_processor(self, tokenizer: Any, encoder_tokenizer: Any) -> LlinkProcessor:
+        """A processor that fits this model's slots and limits."""
+        return LlinkProcessor(
+            tokenizer,
+            encoder_tokenizer,
+            num_slots=self.config.num_slots,
+            reserved_token_start=self.config.reserved_token_start,
+            max_foreign_chars=self.config.max_foreign_chars,
+            max_foreign_tokens=self.config.max_foreign_tokens,
+        )
+
+    def _save_processor(self, directory: Path, self_contained: bool) -> None:
         try:
             processor = self.processor
         except LlinkCheckpointError as error:
             warnings.warn(f"The checkpoint is saved without a processor. {error}", stacklevel=3)
-            return False
+            return
         processor.save_pretrained(directory)
         # Offline, without a config.json of its own, this tokenizer would silently be taken from the folder above.
         self.config.encoder_config.save_pretrained(directory / "encoder_tokenizer")
         if self_contained:  # each base loads by itself, for other models too
             processor.encoder_tokenizer.save_pretrained(directory / "encoder")
             processor.tokenizer.save_pretrained(directory / "decoder")
-        return True
-
-    def _save_canary(self, directory: Path) -> None:
-        try:
-            write_canary(take_canary(self), directory)
-        except RuntimeError as error:  # such as no memory left for a forward pass: the weights must still be saved
-            warnings.warn(f"The checkpoint is saved without a canary: {error}", stacklevel=3)
 
 
-def _check_weights(model: LlinkPersistenceMixin, name: str, located: dict[str, Any]) -> None:
-    """Raises if the loaded tensors are not those that were saved, as far as the checkpoint's canary tells."""
-    stored = read_canary(name, **located)
-    for finding in differing_weights(model, stored) if stored is not None else ():
+def _check_weights(model: LlinkPersistenceMixin) -> None:
+    """Raises if the loaded tensors are not those that were saved, as far as their samples tell."""
+    source = model.source
+    stored = read_samples(source)
+    for finding in compare_weights(stored, sample_weights(model)) if stored is not None else ():
+        if finding.equal or finding.harmless:
+            continue
         kind = finding.what.split()[0]
         if kind not in BASES:
-            raise LlinkCheckpointError(f"{name} was not loaded as it was saved: {finding.what}: {finding.detail}.")
+            raise LlinkCheckpointError(
+                f"{source.name} was not loaded as it was saved: {finding.what}: {finding.detail}."
+            )
         base = getattr(model.config, f"{kind}_name_or_path")
         raise BaseModelError(
-            f"The {kind} {base!r} is not the one that {name} was trained on: {finding.detail}. Give that one with "
-            f"{kind}_name_or_path=… and {kind}_revision=…, or pass allow_other_bases=True."
+            f"The {kind} {base!r} is not the one that {source.name} was trained on: {finding.detail}. Give that one "
+            f"with {kind}_name_or_path=… and {kind}_revision=…, or pass allow_other_bases=True."
         )
-
-
-def _generation_config(name: str, located: dict[str, Any], model: LlinkPersistenceMixin) -> GenerationConfig:
-    """The checkpoint's generation defaults, or the decoder's where it has none."""
-    if cached_file(name, "generation_config.json", _raise_exceptions_for_missing_entries=False, **located) is None:
-        return model.generation_config
-    return GenerationConfig.from_pretrained(name, **located)

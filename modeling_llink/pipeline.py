@@ -21,7 +21,7 @@ class LlinkPipeline(Pipeline):
     Args:
         model: A [`LlinkForCausalLM`]; `pipeline("llink", model=…)` loads it from a folder or the Hub.
         prompt: The instruction where a call gives none; asks for a translation when not given.
-        kwargs: `device`, `batch_size`, `num_workers` as in the library; everything else goes to `model.generate`.
+        kwargs: `device`, `batch_size`, `num_workers` as in transformers; everything else goes to `model.generate`.
 
     ```python
     answer = pipeline("llink", model="user/model", trust_remote_code=True)
@@ -43,7 +43,7 @@ class LlinkPipeline(Pipeline):
         if processor is not None:
             model.processor = processor
         super().__init__(model, processor=model.processor, **kwargs)
-        # The library batches only with one of these two, whose padding text does not need.
+        # transformers batches only with one of these two, whose padding text does not need.
         self.tokenizer, self.feature_extractor = None, self.processor
 
     def _sanitize_parameters(self, prompt: str | None = None, **generate: Any) -> tuple[dict, dict, dict]:
@@ -78,7 +78,7 @@ class LlinkPipeline(Pipeline):
             raise PromptError(f"The prompt {prompt!r} is no string: give one for one input.")
         elif prompt is not None:
             kwargs["prompt"] = prompt
-        if hasattr(inputs, "column_names"):  # a `datasets` dataset, which the library does not take for one
+        if hasattr(inputs, "column_names"):  # a `datasets` dataset, which transformers does not take for one
             inputs = (row for row in inputs)
         return super().__call__(inputs, **kwargs)
 
@@ -96,7 +96,7 @@ class LlinkPipeline(Pipeline):
         """One input as the messages of a conversation: strings, so that a batch needs no padding here."""
         if isinstance(inputs, dict) and set(inputs) == {"conversation"}:
             return {"messages": inputs["conversation"]}
-        if hasattr(inputs, "messages"):  # the library's own form of a chat
+        if hasattr(inputs, "messages"):  # transformers' own form of a chat
             return {"messages": list(inputs.messages)}
         row = inputs if isinstance(inputs, dict) else {"foreign_text": inputs}
         unknown = sorted(set(row) - set(ROW_FIELDS))

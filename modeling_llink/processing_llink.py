@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import tempfile
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BatchFeature, PreTrainedTokenizerBase
+from huggingface_hub import CommitInfo
+from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
+from transformers.processing_utils import ProcessorMixin
 
 from ..configuration_llink import FOREIGN_TOKEN, slot_tokens
-from .errors import PromptError
-from .foreign_text import Passages, check_passages, encode, encode_literal, fit_passage
-from .processor_files import CompleteProcessorMixin
-from .rendering import FOREIGN_PART, Marks
+from .errors import LlinkCheckpointError, PromptError
+from .passages import FOREIGN_PART, Passage, PromptMarks, check_passages, encode, encode_literal, fit_passage
+from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
 
 DEFAULT_PROMPT = "Translate to English."
 
@@ -29,7 +33,7 @@ PLAIN_CHAT_TEMPLATE = (
 )
 
 
-class LlinkProcessor(CompleteProcessorMixin):
+class LlinkProcessor(ProcessorMixin):
     """Turns prompts and foreign passages into a model's inputs.
 
     Reserved tokens are ids at and above the decoder's vocabulary. Neither tokenizer knows them, so no text can ever be
@@ -85,7 +89,7 @@ class LlinkProcessor(CompleteProcessorMixin):
 
     def user_message(self, prompt: str, passages: int | Sequence[str]) -> dict[str, Any]:
         """The one layout of a prompt: the instruction, a line break, then the passages' slots (paper 4.2)."""
-        foreign = [""] * passages if isinstance(passages, int) else passages
+        foreign = [Passage()] * passages if isinstance(passages, int) else passages
         parts = [{"type": FOREIGN_PART, "text": text} for text in foreign]
         text = f"{prompt}\n" if parts else prompt
         return {"role": "user", "content": [{"type": "text", "text": text}, *parts]}
@@ -111,13 +115,14 @@ class LlinkProcessor(CompleteProcessorMixin):
         return {"role": "user", "content": content}
 
     def render(
-        self, messages: Sequence[dict], add_generation_prompt: bool = True, **template_kwargs: Any
-    ) -> tuple[list[int], list[str]]:
+        self, messages: Sequence[dict], add_generation_prompt: bool = True, row: int = 0, **template_kwargs: Any
+    ) -> tuple[list[int], list[Passage]]:
         """Renders a conversation on the decoder's chat template.
 
         Args:
             messages: Chat messages whose `content` is a string or a list of `text` and `foreign_text` parts.
             add_generation_prompt: Whether the assistant's turn is opened at the end.
+            row: The conversation's number in its batch, for errors.
             template_kwargs: Further variables of the chat template.
 
         Returns:
@@ -125,8 +130,9 @@ class LlinkProcessor(CompleteProcessorMixin):
 
         Raises:
             PromptError: If a message or part is malformed.
+            ForeignTextError: If a passage cannot be encoded.
         """
-        marks = Marks(self.tokenizer)
+        marks = PromptMarks(self.tokenizer, row)
         text = self._rendered_text(
             [marks.flatten(message) for message in messages], add_generation_prompt, **template_kwargs
         )
@@ -259,7 +265,7 @@ class LlinkProcessor(CompleteProcessorMixin):
             chat_template: Not supported here; set `processor.chat_template`.
             add_generation_prompt: Whether to open the assistant's turn.
             tokenize: Whether to return token ids; else the rendered text, slots written as `<f0>` ….
-            return_tensors, return_dict, padding_side, kwargs: As in the library.
+            return_tensors, return_dict, padding_side, kwargs: As in transformers.
 
         Raises:
             PromptError: If a message is malformed.
@@ -271,7 +277,7 @@ class LlinkProcessor(CompleteProcessorMixin):
                 raise PromptError(f"{ignored}=True is not supported: it could cut a prompt inside its slots.")
         batched = bool(conversation) and not isinstance(conversation[0], dict)
         conversations = conversation if batched else [conversation]
-        rendered = [self.render(messages, add_generation_prompt, **kwargs) for messages in conversations]
+        rendered = [self.render(m, add_generation_prompt, row, **kwargs) for row, m in enumerate(conversations)]
         if not tokenize:
             texts = [self.decode(ids) for ids, _ in rendered]
             return texts if batched else texts[0]
@@ -280,11 +286,11 @@ class LlinkProcessor(CompleteProcessorMixin):
 
     def render_batch(self, conversations: Sequence[Sequence[dict]], padding_side: str = "left") -> BatchFeature:
         """`input_ids` and `attention_mask` (B, S) of conversations whose passages are already slots."""
-        rendered: list[tuple[list[int], list[str]]] = [(self.render(messages)[0], []) for messages in conversations]
+        rendered = [(self.render(messages)[0], []) for messages in conversations]
         return self._batch(rendered, padding_side, "pt")
 
     def _batch(
-        self, rendered: Sequence[tuple[list[int], list[str]]], padding_side: str, return_tensors: str | None
+        self, rendered: Sequence[tuple[list[int], list[Passage]]], padding_side: str, return_tensors: str | None
     ) -> BatchFeature:
         if padding_side not in ("left", "right"):
             raise PromptError(f"padding_side={padding_side!r} is not one of left, right.")
@@ -303,10 +309,10 @@ class LlinkProcessor(CompleteProcessorMixin):
         tensors = {name: torch.tensor(value) for name, value in data.items()} if return_tensors == "pt" else data
         passages = [p for _, p in rendered]
         if any(passages):
-            tensors |= self.encode_passages(passages)
+            tensors |= self._passage_inputs(passages)
         return BatchFeature(tensors)
 
-    def encode_passages(self, passages: Passages) -> dict[str, torch.Tensor]:
+    def encode_passages(self, passages: Sequence[Sequence[str]]) -> dict[str, torch.Tensor]:
         """Tokenises foreign passages for the encoder.
 
         Args:
@@ -318,9 +324,11 @@ class LlinkProcessor(CompleteProcessorMixin):
         Raises:
             ForeignTextError: If a passage is empty or not usable text.
         """
-        encoded = self.tokenize_passages([text for row in check_passages(passages) for text in row])
-        remaining = iter(encoded)
-        return self.pad_passages([[next(remaining) for _ in row] for row in passages])
+        return self._passage_inputs(check_passages(passages))
+
+    def _passage_inputs(self, passages: Sequence[Sequence[Passage]]) -> dict[str, torch.Tensor]:
+        encoded = iter(self.tokenize_passages([text for row in passages for text in row]))
+        return self.pad_passages([[next(encoded) for _ in row] for row in passages])
 
     def tokenize_passages(self, texts: Sequence[str]) -> list[list[int]]:
         """Encoder tokens of checked passages, cut to both limits; one warning counts the cut ones."""
@@ -378,9 +386,55 @@ class LlinkProcessor(CompleteProcessorMixin):
             "text_mask": torch.tensor([m + [0] * (length - len(m)) for m in masks]),
         }
 
+    # ------------------------------------------------------------------ files
+
+    @classmethod
+    def _load_tokenizer_from_pretrained(
+        cls, sub_processor_type: str, pretrained_model_name_or_path: str, subfolder: str = "", **kwargs: Any
+    ) -> Any:
+        """As in transformers, which takes the decoder's tokenizer for an encoder's that does not load; this raises."""
+        parts = [subfolder, "" if sub_processor_type == "tokenizer" else sub_processor_type]
+        place = "/".join(part for part in parts if part)
+        return AutoTokenizer.from_pretrained(pretrained_model_name_or_path, subfolder=place, **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
+        """As in transformers, with the code and with a configuration beside the encoder's tokenizer."""
+        written = super().save_pretrained(save_directory, **kwargs)
+        folder = Path(save_directory)
+        config = folder / "encoder_tokenizer" / "config.json"
+        if not config.is_file():
+            # Offline, without it, this tokenizer would silently be taken from the folder above.
+            config.write_text("{}\n", "utf-8")
+        if PROCESSOR_AUTO_MAP["AutoProcessor"].endswith(f".{type(self).__name__}"):  # the baselines' do not travel
+            write_code(folder)
+        if push_to_hub:
+            self.push_to_hub(kwargs.get("repo_id") or folder.name)
+        return written
+
+    def push_to_hub(self, repo_id: str, *, commit_message: str = "Upload llink processor", **hub: Any) -> CommitInfo:
+        """Puts both tokenizers, the template and the code on the Hub, in one commit; other files there stay.
+
+        Args:
+            repo_id, commit_message: As in transformers.
+            hub: `private`, `token`, `revision`, `create_pr`, `commit_description`.
+
+        Raises:
+            LlinkCheckpointError: If the saved tokenizers load as other ones.
+        """
+        with tempfile.TemporaryDirectory(prefix="llink-push-") as folder:
+            self.save_pretrained(folder)
+            again = type(self).from_pretrained(folder)
+            for name in ("tokenizer", "encoder_tokenizer"):
+                if getattr(again, name).get_vocab() != getattr(self, name).get_vocab():
+                    raise LlinkCheckpointError(f"The {name} loads as another one when it is saved: nothing was pushed.")
+            return upload_folder(folder, repo_id, commit_message, **hub)
+
+    # ------------------------------------------------------------------ back to text
+
     def decode(self, token_ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> str:
         """Ids to text; slot ids are written as `<f0>` …, or left out with `skip_special_tokens`."""
-        ids = token_ids.tolist() if isinstance(token_ids, torch.Tensor) else list(token_ids)
+        ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
+        ids = [ids] if isinstance(ids, int) else list(ids)
         names = dict(zip(self.slot_token_ids, slot_tokens(self.num_slots), strict=True))
         names[self.foreign_token_id] = FOREIGN_TOKEN
         if skip_special_tokens:

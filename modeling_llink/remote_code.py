@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 
 from .pipeline import TASK, LlinkPipeline
-
-if TYPE_CHECKING:
-    # transformers copies the files that it sees imported. A processor that came alone is to be saved with all of them.
-    from .modeling_llink import LlinkForCausalLM  # noqa: F401
 
 CONFIG_AUTO_MAP = {
     "AutoConfig": "configuration_llink.LlinkConfig",
@@ -21,54 +20,41 @@ CONFIG_AUTO_MAP = {
 }
 CUSTOM_PIPELINES = {TASK: {"impl": f"pipeline.{LlinkPipeline.__name__}", "pt": ["AutoModelForCausalLM"]}}
 PROCESSOR_AUTO_MAP = {"AutoProcessor": "processing_llink.LlinkProcessor"}
+#: Where what a model needs begins.
+MODEL_MODULES = ("configuration_llink", "modeling_llink", "processing_llink")
+_IMPORT = re.compile(r"^from \.+(\w+) import", re.MULTILINE)
 
-CODE_FILES = (
-    "configuration_llink.py",
-    "errors_llink.py",
-    "bases.py",
-    "canary.py",
-    "checkpoint.py",
-    "continuing.py",
-    "encoding.py",
-    "errors.py",
-    "foreign_text.py",
-    "generation.py",
-    "injection.py",
-    "layers.py",
-    "lexicon.py",
-    "modeling_llink.py",
-    "persistence.py",
-    "pipeline.py",
-    "pooling.py",
-    "processing_llink.py",
-    "processor_files.py",
-    "projector.py",
-    "publishing.py",
-    "remote_code.py",
-    "rendering.py",
-    "slots.py",
-    "sources.py",
-    "state_attention.py",
-    "teacher.py",
-    "upload.py",
-)
+
+def _source(name: str) -> Path:
+    """A module's file: beside this one, or above it when running from the package."""
+    here = Path(__file__).parent
+    return here / f"{name}.py" if (here / f"{name}.py").is_file() else here.parent / f"{name}.py"
+
+
+@cache
+def code_files(*modules: str) -> tuple[str, ...]:
+    """The files of these modules, or of all that a model needs, and of what they import."""
+    found: set[str] = set()
+    waiting = set(modules or MODEL_MODULES)
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        waiting |= set(_IMPORT.findall(_source(name).read_text("utf-8"))) - found
+    return tuple(sorted(f"{name}.py" for name in found))
 
 
 def write_code(directory: Path) -> None:
-    """Copies the model's source files flat into a checkpoint and declares them in its configurations.
+    """Copies source files flat into a folder and declares them in its configurations.
 
     transformers copies and follows only imports from the same folder: `from ..x import y` becomes `from .x import y`.
 
     Args:
         directory: A folder that holds `config.json`, `processor_config.json`, or both.
     """
-    here = Path(__file__).parent
-    for name in CODE_FILES:
-        source = here / name
-        if not source.is_file():
-            source = here.parent / name  # of the root, when running from the package
-        text = re.sub(r"^from \.\.(\w+) import", r"from .\1 import", source.read_text("utf-8"), flags=re.MULTILINE)
-        (directory / name).write_text(text, "utf-8")
+    with_model = (directory / "config.json").is_file() and _source("modeling_llink").is_file()
+    for name in code_files() if with_model else code_files("processing_llink"):
+        text = _source(name.removesuffix(".py")).read_text("utf-8")
+        (directory / name).write_text(re.sub(r"^from \.\.(\w+) import", r"from .\1 import", text, flags=re.M), "utf-8")
     _declare(directory / "config.json", auto_map=CONFIG_AUTO_MAP, custom_pipelines=CUSTOM_PIPELINES)
     _declare(directory / "processor_config.json", auto_map=PROCESSOR_AUTO_MAP)
 
@@ -78,3 +64,26 @@ def _declare(path: Path, **fields: dict[str, Any]) -> None:
         return
     content = json.loads(path.read_text("utf-8")) | fields
     path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+
+
+def upload_folder(
+    folder: str | Path,
+    repo_id: str,
+    commit_message: str,
+    private: bool | None = None,
+    token: bool | str | None = None,
+    **commit: Any,
+) -> CommitInfo:
+    """Puts all files of a folder on the Hub in one commit; other files there stay.
+
+    Args:
+        folder: Nothing but what shall be on the Hub.
+        repo_id: `user/name`; the repository is made when missing.
+        commit_message, private, token: As in huggingface_hub.
+        commit: `revision`, `create_pr`, `commit_description`.
+    """
+    api = HfApi(token=token)
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    operations = [CommitOperationAdd(path.relative_to(folder).as_posix(), str(path)) for path in files]
+    return api.create_commit(repo_id, operations, commit_message=commit_message, **commit)

@@ -15,17 +15,58 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 from ..configuration_llink import LlinkConfig, LlinkConfigError
 from .errors import LlinkCheckpointError
 
-#: Fields of a config.json that the library writes and reads itself.
+#: Fields of a config.json that transformers writes and reads itself.
 _LIBRARY_FIELDS = {
     *("architectures", "auto_map", "custom_pipelines", "dtype", "model_type", "torch_dtype", "transformers_version"),
 }
-
-#: Fields that the library's trainer sets on whatever it trains; they mean nothing for loading.
+#: Fields that transformers' Trainer sets on whatever it trains; they mean nothing for loading.
 _TRAINER_FIELDS = {"use_cache", "bos_token_id", "eos_token_id", "pad_token_id"}
+#: What a processor reads of a repository.
+_PROCESSOR_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "encoder_tokenizer/*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a checkpoint lies.
+
+    Attributes:
+        name: A folder or repository.
+        located: `revision`, `subfolder`, `token`, `cache_dir`, `local_files_only`, …: what finds its files.
+        trust_remote_code: As its bases and tokenizers are loaded.
+    """
+
+    name: str
+    located: dict[str, Any]
+    trust_remote_code: bool | None = None
+
+    def file(self, name: str) -> Path | None:
+        """The path of one of its files, fetched where it lies on the Hub; None where it has none of that name."""
+        path = cached_file(self.name, name, _raise_exceptions_for_missing_entries=False, **self.located)
+        return None if path is None else Path(path)
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """One of its JSON files; None where it has none of that name."""
+        path = self.file(name)
+        return None if path is None else read_json(path, self.name)
+
+    def for_processor(self) -> dict[str, Any]:
+        """Arguments of a processor's `from_pretrained`: cached files of the commit, with nothing asked of the Hub."""
+        trust = {} if self.trust_remote_code is None else {"trust_remote_code": self.trust_remote_code}
+        whole = {"pretrained_model_name_or_path": self.name, **self.located, **trust}
+        if Path(self.name).is_dir() or self.located.get("revision") is None:
+            return whole
+        subfolder = self.located.get("subfolder", "")
+        patterns = [f"{subfolder}/{pattern}" if subfolder else pattern for pattern in _PROCESSOR_FILES]
+        hub = {key: value for key, value in self.located.items() if key in ("token", "cache_dir", "local_files_only")}
+        try:
+            folder = snapshot_download(self.name, revision=self.located["revision"], allow_patterns=patterns, **hub)
+        except LocalEntryNotFoundError:  # offline, with a cache that was filled file by file
+            return whole
+        return {"pretrained_model_name_or_path": folder, "subfolder": subfolder, **trust}
 
 
 def unknown_fields(fields: dict[str, Any]) -> list[str]:
-    """Those that neither [`LlinkConfig`] nor the library has, such as `use_cache`, which the library's trainer sets."""
+    """Those that neither [`LlinkConfig`] nor transformers has, such as `use_cache`, which its Trainer sets."""
     return sorted(set(fields) - {field.name for field in dataclasses.fields(LlinkConfig)} - _LIBRARY_FIELDS)
 
 
@@ -39,20 +80,26 @@ def check_folder(name: str) -> None:
         raise LlinkCheckpointError(f"The folder {name} does not exist.")
 
 
-def stored_config(name: str, place: dict[str, Any], hub: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of a checkpoint's config.json, and `place` with the commit that they came from.
+def stored_config(source: Source) -> tuple[dict[str, Any], Source]:
+    """The fields of a checkpoint's config.json, and the source with the commit that they came from.
 
     Raises:
         LlinkCheckpointError: If it cannot be read, is no llink model's, or has fields that this version does not know.
     """
+    name = source.name
     check_folder(name)
-    located = {key: value for key, value in hub.items() if key != "trust_remote_code"}
     try:
-        path = cached_file(name, "config.json", **located, **place)
+        path = cached_file(name, "config.json", **source.located)
     except (OSError, ValueError) as error:
         raise LlinkCheckpointError(f"{name} holds no llink model: {str(error).splitlines()[0]}") from error
     fields = read_json(path, name) if path else {}
-    _check_type(name, fields.get("model_type"))
+    model_type = fields.get("model_type")
+    if model_type != LlinkConfig.model_type:
+        other = f", but a {model_type!r} one" if model_type else ""
+        raise LlinkCheckpointError(
+            f"{name} holds no llink model{other}. Build one on its base with "
+            "LlinkForCausalLM.from_encoder_decoder_pretrained, or `llink align`."
+        )
     unknown = sorted(set(unknown_fields(fields)) - _TRAINER_FIELDS)
     if unknown:
         raise LlinkCheckpointError(
@@ -60,28 +107,8 @@ def stored_config(name: str, place: dict[str, Any], hub: dict[str, Any]) -> tupl
             "model this one would build wrongly: upgrade llink."
         )
     commit = None if Path(name).is_dir() else extract_commit_hash(path, None)
-    return fields, place | ({"revision": commit} if commit else {})
-
-
-#: What a processor reads of a repository.
-_PROCESSOR_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "encoder_tokenizer/*")
-
-
-def processor_source(source: dict[str, Any]) -> dict[str, Any]:
-    """Where a model's processor is read from: the cached files of its commit, for which nothing is asked of the Hub."""
-    name, revision = source["pretrained_model_name_or_path"], source.get("revision")
-    if Path(name).is_dir() or revision is None:
-        return source
-    inside = f"{subfolder}/" if (subfolder := source.get("subfolder")) else ""
-    hub = {key: source[key] for key in ("token", "cache_dir", "local_files_only") if key in source}
-    patterns = [inside + pattern for pattern in _PROCESSOR_FILES]
-    try:
-        folder = snapshot_download(name, revision=revision, allow_patterns=patterns, **hub)
-    except LocalEntryNotFoundError:  # offline, with a cache that was filled file by file
-        return source
-    return {key: value for key, value in source.items() if key in ("subfolder", "trust_remote_code")} | {
-        "pretrained_model_name_or_path": folder
-    }
+    located = source.located | ({"revision": commit} if commit else {})
+    return fields, dataclasses.replace(source, located=located)
 
 
 def read_json(path: str | Path, name: str) -> dict[str, Any]:
@@ -108,13 +135,12 @@ def merged_config(name: str, stored: dict[str, Any], kwargs: dict[str, Any]) -> 
     return config
 
 
-def where_base_lies(
-    kind: str, name: str, config: LlinkConfig, stored: dict[str, Any], place: dict[str, Any]
-) -> dict[str, Any]:
+def where_base_lies(kind: str, source: Source, config: LlinkConfig, stored: dict[str, Any]) -> dict[str, Any]:
     """`name_or_path`, `revision` and `subfolder` of a base: inside a self-contained checkpoint, else by its name."""
+    name = source.name
     if config.self_contained:
-        inside = "/".join(part for part in (place.get("subfolder", ""), kind) if part)
-        return {"name_or_path": name, "revision": place.get("revision"), "subfolder": inside}
+        inside = "/".join(part for part in (source.located.get("subfolder", ""), kind) if part)
+        return {"name_or_path": name, "revision": source.located.get("revision"), "subfolder": inside}
     base_name, revision = getattr(config, f"{kind}_name_or_path"), getattr(config, f"{kind}_revision")
     if base_name is None:
         raise LlinkCheckpointError(
@@ -141,14 +167,4 @@ def _check_base_name(kind: str, name: str, base_name: str) -> None:
         raise LlinkCheckpointError(
             f"{name} names {base_name!r} as its {kind}, and the working directory holds a folder of that name, which "
             f"would be taken for it. Work in another directory, or pass {kind}_name_or_path=…."
-        )
-
-
-def _check_type(name: str, model_type: str | None) -> None:
-    """Raises [`LlinkCheckpointError`] unless it is llink's."""
-    if model_type != LlinkConfig.model_type:
-        other = f", but a {model_type!r} one" if model_type else ""
-        raise LlinkCheckpointError(
-            f"{name} holds no llink model{other}. Build one on its base with "
-            "LlinkForCausalLM.from_encoder_decoder_pretrained, or `llink align`."
         )

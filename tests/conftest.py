@@ -13,7 +13,8 @@ import torch
 from hub_server import reload_here, tiny_hub
 from hypothesis import HealthCheck, settings
 
-from llink.modeling_llink import LlinkForCausalLM, publishing
+from llink.hub_cards import publishing
+from llink.modeling_llink import LlinkForCausalLM
 
 torch.set_num_threads(1)
 # CI tells of a change, not of luck; elsewhere examples are drawn anew. No machine is too slow.

@@ -21,12 +21,19 @@ import yaml
 from local_server import LocalServer
 
 from llink import LlinkForCausalLM
-from llink.modeling_llink.remote_code import CODE_FILES
+from llink.hub_cards.staging import CODE_FILES
+from llink.hub_cards.verify import check_canary
 
 #: Every file of a light model that is pushed; a run record and an evaluation come on top.
 WHOLE = {
     *("README.md", "NOTICE", "config.json", "generation_config.json", "model.safetensors", "processor_config.json"),
-    *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "canary/facts.json"),
+    *(
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "canary/facts.json",
+        "weight_samples.safetensors",
+    ),
     *("canary/expected.safetensors", "encoder_tokenizer/config.json", "encoder_tokenizer/tokenizer.json"),
     *("encoder_tokenizer/tokenizer_config.json", *CODE_FILES),
 }
@@ -363,7 +370,7 @@ def build(**config):
 
 def reload_here(folder, cache_dir=None):
     """Stands for `publishing.reload` where the fresh process is not what is tested: it takes ten seconds."""
-    return LlinkForCausalLM.from_pretrained(folder).check_canary()
+    return check_canary(LlinkForCausalLM.from_pretrained(folder))
 
 
 def pushed(hub, repo, branch="main") -> set[str]:

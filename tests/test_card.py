@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llink.evaluation.record import write_record
+from llink.hub_cards import publishing
 from llink.hub_cards.card import CardError, build_card, escape, snippet, write_card
 from llink.hub_cards.licences import LICENCES, licence_of, name_problem, strictest
-from llink.modeling_llink import publishing
-from llink.modeling_llink.upload import OWN_END, OWN_START, own_text, with_own_text
+from llink.hub_cards.publishing import push_to_hub
+from llink.hub_cards.upload import OWN_END, OWN_START, own_text, with_own_text
 
 RECORD = {
     "stages": [
@@ -157,7 +158,7 @@ def test_the_cards_example_runs_as_it_stands(tmp_path, monkeypatch, base_folder)
     """Copied out of the card and run in a process where llink does not exist, against the Hub."""
     monkeypatch.setattr(publishing, "reload", reload_here)
     with tiny_hub(monkeypatch, tmp_path / "hf", base_folder) as hub:
-        build().push_to_hub("someone/Llama-example")
+        push_to_hub(build(), "someone/Llama-example")
         card = hub.files("someone/Llama-example")["README.md"].decode()
         example = re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1)
         assert example.strip() == snippet("someone/Llama-example").strip()
@@ -253,7 +254,7 @@ def test_the_bases_own_card_declares_its_licence(tmp_path, monkeypatch, base_fol
     with tiny_hub(monkeypatch, tmp_path / "hf", base_folder) as hub:
         declared = b"---\nlicense: other\nlicense_name: gemma\n---\n"
         hub.repos[DECODER].commit(hub.files(DECODER) | {"README.md": declared})
-        build().push_to_hub("someone/anything")
+        push_to_hub(build(), "someone/anything")
         card = ModelCard(hub.files("someone/anything")["README.md"].decode())
         assert card.data.license == "gemma"
         assert b"Gemma Terms of Use" in hub.files("someone/anything")["NOTICE"]

@@ -30,7 +30,7 @@ def assert_same(model, again) -> None:
 
 def keys_of(folder: Path) -> set[str]:
     keys = set()
-    for path in Path(folder).glob("*.safetensors"):
+    for path in Path(folder).glob("model*.safetensors"):
         with safe_open(path, "pt") as file:
             keys |= set(file.keys())
     return keys

@@ -11,8 +11,8 @@ from pretend_device import GPU, DeviceMismatchError, PretendDevice
 from llink.cli import main
 from llink.cli.loading import ModelLoading, accelerator
 from llink.configuration_llink import SLOT_EXPANDERS
+from llink.hub_cards.canary import take_canary
 from llink.modeling_llink import LlinkForCausalLM
-from llink.modeling_llink.canary import take_canary
 from llink.trainers.align_config import AlignConfig
 from llink.trainers.finetune_config import FinetuneConfig
 from llink.trainers.inject_config import InjectConfig
@@ -169,7 +169,7 @@ def test_evaluations_use_the_gpu(folder, monkeypatch, words):
     monkeypatch.chdir(folder)
     places = []
     monkeypatch.setattr(LlinkForCausalLM, "generate", seen(LlinkForCausalLM.generate, places))
-    monkeypatch.setattr(LlinkForCausalLM, "encode_passages", seen(LlinkForCausalLM.encode_passages, places))
+    monkeypatch.setattr(LlinkForCausalLM, "passage_states", seen(LlinkForCausalLM.passage_states, places))
     run(*words, "--model", folder / "llink")
     if words[1] != "tokens":
         assert places, "vacuous"

@@ -13,8 +13,8 @@ from llink.data.demo_corpus import demo_pairs
 from llink.evaluation.plot_retrieval import direction_table, plot_retrieval
 from llink.evaluation.retrieval import RetrievalError, rank_report, retrieval_ranks
 from llink.evaluation.retrieval_rows import raw_text_states, retrieval_rows
-from llink.modeling_llink.checkpoint import lora_modules, lora_switched
 from llink.modeling_llink.errors import NotFittedError
+from llink.modeling_llink.lora import lora_modules, lora_rows
 
 PAIRS = demo_pairs(14)
 ENGLISH = [pair.english for pair in PAIRS]
@@ -48,7 +48,7 @@ def finetuned(folders):
 @pytest.mark.parametrize("settings", [{}, {"teacher_state": "placeholder", "teacher_layer": 1}])
 def test_raw_text_is_read_where_the_teacher_is(make_model, decoder, settings):
     model = make_model(decoder=decoder, **settings)
-    with lora_switched(model.decoder, False):
+    with lora_rows(False):
         states = raw_text_states(model, model.decoder, ENGLISH, batch_size=3)
     torch.testing.assert_close(states, model.get_teacher_states(ENGLISH), atol=1e-4, rtol=1e-4)
     with_lora = raw_text_states(model, model.decoder, ENGLISH, batch_size=3)

@@ -15,8 +15,8 @@ from llink.configuration_llink import LlinkConfig
 from llink.data.instructions import InstructionError, instruction_dataset
 from llink.evaluation.systems import RawTextSystem
 from llink.modeling_llink import LlinkForCausalLM
-from llink.modeling_llink.checkpoint import lora_modules, lora_parameters
 from llink.modeling_llink.errors import LlinkCheckpointError
+from llink.modeling_llink.lora import lora_modules, lora_parameters
 from llink.trainers.answer_config import AnswerConfigError
 from llink.trainers.finetune_config import FinetuneConfig
 from llink.trainers.finetune_trainer import FinetuneTrainer

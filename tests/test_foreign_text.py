@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llink.modeling_llink.errors import ForeignTextError
-from llink.modeling_llink.foreign_text import check_passages, cut_text, encode_literal
+from llink.modeling_llink.passages import check_passages, cut_text, encode_literal
 from llink.modeling_llink.processing_llink import LlinkProcessor
 
 #: Pieces whose code points belong together: Khmer and Burmese stacks, emoji with joiners, skin tones, flags, Hangul.

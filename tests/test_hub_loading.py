@@ -17,9 +17,10 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from llink import LlinkForCausalLM
 from llink.configuration_llink import LlinkConfigError
-from llink.modeling_llink import publishing
-from llink.modeling_llink.checkpoint import lora_modules
+from llink.hub_cards import publishing
+from llink.hub_cards.publishing import push_to_hub
 from llink.modeling_llink.errors import BaseModelError, LlinkCheckpointError
+from llink.modeling_llink.lora import lora_modules
 
 REPO = "someone/Llama-khmer"
 INPUTS = (["Translate.", "A longer prompt."], ["the cat", "a dog"])
@@ -56,8 +57,8 @@ def edit(folder: Path, **fields) -> None:
 def test_by_name_by_revision_and_from_the_cache(hub, monkeypatch, tmp_path, auto, self_contained):
     model = build()
     wanted = scores(model)
-    first = model.push_to_hub(REPO, self_contained=self_contained).oid
-    build(lora_rank=3).push_to_hub(REPO, self_contained=self_contained)
+    first = push_to_hub(model, REPO, self_contained=self_contained).oid
+    push_to_hub(build(lora_rank=3), REPO, self_contained=self_contained)
     empty_cache(monkeypatch, tmp_path / "fresh")
     assert torch.equal(scores(auto.from_pretrained(REPO, revision=first)), wanted)
     assert auto.from_pretrained(REPO).config.lora_rank == 3
@@ -93,7 +94,7 @@ def test_subfolders_of_a_repository(hub, monkeypatch, tmp_path, self_contained):
 
 def test_everything_comes_from_one_commit(hub, monkeypatch, tmp_path):
     """The repository changes while it is loaded: the processor that is built later is still the old one."""
-    build().push_to_hub(REPO)
+    push_to_hub(build(), REPO)
     empty_cache(monkeypatch, tmp_path / "fresh")
     model = LlinkForCausalLM.from_pretrained(REPO)
     files = dict(hub.files(REPO))
@@ -104,7 +105,7 @@ def test_everything_comes_from_one_commit(hub, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_a_cache_of_ones_own(hub, monkeypatch, tmp_path):
-    build().push_to_hub(REPO)
+    push_to_hub(build(), REPO)
     empty_cache(monkeypatch, tmp_path / "default")
     mine = tmp_path / "mine"
     model = LlinkForCausalLM.from_pretrained(REPO, cache_dir=str(mine))
@@ -122,7 +123,7 @@ def test_a_cache_of_ones_own(hub, monkeypatch, tmp_path):
 @pytest.mark.parametrize("which", ["encoder", "decoder"])
 @pytest.mark.slow(but=["encoder"])
 def test_a_gated_base(hub, monkeypatch, tmp_path, which):
-    build().push_to_hub(REPO)
+    push_to_hub(build(), REPO)
     name = {"encoder": ENCODER, "decoder": DECODER}[which]
     hub.repos[name].gated = True
     hub.tokens["hf_guest"] = "guest"
@@ -139,7 +140,7 @@ def test_a_gated_base(hub, monkeypatch, tmp_path, which):
 
 
 def test_the_token_reaches_both_bases_and_their_tokenizers(hub, monkeypatch, tmp_path):
-    build().push_to_hub(REPO, private=True)
+    push_to_hub(build(), REPO, private=True)
     for name in (ENCODER, DECODER):
         hub.repos[name].private = True
     monkeypatch.delenv("HF_TOKEN")
@@ -156,7 +157,7 @@ def test_the_token_reaches_both_bases_and_their_tokenizers(hub, monkeypatch, tmp
 
 
 def test_missing_bases_and_revisions(hub, monkeypatch, tmp_path):
-    build().push_to_hub(REPO)
+    push_to_hub(build(), REPO)
     decoder = hub.repos.pop(DECODER)
     empty_cache(monkeypatch, tmp_path / "fresh")
     with pytest.raises(BaseModelError, match=rf"decoder '{DECODER}'.*no such repository.*decoder_name_or_path"):
@@ -171,7 +172,7 @@ def test_missing_bases_and_revisions(hub, monkeypatch, tmp_path):
 
 
 def test_offline_without_a_cache(hub, monkeypatch, tmp_path):
-    build().push_to_hub(REPO)
+    push_to_hub(build(), REPO)
     LlinkForCausalLM.from_pretrained(REPO, cache_dir=str(tmp_path / "light-only"))
     shutil.rmtree(tmp_path / "light-only" / f"models--{DECODER.replace('/', '--')}")
     with pytest.raises(BaseModelError, match=r"decoder.*not in the cache.*local folder or cache_dir"):
@@ -200,7 +201,7 @@ def changed(hub, name: str) -> str:
 @pytest.mark.matrix
 def test_a_base_of_another_commit_raises_unless_allowed(hub, kind, auto):
     model = build()
-    model.push_to_hub(REPO)
+    push_to_hub(model, REPO)
     name = {"encoder": ENCODER, "decoder": DECODER}[kind]
     pinned, later = hub.repos[name].heads["main"], changed(hub, name)
     assert getattr(LlinkForCausalLM.from_pretrained(REPO).config, f"{kind}_revision") == pinned, "main has moved"
@@ -237,7 +238,7 @@ def test_a_mirror_must_hold_the_same_weights(hub, tmp_path):
 @pytest.mark.slow
 def test_dtype_device_map_and_attention(hub, monkeypatch, self_contained):
     model = build()
-    model.push_to_hub(REPO, self_contained=self_contained)
+    push_to_hub(model, REPO, self_contained=self_contained)
     seen = []
     for auto in (AutoModel, AutoModelForCausalLM):
         load = auto.from_pretrained
@@ -292,7 +293,7 @@ def levels(weight: torch.Tensor) -> int:
 @pytest.mark.slow
 def test_quantisation_reaches_both_bases_and_nothing_else(hub, self_contained):
     model = build()
-    model.push_to_hub(REPO, self_contained=self_contained)
+    push_to_hub(model, REPO, self_contained=self_contained)
     again = LlinkForCausalLM.from_pretrained(REPO, quantization_config=CoarseConfig())
     for base in (again.encoder, again.decoder):
         linear = [m for n, m in base.named_modules() if isinstance(m, torch.nn.Linear) and "lora_" not in n]
@@ -402,7 +403,7 @@ def test_merging_keeps_what_the_model_does(make_model, tmp_path, decoder):
     wanted, before = scores(model), model.get_input_embeddings().weight.clone()
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     with torch.no_grad():
-        off = model(**model.processor(*INPUTS), use_lora=False).logits
+        off = model(**model.processor(*INPUTS), reads_slots=torch.tensor([False])).logits
     assert (off - wanted).abs().max() > 0.1, "vacuous unless LoRA does something"
     model.merge_and_unload()
     assert not list(lora_modules(model.decoder))

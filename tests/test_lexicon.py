@@ -23,8 +23,8 @@ from llink import AlignConfig, InjectConfig, InjectTrainer, LexiconConfig, Lexic
 from llink.cli import main
 from llink.configuration_llink import LlinkConfig, LlinkConfigError
 from llink.data.pairs import PairDataError
-from llink.modeling_llink.errors import NotFittedError, SlotMismatchError
-from llink.modeling_llink.lexicon import SMOOTHING, Lexicon
+from llink.modeling_llink.errors import NotFittedError
+from llink.modeling_llink.slots import SMOOTHING, Lexicon
 from llink.trainers.inject_losses import slot_cosine, slot_info_nce
 from llink.trainers.lexicon_config import LexiconConfigError
 from llink.trainers.lexicon_trainer import bag_of_words_loss, found_words
@@ -158,7 +158,7 @@ def test_a_lexicon_without_words_says_what_to_do(make_model, tmp_path):
     assert torch.equal(
         LlinkForCausalLM.from_pretrained(tmp_path / "a").encode_foreign(["k"]), model.encode_foreign(["k"])
     )
-    with pytest.raises(LlinkConfigError, match="num_slots=1 with slot_expander='lexicon'"):
+    with pytest.raises(LlinkConfigError, match="num_slots=1 is too few for slot_expander='lexicon'"):
         LlinkConfig(
             decoder_config={"model_type": "gpt2", "n_embd": 8, "n_head": 1}, num_slots=1, slot_expander="lexicon"
         )
@@ -174,7 +174,7 @@ def test_words_are_means_of_the_decoders_embeddings(make_model, decoder):
     vocabulary = model.get_input_embeddings()(lexicon.vocabulary)
     inputs = model.processor.pad_passages([[ids] for ids in model.processor.tokenize_passages(texts)])
     ids, mask = inputs["foreign_input_ids"][:, 0], inputs["foreign_attention_mask"][:, 0]
-    weights = lexicon(model.encode_passages(ids, mask), mask, vocabulary).exp()  # (3, 3, V')
+    weights = lexicon(model.passage_states(ids, mask), mask, vocabulary).exp()  # (3, 3, V')
     assert torch.allclose(weights.sum(dim=-1), torch.ones(3, 3))
     mixed = torch.nn.functional.normalize(weights @ vocabulary, dim=-1) * scale
     assert torch.allclose(slots[:, 1:], mixed, atol=1e-4)
@@ -183,21 +183,16 @@ def test_words_are_means_of_the_decoders_embeddings(make_model, decoder):
     assert torch.allclose(model.get_slot_features(texts), slots[:, 0], atol=1e-5)
 
 
-def test_words_need_the_decoders_embeddings(make_model):
-    embedder = make_model(slot_expander="lexicon").slot_embedder
-    with pytest.raises(SlotMismatchError, match="vocabulary"):
-        embedder(torch.randn(1, embedder.width), torch.randn(1, 2, 24), torch.ones(1, 2))
-
-
 def test_half_precision_mixes_the_same_words(make_model):
     model = make_model(slot_expander="lexicon")
     model.slot_embedder.lexicon.sharpness.data.fill_(math.log(60))  # a small error of a cosine is then a large one
     states, mask = torch.randn(2, 5, model.config.encoder_hidden_size), torch.ones(2, 5)
     slots = torch.randn(2, 3, model.config.hidden_size)
     model.slot_embedder.lexicon.out.register_forward_hook(lambda *_: slots)
-    wanted = model.slot_embedder.lexicon(states, mask, model.vocabulary_embeddings())
+    words = model.slot_embedder.lexicon.embeddings(model.get_input_embeddings())
+    wanted = model.slot_embedder.lexicon(states, mask, words)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = model.slot_embedder.lexicon(states, mask, model.vocabulary_embeddings())
+        found = model.slot_embedder.lexicon(states, mask, words)
     assert torch.allclose(found, wanted, atol=1e-5)
 
 

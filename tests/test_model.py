@@ -7,9 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForCausalLM
 
+from llink.data.fingerprint import base_fingerprint
 from llink.modeling_llink.errors import LlinkCheckpointError, PromptError, SlotMismatchError
+from llink.modeling_llink.lora import lora_parameters
 
 PAIRS = [("xlm-roberta", name) for name in tiny.DECODERS] + [(name, "llama") for name in tiny.ENCODERS[1:]]
+#: LoRA in all rows, and in none.
+ON, OFF = torch.tensor([True]), torch.tensor([False])
 PROMPTS = ["Summarize in English.", "What is this?", "<f0> and <foreign_emb> <|end|>"]
 
 
@@ -42,7 +46,7 @@ def test_a_prompt_without_foreign_text_gives_exactly_the_base_logits(make_model,
         inputs = model.processor(prompts)
         assert torch.equal(tiny.logits_of(model, inputs), tiny.logits_of(base, inputs))
     if awake:  # guard: LoRA would change them
-        with_lora = tiny.logits_of(model, {**inputs, "use_lora": True})
+        with_lora = tiny.logits_of(model, {**inputs, "reads_slots": ON})
         assert not torch.allclose(with_lora, tiny.logits_of(base, inputs), atol=1e-2)
 
 
@@ -72,16 +76,61 @@ def test_passages_that_are_all_masked_count_as_none(model, base_folder):
     assert torch.equal(given_ids, wanted)
 
 
-def test_lora_follows_the_batch_and_can_be_forced(model, base_folder):
-    mixed = model.processor(["a", "a"], [["cat"], []])
-    alone = model.processor("a")
-    keep = mixed["attention_mask"][1].bool()
-    in_batch = tiny.logits_of(model, mixed)[1, keep]
-    with_lora = tiny.logits_of(model, {**alone, "use_lora": True})[0]
-    assert torch.allclose(in_batch, with_lora, atol=1e-3)
-    forced = tiny.logits_of(model, {**mixed, "use_lora": False})[1, keep]
-    assert torch.allclose(forced, tiny.logits_of(base_of(base_folder, "llama"), alone)[0], atol=1e-3)
-    assert not torch.allclose(in_batch, forced, atol=1e-1)
+@pytest.mark.parametrize("decoder", tiny.DECODERS)
+def test_a_row_without_foreign_text_is_the_base_decoders_in_any_company(make_model, base_folder, decoder):
+    model, base = make_model(decoder=decoder), base_of(base_folder, decoder)
+    mixed = model.processor(["a", "What is this?"], [["cat"], []], padding_side="right")
+    alone, keep = model.processor("What is this?"), mixed["attention_mask"][1].bool()
+    in_batch, wanted = tiny.logits_of(model, mixed)[1, keep], tiny.logits_of(base, alone)[0]
+    assert torch.allclose(in_batch, wanted, atol=1e-4)
+    forced = tiny.logits_of(model, {**mixed, "reads_slots": ON})[1, keep]
+    assert not torch.allclose(forced, wanted, atol=1e-1), "vacuous unless LoRA would change it"
+    off = tiny.logits_of(model, {**mixed, "reads_slots": OFF})[0, mixed["attention_mask"][0].bool()]
+    on = tiny.logits_of(model, mixed)[0, mixed["attention_mask"][0].bool()]
+    assert not torch.allclose(on, off, atol=1e-1), "vacuous unless the other row has LoRA"
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}], ids=["greedy", "beams"])
+def test_generation_of_a_row_does_not_depend_on_its_company(make_model, base_folder, options):
+    model, base = make_model(), base_of(base_folder, "llama")
+    options = {
+        "max_new_tokens": 6,
+        "do_sample": False,
+        "output_scores": True,
+        "return_dict_in_generate": True,
+        **options,
+    }
+    mixed = model.processor(["a", "What is this?"], [["cat"], []])
+    both = model.generate(**mixed, **options)
+    text = model.processor("What is this?")
+    alone = base.generate(**text, pad_token_id=model.processor.pad_token_id, **options)
+    slots = model.generate(**model.processor("a", "cat"), **options)
+    start = mixed["input_ids"].shape[1]
+    for row, single, length in ((1, alone, text["input_ids"].shape[1]), (0, slots, slots.sequences.shape[1] - 6)):
+        new = single.sequences[0, length:]
+        assert torch.equal(both.sequences[row, start:][: len(new)], new)
+    width = options.get("num_beams", 1)
+    scores = [torch.log_softmax(step, dim=-1) for step in (both.scores[0][width], alone.scores[0][0])]
+    assert torch.allclose(*scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_training_with_mixed_rows_teaches_only_those_with_slots(make_model, checkpointing):
+    model = make_model(lora_dropout=0.0).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+        model.decoder.enable_input_require_grads()
+    mixed = model.processor(["a", "What is this?"], [["cat"], []], padding_side="right")
+
+    def gradients(row):
+        model.zero_grad()
+        labels = torch.full_like(mixed["input_ids"], -100)
+        labels[row] = mixed["input_ids"][row].masked_fill(mixed["attention_mask"][row] == 0, -100)
+        model(**mixed, labels=labels, use_cache=False).loss.backward()
+        return [p.grad.abs().max().item() for p in lora_parameters(model.decoder) if p.grad is not None]
+
+    assert max(gradients(0)) > 0, "vacuous unless the row with slots teaches LoRA"
+    assert max(gradients(1), default=0.0) == 0
 
 
 # ------------------------------------------------------------------ with foreign text
@@ -102,11 +151,11 @@ def test_padding_and_company_change_nothing(shared_model, decoder, side):
     passages = [["the cat", "a dog runs"], ["goodbye"], [], ["we eat rice", "hello", "ក្មេងទៅសាលា"]]
     prompts = ["a", "a much longer prompt than that", "b", "c"]
     batch = model.processor(prompts, passages, padding_side=side)
-    if decoder == "gpt2":  # learned positions: as in the library, a left-padded forward needs position_ids
+    if decoder == "gpt2":  # learned positions: as in transformers, a left-padded forward needs position_ids
         batch["position_ids"] = (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
     logits = tiny.logits_of(model, batch)
     for index in range(4):
-        single = tiny.logits_of(model, {**rows_of(batch, index), "use_lora": True})[0]
+        single = tiny.logits_of(model, rows_of(batch, index))[0]
         together = logits[index, batch["attention_mask"][index].bool()]
         assert torch.allclose(together, single, atol=2e-3), (index, (together - single).abs().max())
 
@@ -125,10 +174,10 @@ def test_padding_and_company_change_nothing(shared_model, decoder, side):
 )
 def test_any_company_gives_the_same_scores(model, rows, side):
     batch = model.processor([p for p, _ in rows], [t for _, t in rows], padding_side=side)
-    logits = tiny.logits_of(model, {**batch, "use_lora": True})
+    logits = tiny.logits_of(model, batch)
     for index, (prompt, texts) in enumerate(rows):
         alone = model.processor(prompt, [texts])
-        single = tiny.logits_of(model, {**alone, "use_lora": True})[0]
+        single = tiny.logits_of(model, alone)[0]
         assert torch.allclose(logits[index, batch["attention_mask"][index].bool()], single, atol=2e-3)
 
 
@@ -332,12 +381,12 @@ def test_the_vocabulary_is_never_resized(model):
 def test_the_fingerprint_follows_the_content(make_model, base_folder):
     model, again = make_model(), make_model(awake=False)
     for kind in ("encoder", "decoder"):
-        before = model.fingerprint(kind)
-        assert before == again.fingerprint(kind)
+        before = base_fingerprint(model, kind)
+        assert before == base_fingerprint(again, kind)
         parameter = next(p for n, p in getattr(again, kind).named_parameters() if "lora_" not in n and p.dim() == 1)
         parameter.data.view(-1)[1] += 0.5
-        assert again.fingerprint(kind) != before
-    assert model.fingerprint("encoder") != model.fingerprint("decoder")
+        assert base_fingerprint(again, kind) != before
+    assert base_fingerprint(model, "encoder") != base_fingerprint(model, "decoder")
 
 
 def test_a_processor_that_does_not_fit_is_refused(model, make_model):

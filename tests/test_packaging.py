@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import llink
-from llink.modeling_llink.remote_code import CODE_FILES
+from llink.hub_cards.staging import CODE_FILES
 
 ROOT = Path(llink.__file__).parent
 PACKAGES = ("modeling_llink", "baselines", "data", "evaluation", "hub_cards", "app", "trainers", "cli", "assets")

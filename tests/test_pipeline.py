@@ -11,7 +11,9 @@ from datasets import Dataset
 from hub_server import build, reload_here, tiny_hub
 from transformers import GenerationConfig, TextIteratorStreamer, pipeline
 
-from llink.modeling_llink import LlinkPipeline, publishing
+from llink.hub_cards import publishing
+from llink.hub_cards.publishing import push_to_hub
+from llink.modeling_llink import LlinkPipeline
 from llink.modeling_llink.errors import ForeignTextError, PromptError
 
 TEXTS = ["the cat", "a dog runs", "home"]
@@ -216,7 +218,7 @@ def test_from_a_folder_and_from_the_hub_where_llink_is_not(tmp_path, monkeypatch
     with tiny_hub(monkeypatch, tmp_path / "hf", base_folder):
         model = build()
         model.save_pretrained(tmp_path / "folder", self_contained=True)
-        model.push_to_hub("someone/Llama-piped")
+        push_to_hub(model, "someone/Llama-piped")
         script = [sys.executable, "-c", WITHOUT_LLINK, json.dumps(TEXTS), json.dumps(chat("the cat", "home"))]
         done = subprocess.run(
             [*script, str(tmp_path / "folder"), "someone/Llama-piped"],

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from llink import LlinkForCausalLM
 from llink.cli import main
-from llink.hub_cards.packager import push_folder
-from llink.modeling_llink import publishing
-from llink.modeling_llink.upload import LlinkPushError
+from llink.hub_cards import publishing
+from llink.hub_cards.publishing import push_to_hub
+from llink.hub_cards.upload import LlinkPushError
+from llink.modeling_llink.weights import Finding
 
 REPO = "someone/Llama-khmer"
 
@@ -28,13 +29,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_bases_that_nobody_else_can_load(hub, quick, make_model, tmp_path):
     model = make_model()
     with pytest.raises(LlinkPushError, match=r"no repository that others can load.*self_contained=True"):
-        model.push_to_hub(REPO)
+        push_to_hub(model, REPO)
     pinned = build()
     pinned.config.decoder_revision = "main"
     with pytest.raises(LlinkPushError, match="not pinned to a commit"):
-        pinned.push_to_hub(REPO)
+        push_to_hub(pinned, REPO)
     assert REPO not in hub.repos
-    model.push_to_hub(REPO, self_contained=True)
+    push_to_hub(model, REPO, self_contained=True)
     texts = [data for name, data in hub.files(REPO).items() if name.endswith((".json", ".md", ".py"))]
     assert not [1 for data in texts if model.config.decoder_name_or_path.encode() in data], "a folder of this machine"
 
@@ -45,10 +46,10 @@ def test_a_pickle_never_leaves(hub, quick, tmp_path, name):
     (tmp_path / "out" / name).write_bytes(b"x")
     if "/" in name:
         with pytest.raises(LlinkPushError, match=r"extra\.pkl may be a pickle"):
-            push_folder(tmp_path / "out", REPO)
+            push_to_hub(tmp_path / "out", REPO)
         assert REPO not in hub.repos
     else:  # of a run's own files only those of a checkpoint are staged
-        push_folder(tmp_path / "out", REPO)
+        push_to_hub(tmp_path / "out", REPO)
         assert pushed(hub, REPO) == WHOLE
 
 
@@ -61,18 +62,18 @@ def test_weights_that_are_not_those_of_the_canary_never_leave(hub, tmp_path):
     state["projector.up.weight"] = torch.randn_like(state["projector.up.weight"])
     save_file(state, path, metadata={"format": "pt"})
     with pytest.raises(LlinkPushError, match=r"projector weights.*projector\.up\.weight"):
-        push_folder(tmp_path / "out", REPO)
+        push_to_hub(tmp_path / "out", REPO)
     assert REPO not in hub.repos
 
 
 def test_what_reloads_as_another_model_never_leaves(hub, monkeypatch):
     findings = [
-        publishing.Finding("encoder tokenizer", False, "other tokens"),
-        publishing.Finding("x", False, "", True),
+        Finding("encoder tokenizer", False, "other tokens"),
+        Finding("x", False, "", True),
     ]
     monkeypatch.setattr(publishing, "reload", lambda *_: findings)
     with pytest.raises(LlinkPushError, match=r"another model.*encoder tokenizer: other tokens"):
-        build().push_to_hub(REPO)
+        push_to_hub(build(), REPO)
     assert REPO not in hub.repos
 
 
@@ -95,7 +96,7 @@ def test_incomplete_folders_are_named(hub, quick, tmp_path):
 def test_a_folder_without_a_canary_gets_one(hub, quick, tmp_path):
     build().save_pretrained(tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "canary")
-    push_folder(tmp_path / "out", REPO)
+    push_to_hub(tmp_path / "out", REPO)
     assert pushed(hub, REPO) == WHOLE
 
 
@@ -103,12 +104,12 @@ def test_an_adapter_configuration_would_redirect_loading(hub, quick):
     hub.add(REPO, Path("/nonexistent"))
     hub.repos[REPO].commit({"adapter_config.json": b"{}"})
     with pytest.raises(LlinkPushError, match=r"adapter_config\.json"):
-        build().push_to_hub(REPO)
+        push_to_hub(build(), REPO)
 
 
 def test_a_name_that_the_licence_does_not_allow(hub, quick):
     with pytest.raises(LlinkPushError, match=r"Llama 3\.2 Community License.*Push to Llama-khmer"):
-        build().push_to_hub("someone/khmer")
+        push_to_hub(build(), "someone/khmer")
     assert "someone/khmer" not in hub.repos
 
 
@@ -129,19 +130,19 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 @pytest.mark.slow(but=["a 500 in the commit"])
 def test_a_failed_push_changes_nothing_and_can_be_repeated(hub, quick, impatient, tmp_path, fault):
-    build(lora_rank=2).push_to_hub(REPO, commit_message="good")
+    push_to_hub(build(lora_rank=2), REPO, commit_message="good")
     model = build(lora_rank=3)
     model.save_pretrained(tmp_path / "out")
     before, there = contents(tmp_path / "out"), dict(hub.files(REPO))
     hub.faults.append(Fault(fault.method, fault.path, fault.status, fault.times))
     with pytest.raises(LlinkPushError, match=r"was not pushed.*Nothing was changed"):
-        push_folder(tmp_path / "out", REPO)
+        push_to_hub(tmp_path / "out", REPO)
     assert hub.faults[0].times < 99, "vacuous unless the fault struck"
     assert hub.files(REPO) == there
     assert commits(hub, REPO) == ["good"]
     assert contents(tmp_path / "out") == before
     hub.faults.clear()
-    push_folder(tmp_path / "out", REPO, message="repeated")
+    push_to_hub(tmp_path / "out", REPO, commit_message="repeated")
     assert commits(hub, REPO) == ["good", "repeated"]
     assert LlinkForCausalLM.from_pretrained(REPO).config.lora_rank == 3
 
@@ -149,7 +150,7 @@ def test_a_failed_push_changes_nothing_and_can_be_repeated(hub, quick, impatient
 @pytest.mark.slow
 def test_passing_faults_are_ridden_out(hub, quick, impatient):
     hub.faults += [Fault("PUT", "/lfs/", 500), Fault("POST", "/preupload/", 503)]
-    build().push_to_hub(REPO)
+    push_to_hub(build(), REPO)
     assert not any(fault.times for fault in hub.faults), "vacuous unless they struck"
     assert pushed(hub, REPO) == WHOLE
 
@@ -157,7 +158,7 @@ def test_passing_faults_are_ridden_out(hub, quick, impatient):
 def test_a_commit_that_arrives_without_an_answer_is_told(hub, quick, impatient):
     hub.faults.append(Fault("POST", "/commit/", late=True))
     with pytest.raises(LlinkPushError, match="the commit arrived after all"):
-        build().push_to_hub(REPO)
+        push_to_hub(build(), REPO)
     assert pushed(hub, REPO) == WHOLE, "whole all the same"
 
 
@@ -174,14 +175,14 @@ def test_a_commit_that_arrives_without_an_answer_is_told(hub, quick, impatient):
 def test_refused_pushes_say_why(hub, quick, impatient, repo, options, message):
     model = build()
     with pytest.raises((LlinkPushError, ValueError), match=message):
-        model.push_to_hub(repo, **options)
+        push_to_hub(model, repo, **options)
     assert not hub.asked("POST", "/commit/")
 
 
 @pytest.mark.slow
 def test_a_push_on_top_of_an_unseen_commit_is_refused(hub, quick, monkeypatch):
     model = build()
-    model.push_to_hub(REPO)
+    push_to_hub(model, REPO)
     look = publishing.look
 
     def look_and_be_late(*arguments):
@@ -191,7 +192,7 @@ def test_a_push_on_top_of_an_unseen_commit_is_refused(hub, quick, monkeypatch):
 
     monkeypatch.setattr(publishing, "look", look_and_be_late)
     with pytest.raises(LlinkPushError, match="push again"):
-        build(lora_rank=3).push_to_hub(REPO)
+        push_to_hub(build(lora_rank=3), REPO)
     assert commits(hub, REPO)[-1] == "meanwhile"
 
 
@@ -200,4 +201,4 @@ def test_offline_mode_is_named(hub, quick, monkeypatch):
     model.processor  # noqa: B018 - loaded while that is possible
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(LlinkPushError, match="HF_HUB_OFFLINE"):
-        model.push_to_hub(REPO)
+        push_to_hub(model, REPO)

@@ -21,7 +21,7 @@ from llink.app.space import ask_page
 from llink.cli import main
 from llink.data.demo_corpus import demo_pairs, generate_instructions
 from llink.evaluation.record import write_record
-from llink.modeling_llink import publishing
+from llink.hub_cards import publishing
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

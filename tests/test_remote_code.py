@@ -14,7 +14,8 @@ import tiny
 import torch
 
 import llink.modeling_llink
-from llink.modeling_llink.remote_code import CODE_FILES
+from llink.hub_cards.staging import CODE_FILES
+from llink.modeling_llink.remote_code import code_files
 
 BLOCK = """
 import sys
@@ -163,7 +164,9 @@ def test_the_auto_classes_without_llink(saved, tmp_path, kind):
 
 def test_a_processor_that_came_alone_is_saved_whole(saved, tmp_path):
     assert "done" in run(ALONE, tmp_path, saved / "light")
-    assert {p.name for p in (tmp_path / "alone").glob("*.py")} == set(CODE_FILES)
+    alone = {p.name for p in (tmp_path / "alone").glob("*.py")}
+    assert alone == set(code_files("processing_llink"))
+    assert alone < set(CODE_FILES)
 
 
 INSTALLED = """

@@ -17,9 +17,9 @@ from llink.evaluation.representations import (
     read_passages,
     representation_report,
 )
-from llink.modeling_llink.checkpoint import lora_switched
 from llink.modeling_llink.errors import ForeignTextError
-from llink.modeling_llink.foreign_text import encode_literal
+from llink.modeling_llink.lora import lora_rows
+from llink.modeling_llink.passages import encode_literal
 
 ENGLISH = ["the cat sat on the mat", "a dog", "we eat rice at noon", "he runs home", "two books"]
 KHMER = ["ក្មេងទៅសាលា", "ឆ្កែ", "បាយ ២៧ ១២", "សៀវភៅ", "ផ្ទះ ក ខ គ"]
@@ -100,7 +100,7 @@ def test_text_is_read_by_the_base_decoder(model):
         body = processor.tokenizer.encode(text)
         start = next(i for i in range(ids.shape[1]) if ids[0, i : i + len(body)].tolist() == body)
         span = slice(start, start + len(body))
-        with torch.no_grad(), lora_switched(decoder, False):
+        with torch.no_grad(), lora_rows(False):
             output = decoder(input_ids=ids, output_hidden_states=True)
             text_labels = torch.full_like(ids, -100)
             text_labels[0, span] = ids[0, span]
@@ -127,7 +127,7 @@ def test_slots_are_read_with_lora_where_inference_puts_them(model):
     foreign = processor.encode_passages([KHMER[2:3]])
     with torch.no_grad():
         loss = model(**inputs, **foreign).loss
-        without = model(**inputs, **foreign, use_lora=False).loss
+        without = model(**inputs, **foreign, reads_slots=torch.tensor([False])).loss
     found = (reading.answer_losses[2] / reading.answer_tokens[2]).item()
     assert found == pytest.approx(loss.item(), rel=1e-3)
     assert abs(loss - without) > 0.01, "vacuous unless LoRA does something"

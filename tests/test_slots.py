@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from llink import LlinkConfig, LlinkForCausalLM
 from llink.configuration_llink import SLOT_EXPANDERS, LlinkConfigError
 from llink.modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
-from llink.modeling_llink.pooling import pool_segments
-from llink.modeling_llink.slots import GatedAdapter, SlotEmbedder, median_embedding_norm
+from llink.modeling_llink.layers import GatedAdapter, pool_segments
+from llink.modeling_llink.slots import SLOTS, Reading, SlotEmbedder, median_embedding_norm
 
 
 @pytest.mark.parametrize("decoder", tiny.DECODERS)
@@ -43,7 +43,7 @@ def test_the_median_is_taken_in_chunks_alike():
 @given(
     width=st.integers(4, 48),
     num_slots=st.integers(1, 9),
-    expander=st.sampled_from(SLOT_EXPANDERS),
+    expander=st.sampled_from(sorted(SLOT_EXPANDERS)),
     residual=st.booleans(),
     adapter=st.sampled_from(["gated", "none"]),
     scale=st.floats(0.01, 100),
@@ -54,8 +54,8 @@ def test_norms_equal_the_scale_whatever_the_input(width, num_slots, expander, re
     torch.manual_seed(width)
     embedder = make_embedder(width, num_slots, adapter, expander, residual)
     embedder.scale.data.fill_(scale)
-    states, mask = details(embedder, 3, 5), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
-    slots = embedder(torch.randn(3, width) * size, states, mask, vocabulary(embedder))
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+    slots = embedder(torch.randn(3, width) * size, reading(embedder, torch.randn(3, 5, 7), mask))
     assert slots.shape == (3, num_slots, width)
     assert torch.allclose(slots.norm(dim=-1), torch.tensor(scale), rtol=1e-3)
 
@@ -72,25 +72,21 @@ def make_embedder(width, num_slots, adapter, expander, residual=False) -> SlotEm
         slot_expander_hidden_size=6,
         slot_vocabulary_size=11,
     )
-    embedder = SlotEmbedder(config)
+    embedder = SLOTS[expander](config)
     if embedder.lexicon is not None:
         embedder.lexicon.fit(torch.arange(config.vocab_size).float())
     return embedder
 
 
-def vocabulary(embedder) -> torch.Tensor | None:
-    """Embeddings of a lexicon's words."""
-    return None if embedder.lexicon is None else torch.randn(11, embedder.width)
+def reading(embedder, states=None, mask=None) -> Reading:
+    """What slots may be made of beside p_F, with a projector and a decoder's embeddings of its own."""
+    torch.manual_seed(1)
+    return Reading(states, mask, torch.nn.Linear(7, embedder.width), torch.nn.Embedding(60_000, embedder.width))
 
 
-def details(embedder, rows, tokens) -> torch.Tensor:
-    """What an expander may read beside the pooled vector: projected segments, or the encoder's states."""
-    segments = getattr(embedder.expander, "segments", False)
-    return (
-        torch.randn(rows, embedder.expander.queries.num_embeddings, embedder.width)
-        if segments
-        else torch.randn(rows, tokens, 7)
-    )
+def any_reading(embedder, rows, tokens) -> Reading:
+    """As [`reading`], of random states without padding."""
+    return reading(embedder, torch.randn(rows, tokens, 7), torch.ones(rows, tokens))
 
 
 @pytest.mark.parametrize("expander", [name for name in SLOT_EXPANDERS if name != "lexicon"])
@@ -100,7 +96,7 @@ def test_with_a_residual_the_mean_of_the_slots_stays_where_the_projector_put_it(
     cosines = {}
     for residual in (False, True):
         embedder = make_embedder(64, 8, "none", expander, residual)
-        slots = embedder(features, details(embedder, 5, 3), torch.ones(5, 3))
+        slots = embedder(features, any_reading(embedder, 5, 3))
         cosines[residual] = torch.cosine_similarity(slots.mean(dim=1), centred)
         assert torch.cdist(slots, slots).flatten(1).max() > 0.1 * slots.norm(dim=-1).mean(), "slots still differ"
     assert cosines[True].min() > 0.95
@@ -110,24 +106,24 @@ def test_with_a_residual_the_mean_of_the_slots_stays_where_the_projector_put_it(
 def test_a_single_slot_still_has_its_expander():
     embedder = make_embedder(16, 1, "gated", "mlp", residual=True)
     features = torch.randn(2, 16)
-    before = embedder(features)
+    before = embedder(features, reading(embedder))
     torch.nn.init.normal_(embedder.expander.up.weight)
-    assert not torch.allclose(embedder(features), before, atol=1e-2)
+    assert not torch.allclose(embedder(features, reading(embedder)), before, atol=1e-2)
 
 
 def test_a_resampler_reads_the_passages_tokens_and_no_padding():
     embedder = make_embedder(16, 4, "gated", "resampler")
     features, states = torch.randn(1, 16), torch.randn(1, 6, 7)
     mask = torch.tensor([[1, 1, 1, 1, 0, 0]])
-    slots = embedder(features, states, mask)
+    slots = embedder(features, reading(embedder, states, mask))
     padding, token = states.clone(), states.clone()
     padding[:, 5] += 1
     token[:, 3] += torch.randn(7)
-    assert torch.equal(embedder(features, padding, mask), slots)
-    assert not torch.allclose(embedder(features, token, mask), slots, atol=1e-3)
-    assert torch.allclose(embedder(features, states[:, :4], mask[:, :4]), slots, atol=1e-6)
+    assert torch.equal(embedder(features, reading(embedder, padding, mask)), slots)
+    assert not torch.allclose(embedder(features, reading(embedder, token, mask)), slots, atol=1e-3)
+    assert torch.allclose(embedder(features, reading(embedder, states[:, :4], mask[:, :4])), slots, atol=1e-6)
     with pytest.raises(SlotMismatchError, match="foreign_input_ids"):
-        embedder(features)
+        embedder(features, reading(embedder))
 
 
 @settings(max_examples=50)
@@ -147,13 +143,13 @@ def test_segments_cover_the_passage_evenly_and_no_padding(length, padding, count
 
 def test_each_slot_reads_its_own_segment():
     embedder = make_embedder(16, 4, "gated", "segments")
-    features, pieces = torch.randn(1, 16), torch.randn(1, 4, 16)
-    slots = embedder(features, pieces)
-    pieces[:, 2] += torch.randn(16)
-    moved = (embedder(features, pieces) - slots).norm(dim=-1)[0] > 1e-3
+    features, states, mask = torch.randn(1, 16), torch.randn(1, 8, 7), torch.ones(1, 8)
+    slots = embedder(features, reading(embedder, states, mask))
+    states[:, 5] += torch.randn(7)
+    moved = (embedder(features, reading(embedder, states, mask)) - slots).norm(dim=-1)[0] > 1e-3
     assert moved.tolist() == [False, False, True, False]
     with pytest.raises(SlotMismatchError, match="foreign_input_ids"):
-        embedder(features)
+        embedder(features, reading(embedder))
 
 
 @pytest.mark.parametrize("expander", ["queries", "resampler", "segments", "lexicon"])
@@ -212,8 +208,8 @@ def test_slots_depend_on_the_direction_of_the_input_and_not_on_its_size():
     torch.manual_seed(0)
     embedder = make_embedder(2048, 2, "none", "low_rank")  # the paper's width: eps must not swallow 1/d
     features = torch.randn(2, 2048)
-    slots = embedder(features)
-    assert torch.allclose(slots, embedder(features * 50), rtol=1e-3, atol=1e-5)
+    slots = embedder(features, reading(embedder))
+    assert torch.allclose(slots, embedder(features * 50, reading(embedder)), rtol=1e-3, atol=1e-5)
     assert (slots[0] - slots[1]).norm() > 0.1 * slots[0].norm()
 
 
@@ -236,7 +232,7 @@ def test_the_gate_starts_half_open():
 @pytest.mark.parametrize("expander", SLOT_EXPANDERS)
 def test_gradients_reach_every_part(expander, residual):
     embedder = make_embedder(16, 3, "gated", expander, residual)
-    slots = embedder(torch.randn(4, 16), details(embedder, 4, 5), torch.ones(4, 5), vocabulary(embedder))
+    slots = embedder(torch.randn(4, 16), any_reading(embedder, 4, 5))
     (slots * torch.randn(4, 3, 16)).sum().backward()
     silent = {n for n, p in embedder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 1e-5}
     assert silent == set()

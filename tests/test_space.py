@@ -13,8 +13,9 @@ from huggingface_hub import SpaceCard
 from llink.app import space
 from llink.app.space import CODE, PAGE_FILES, ROOT, push_space
 from llink.cli import main
-from llink.modeling_llink import publishing
-from llink.modeling_llink.upload import LlinkPushError
+from llink.hub_cards import publishing
+from llink.hub_cards.publishing import push_to_hub
+from llink.hub_cards.upload import LlinkPushError
 
 MODEL, SPACE = "someone/Llama-khmer", "someone/Llama-page"
 OWN = {"app.py", "requirements.txt", "page.json", "README.md", *(f"{CODE}/{name}" for name in PAGE_FILES)}
@@ -49,7 +50,7 @@ def commits(hub):
 def test_a_model_on_the_hub_gets_a_space_that_answers(hub, monkeypatch, files, capsys):
     """With the real check: the Space's own app, started where llink cannot be imported."""
     monkeypatch.setattr(publishing, "reload", reload_here)
-    build().push_to_hub(MODEL)
+    push_to_hub(build(), MODEL)
     commit = hub.repos[MODEL].heads["main"]
     answers = []
     check = space.check_space
@@ -136,7 +137,7 @@ def test_code_from_the_hub_runs_only_where_it_is_trusted(hub, tmp_path, capsys):
 @pytest.mark.parametrize(("private", "gated"), [(False, False), (True, False), (False, True)])
 def test_a_models_code_gets_a_token_only_if_it_cannot_be_read_without(hub, monkeypatch, private, gated):
     monkeypatch.setattr(publishing, "reload", reload_here)
-    build().push_to_hub(MODEL)
+    push_to_hub(build(), MODEL)
     hub.repos[MODEL].private, hub.repos[MODEL].gated = private, gated
     say = "from huggingface_hub import get_token\nraise SystemExit('its token: ' + str(get_token()))"
     monkeypatch.setattr(space, "APP", say)
@@ -146,7 +147,7 @@ def test_a_models_code_gets_a_token_only_if_it_cannot_be_read_without(hub, monke
 
 @pytest.mark.parametrize("closed", [(), (MODEL,), (DECODER,), (MODEL, ENCODER)], ids=str)
 def test_a_space_that_needs_a_secret_says_so(hub, quick, tmp_path, caplog, closed):
-    build().push_to_hub(MODEL)
+    push_to_hub(build(), MODEL)
     for name in closed:
         hub.repos[name].private, hub.repos[name].gated = name == MODEL, name != MODEL
     push_space(MODEL, SPACE, SETTINGS, trust_remote_code=True)

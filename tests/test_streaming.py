@@ -103,7 +103,7 @@ def test_threads_on_one_model_give_what_one_after_another_gives(make_model):
     alone = [work(arguments) for arguments in requests()]
     with torch.no_grad():
         inputs = model.processor("Translate 0.")
-        on, off = (model(**inputs, use_lora=use).logits for use in (True, False))
+        on, off = (model(**inputs, reads_slots=torch.tensor([use])).logits for use in (True, False))
     assert (on - off).abs().max() > 0.1, "vacuous unless LoRA does something"
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(work, requests() * 4))

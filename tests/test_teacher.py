@@ -16,7 +16,9 @@ ENGLISH = ["the cat sat on the mat", "a dog", "he said: we eat rice at noon toda
 
 @pytest.mark.parametrize("decoder", tiny.DECODERS)
 def test_the_placeholder_state_is_the_base_decoders_state_at_a_zero_vector(make_model, base_folder, decoder):
-    model = make_model(decoder=decoder, teacher_state="placeholder", teacher_template=PAPER_TEACHER_TEMPLATE)
+    model = make_model(
+        decoder=decoder, teacher_state="placeholder", teacher_template=PAPER_TEACHER_TEMPLATE, teacher_layer=-1
+    )
     base = AutoModelForCausalLM.from_pretrained(base_folder("decoder", decoder))
     tokenizer = tiny.decoder_tokenizer(decoder)
     for text, state in zip(ENGLISH, model.get_teacher_states(ENGLISH), strict=True):

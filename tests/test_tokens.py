@@ -38,8 +38,8 @@ from llink.evaluation.tokens import (
     tokenization,
 )
 from llink.modeling_llink.errors import ForeignTextError
-from llink.modeling_llink.foreign_text import cut_text
-from llink.modeling_llink.pooling import pool_segments
+from llink.modeling_llink.passages import cut_text
+from llink.modeling_llink.slots import Reading
 
 ENGLISH = ["the cat sat", "a dog runs", "we eat rice at noon"]
 KHMER = ["ក្មេងទៅសាលា", "ឆ្កែ", "បាយ ២៧"]
@@ -450,9 +450,7 @@ def test_the_bridges_work_is_what_torch_counts(make_model, expander):
         states = torch.randn(1, tokens, model.config.encoder_hidden_size)
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             pooled, mask = model.projector(states.mean(dim=1)), torch.ones(1, tokens)
-            if expander == "segments":
-                states = model.projector(pool_segments(states, mask, model.config.num_slots))
-            model.slot_embedder(pooled, states, mask, model.vocabulary_embeddings())
+            model.slot_embedder(pooled, Reading(states, mask, model.projector, model.get_input_embeddings()))
         assert counter.get_total_flops() == bridge_flops(model, tokens)
         counts.append(counter.get_total_flops())
     assert (counts[0] < counts[1]) == model.slot_embedder.reads_states

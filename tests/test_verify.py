@@ -12,9 +12,18 @@ from safetensors.torch import load_file, save_file
 
 from llink import LlinkForCausalLM
 from llink.cli import main
-from llink.hub_cards.verify import findings_table, passed, verify
-from llink.modeling_llink import publishing
-from llink.modeling_llink.canary import TEXTS, compare, read_canary, take_canary
+from llink.hub_cards import publishing
+from llink.hub_cards.canary import TEXTS, take_canary
+from llink.hub_cards.publishing import push_to_hub
+from llink.hub_cards.verify import (
+    check_canary,
+    compare,
+    findings_table,
+    passed,
+    read_canary,
+    save_canary,
+    verify,
+)
 from llink.modeling_llink.errors import BaseModelError, LlinkCheckpointError
 
 KINDS = pytest.mark.parametrize("kind", ["light", "self-contained"])
@@ -27,6 +36,7 @@ def saved(make_model, tmp_path_factory):
     model = make_model()
     for kind in ("light", "self-contained"):
         model.save_pretrained(root / kind, self_contained=kind != "light")
+        save_canary(model, root / kind)
     return root
 
 
@@ -45,6 +55,11 @@ def edit_weights(path: Path, name: str, change) -> None:
     state = load_file(path)
     state[name] = change(state[name])
     save_file(state, path, metadata={"format": "pt"})
+
+
+def save(model, folder: Path) -> None:
+    model.save_pretrained(folder)
+    save_canary(model, folder)
 
 
 def different(findings) -> dict[str, str]:
@@ -68,16 +83,16 @@ def test_what_was_saved_is_equal_in_everything(saved, kind, capsys):
 @pytest.mark.parametrize("family", tiny.DECODERS)
 @pytest.mark.matrix
 def test_every_family_is_equal_to_itself(make_model, tmp_path, family):
-    make_model(decoder=family).save_pretrained(tmp_path)
+    save(make_model(decoder=family), tmp_path)
     assert different(verify(tmp_path)) == {}
 
 
 def test_half_precision_is_equal_to_itself_and_close_to_the_whole(make_model, tmp_path):
-    make_model(dtype=torch.bfloat16).save_pretrained(tmp_path)
+    save(make_model(dtype=torch.bfloat16), tmp_path)
     assert different(verify(tmp_path)) == {}
     whole = LlinkForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-    assert set(different(whole.check_canary())) == {"encoder precision", "decoder precision"}
-    assert passed(whole.check_canary())
+    assert set(different(check_canary(whole))) == {"encoder precision", "decoder precision"}
+    assert passed(check_canary(whole))
 
 
 def test_taking_a_canary_leaves_the_model_as_it_was(make_model):
@@ -179,7 +194,7 @@ def test_changed_versions_are_named_and_harmless(copy):
 
 def test_a_changed_base_revision(tmp_path, monkeypatch, base_folder, capsys):
     with tiny_hub(monkeypatch, tmp_path / "hf", base_folder) as hub:
-        build().save_pretrained(tmp_path / "out")
+        save(build(), tmp_path / "out")
         pinned = hub.repos[ENCODER].heads["main"]
         later = hub.repos[ENCODER].commit(hub.files(ENCODER) | {"README.md": b"new"}, message="a later commit")
         edit_json(tmp_path / "out" / "config.json", lambda config: config.update(encoder_revision=later))
@@ -212,7 +227,7 @@ def test_a_repository_at_a_revision(tmp_path, monkeypatch, base_folder):
     monkeypatch.setattr(publishing, "reload", reload_here)
     with tiny_hub(monkeypatch, tmp_path / "hf", base_folder) as hub:
         repo = "someone/Llama-verified"
-        good = build().push_to_hub(repo).oid
+        good = push_to_hub(build(), repo).oid
         files = dict(hub.files(repo))
         (tmp_path / "model.safetensors").write_bytes(files["model.safetensors"])
         edit_weights(tmp_path / "model.safetensors", "projector.up.weight", torch.zeros_like)
@@ -224,7 +239,7 @@ def test_a_repository_at_a_revision(tmp_path, monkeypatch, base_folder):
 
 def test_the_folders_own_code_in_a_fresh_process(copy, capsys):
     folder = copy("self-contained")
-    path = folder / "pooling.py"
+    path = folder / "layers.py"
     path.write_text(path.read_text("utf-8") + "\n_pool = pool\n\n\ndef pool(*a):\n    return _pool(*a) * -1\n", "utf-8")
     assert main(["verify", str(folder)]) == 0, "the installed code is not the folder's"
     assert main(["verify", str(folder), "--fresh_process"]) == 1

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from llink.modeling_llink import LlinkForCausalLM
-from llink.modeling_llink.checkpoint import lora_modules
+from llink.modeling_llink.lora import lora_modules
 
 DECODERS = ("llama", "llama-untied", "gpt2", "qwen2", "gemma2", "gemma3")
 ENCODERS = ("xlm-roberta", "bert", "t5", "mt5", "modernbert", "m2m100")

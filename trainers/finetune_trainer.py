@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..baselines.direct import RawTextProcessor, load_adapter
-from ..modeling_llink.checkpoint import lora_parameters
+from ..modeling_llink.lora import lora_parameters
 from .answer_trainer import AnswerTrainer
 from .finetune_config import FinetuneConfig
 

@@ -20,12 +20,12 @@ from transformers.trainer_utils import HubStrategy, TrainOutput
 from transformers.utils.hub import PushInProgress, hf_api
 
 from .._version import __version__
+from ..hub_cards.canary import installed_versions
 from ..hub_cards.card import bases_licences, write_card
 from ..hub_cards.licences import name_problem
-from ..hub_cards.packager import stage_folder
-from ..modeling_llink.canary import installed_versions
-from ..modeling_llink.publishing import base_problems, publish, temporary_stage
-from ..modeling_llink.upload import LlinkPushError
+from ..hub_cards.publishing import publish
+from ..hub_cards.staging import base_problems, stage_folder, temporary_stage
+from ..hub_cards.upload import LlinkPushError
 from .base import LlinkTrainer
 
 logger = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ class HubMixin(LlinkTrainer):
         self.create_model_card(kwargs.get("model_name"))
         self._finish_current_push()
         options = {
-            "message": commit_message,
+            "commit_message": commit_message,
             "token": token or self.args.hub_token,
             "revision": revision or self.args.hub_revision,
             "tags": kwargs.get("tags"),
@@ -210,7 +210,7 @@ class HubMixin(LlinkTrainer):
             return
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         options = {
-            "message": f"Training in progress, step {self.state.global_step}",
+            "commit_message": f"Training in progress, step {self.state.global_step}",
             "token": self.args.hub_token,
             "revision": self.args.hub_revision,
         }

@@ -25,7 +25,8 @@ from ..evaluation.usage import (
     usage_by_task,
     usage_metrics,
 )
-from ..modeling_llink.checkpoint import device_of, lora_parameters
+from ..modeling_llink.layers import device_of
+from ..modeling_llink.lora import lora_parameters
 from .base import Evaluated, split_groups
 from .hub import HubMixin
 from .inject_config import InjectConfig

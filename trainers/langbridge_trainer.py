@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from ..baselines.langbridge import LangBridgeProcessor
 from ..data.instructions import instruction_dataset
-from ..modeling_llink.checkpoint import lora_parameters
+from ..modeling_llink.lora import lora_parameters
 from .answer_trainer import AnswerTrainer
 from .langbridge_config import LangBridgeConfig
 

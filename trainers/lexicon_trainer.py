@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from ..data.collators import PassageBank
 from ..data.pairs import check_pairs, sentences, warn_of_leaks
-from ..modeling_llink.checkpoint import device_of
 from ..modeling_llink.errors import NotFittedError
+from ..modeling_llink.layers import device_of
 from .base import Evaluated, split_groups
 from .lexicon_config import LexiconConfig
 from .losses import NonFiniteLossError
@@ -242,8 +242,9 @@ class LexiconTrainer(TensorLoading, PartTrainer):
     def _foretold(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         ids, mask = inputs["foreign_input_ids"][:, 0], inputs["foreign_attention_mask"][:, 0]  # (B, L)
         place = device_of(self.model)
-        states = self.llink_model.encode_passages(ids, mask).to(place)  # (B, L, d_e)
-        return model(states, mask.to(place), self.llink_model.vocabulary_embeddings())
+        states = self.llink_model.passage_states(ids, mask).to(place)  # (B, L, d_e)
+        embed = self.llink_model.get_input_embeddings()
+        return model(states, mask.to(place), self.llink_model.slot_embedder.lexicon.embeddings(embed))
 
     # ------------------------------------------------------------------ evaluation and checkpoints
 

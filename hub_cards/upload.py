@@ -18,6 +18,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from ..configuration_llink import LlinkError
+
 README = "README.md"
 OWN_START = "<!-- Your own text goes between this line and the next such line: it survives every push. -->"
 OWN_END = "<!-- End of your own text. -->"
@@ -28,7 +30,7 @@ GENERATED_FIELDS = {
 }
 
 
-class LlinkPushError(RuntimeError):
+class LlinkPushError(LlinkError, RuntimeError):
     """A model or processor was not put on the Hub."""
 
 

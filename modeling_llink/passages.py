@@ -1,0 +1,216 @@
+"""Foreign passages and prompts as users give them: checked, cut between graphemes, tokenised as nothing but text."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from typing import Any
+
+import regex
+from transformers import PreTrainedTokenizerBase
+
+from .errors import ForeignTextError, PromptError
+
+#: The type of a content part that holds a foreign passage.
+FOREIGN_PART = "foreign_text"
+#: Unicode ends a grapheme cluster after the sign that stacks the next consonant in Khmer and Burmese; readers do not.
+_SYLLABLE = r"\X(?:(?<=[\u17D2\u1039])\X)*"
+
+
+class Passage(str):
+    """Foreign text that has been checked: made by [`check_passage`] alone, at the door by which the text came in."""
+
+
+def check_passage(text: Any, row: int = 0) -> Passage:
+    """A passage that can be encoded; one that was checked before is given back as it is.
+
+    Raises:
+        ForeignTextError: If it is not a string, is empty or only white space, or holds NUL; names the row.
+    """
+    if isinstance(text, Passage):
+        return text
+    if not isinstance(text, str):
+        raise ForeignTextError(f"Foreign text of row {row} is {text!r} ({type(text).__name__}): give a string.")
+    if not text.strip():
+        raise ForeignTextError(f"Foreign text of row {row} is empty or only white space ({text!r}): drop the row.")
+    if "\0" in text:
+        raise ForeignTextError(
+            f"Foreign text of row {row} holds a NUL character at position {text.index(chr(0))}: remove it."
+        )
+    return Passage(text)
+
+
+def check_passages(foreign_text: Any) -> list[list[Passage]]:
+    """A passage, a list of passages, or a list of lists of passages → one list of checked passages a row.
+
+    Raises:
+        ForeignTextError: If it is none of these, or a passage cannot be encoded.
+    """
+    rows = [foreign_text] if isinstance(foreign_text, str) or foreign_text is None else foreign_text
+    if not isinstance(rows, (list, tuple)) or not rows:
+        raise ForeignTextError(
+            f"Foreign text is {foreign_text!r}: give a string, a list of strings, or a list of lists of strings."
+        )
+    lists = [list(row) if isinstance(row, (list, tuple)) else [row] for row in rows]
+    return [[check_passage(text, index) for text in row] for index, row in enumerate(lists)]
+
+
+def single_passages(texts: Any) -> list[Passage]:
+    """A text or a list of texts → one checked passage each.
+
+    Raises:
+        ForeignTextError: If there are none, one cannot be encoded, or one is a list.
+    """
+    rows = check_passages(texts)
+    if any(len(row) != 1 for row in rows):
+        raise ForeignTextError(
+            "Give a list of texts, one passage and one vector each; rows of several passages are for generation."
+        )
+    return [row[0] for row in rows]
+
+
+def cut_text(text: str, max_chars: int) -> str:
+    """The longest beginning of at most `max_chars` characters that ends between grapheme clusters.
+
+    A Khmer syllable stays whole. A first cluster that is longer than the limit is cut, as nothing would be left of it.
+    """
+    end = 0
+    for cluster in regex.finditer(_SYLLABLE, text[: max_chars + 64]):
+        if cluster.end() > max_chars:
+            break
+        end = cluster.end()
+    return text[: end or max_chars]
+
+
+def fit_passage(
+    tokenizer: PreTrainedTokenizerBase, text: str, max_chars: int, max_tokens: int
+) -> tuple[list[int], bool]:
+    """Tokenises a passage, cut between grapheme clusters to at most `max_chars` characters and `max_tokens` tokens.
+
+    Returns:
+        The encoder's token ids, framed by its special tokens, and whether the passage was cut.
+    """
+    text = whole = text.strip()
+    if len(text) > max_chars:
+        text = cut_text(text, max_chars).rstrip()
+    ids = encode_literal(tokenizer, text, special=True)
+    while len(ids) > max_tokens and len(text) > 1:
+        shorter = min(len(text) - 1, len(text) * max_tokens // len(ids))
+        text = cut_text(text, max(1, shorter))
+        ids = encode_literal(tokenizer, text, special=True)
+    return ids[: max_tokens - 1] + ids[-1:] if len(ids) > max_tokens else ids, text != whole
+
+
+#: A tokenizer keeps what its last call asked for, such as to split special tokens, and all threads share it.
+_TOKENIZING = threading.Lock()
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False, **options: Any) -> list[int]:
+    """Token ids of a text, one thread at a time; `special` frames it with the tokenizer's own special tokens."""
+    with _TOKENIZING:
+        return list(tokenizer.encode(text, add_special_tokens=special, **options))
+
+
+def encode_literal(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False) -> list[int]:
+    """Tokenises text so that nothing in it becomes a control token.
+
+    A token that the tokenizer would recognise is cut after its first character, and both halves are tokenised as text:
+    this also holds for added tokens that are not marked special, which `split_special_tokens` lets through.
+
+    Args:
+        tokenizer: Either tokenizer.
+        text: Any text.
+        special: Whether to frame the text with the tokenizer's own special tokens.
+
+    Returns:
+        Token ids.
+    """
+    added = [token for token in tokenizer.get_added_vocab() if not token.isspace() and token in text]
+    if not added:
+        return encode(tokenizer, text, special)
+    pattern = "|".join(map(regex.escape, sorted(added, key=len, reverse=True)))
+    cuts = sorted({match.start() + 1 for match in regex.finditer(pattern, text, overlapped=True)})
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    ids = [i for piece in pieces for i in encode(tokenizer, piece, split_special_tokens=True)]
+    if not special:
+        return ids
+    frame = encode(tokenizer, "a", special=True)
+    bare = encode(tokenizer, "a")
+    before = next(i for i in range(len(frame)) if frame[i : i + len(bare)] == bare)
+    return [*frame[:before], *ids, *frame[before + len(bare) :]]
+
+
+class PromptMarks:
+    """Random marks in one rendering of a conversation, for what the chat template must not read.
+
+    User text and the template meet in one string. So passages, and whatever the tokenizer would read as a control
+    token, are replaced by marks before the template is rendered, and resolved, tokenised as text, afterwards.
+
+    Attributes:
+        passages: The foreign passages found, in order.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, row: int = 0) -> None:
+        self._tokenizer, self._row = tokenizer, row
+        self._mark = secrets.token_hex(8)  # drawn after the text was written: no text can hold it
+        self._control = [token for token in tokenizer.get_added_vocab() if not token.isspace()]
+        self._literals: list[str] = []
+        self.passages: list[Passage] = []
+
+    def flatten(self, message: dict) -> dict:
+        """One message with its content as a string: passages and control tokens are replaced by marks.
+
+        Raises:
+            PromptError: If the message or one of its parts is malformed.
+            ForeignTextError: If a passage cannot be encoded.
+        """
+        content = message.get("content") if isinstance(message, dict) else None
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if not isinstance(parts, (list, tuple)):
+            raise PromptError(f"The message {message!r} is not a dict whose content is a string or a list of parts.")
+        pieces: list[str] = []  # adjacent texts are joined first, or a control token could be put together from two
+        text = ""
+        for part in parts:
+            kind = part.get("type") if isinstance(part, dict) else None
+            value = part.get("text") if isinstance(part, dict) else None
+            if kind not in ("text", FOREIGN_PART) or not isinstance(value, str):
+                raise PromptError(
+                    f"The content part {part!r} is not one of {{'type': 'text', 'text': str}} and "
+                    f"{{'type': '{FOREIGN_PART}', 'text': str}}."
+                )
+            if kind == "text":
+                text += value
+                continue
+            pieces += [self._without_control(text), f"[{self._mark}:s]"]
+            text = ""
+            self.passages.append(check_passage(value, self._row))
+        return {**message, "content": "".join([*pieces, self._without_control(text)])}
+
+    def tokenize(self, rendered: str, slot_ids: list[int]) -> tuple[list[int], int]:
+        """The rendered template's ids, marks resolved, and the number of passages that the template kept."""
+        first, *marked = rendered.split(f"[{self._mark}:")
+        ids, used = self._encode(first), 0
+        for piece in marked:
+            kind, _, text = piece.partition("]")
+            if kind == "s":
+                ids += slot_ids
+                used += 1
+            else:
+                ids += encode_literal(self._tokenizer, self._literals[int(kind)])
+            ids += self._encode(text)
+        return ids, used
+
+    def _encode(self, text: str) -> list[int]:
+        return encode(self._tokenizer, text) if text else []
+
+    def _without_control(self, text: str) -> str:
+        """Replaces what the tokenizer would read as a control token."""
+        tokens = [token for token in self._control if token in text]
+        if not tokens:
+            return text
+
+        def keep(match: regex.Match) -> str:
+            self._literals.append(match.group())
+            return f"[{self._mark}:{len(self._literals) - 1}]"
+
+        return regex.sub("|".join(map(regex.escape, sorted(tokens, key=len, reverse=True))), keep, text)
