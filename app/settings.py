@@ -49,7 +49,7 @@ def page_settings(
 
 @functools.cache
 def _demo_pairs() -> list[DemoPair]:
-    """Held-out pairs of the demo corpus; making it takes seconds."""
+    """Held-out pairs of the demo corpus, read once."""
     return demo_splits()["test"]
 
 

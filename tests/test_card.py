@@ -153,6 +153,7 @@ def test_damaged_papers_are_named(copy):
         build_card(copy, "someone/km")
 
 
+@pytest.mark.slow
 def test_the_cards_example_runs_as_it_stands(tmp_path, monkeypatch, base_folder):
     """Copied out of the card and run in a process where llink does not exist, against the Hub."""
     monkeypatch.setattr(publishing, "reload", reload_here)

@@ -9,14 +9,14 @@ import torch
 from llink.baselines.direct import load_direct, new_direct
 from llink.baselines.langbridge import LangBridgeForCausalLM
 from llink.cli import main
-from llink.data.demo_corpus import generate_pairs
+from llink.data.demo_corpus import demo_pairs
 from llink.evaluation.plot_retrieval import direction_table, plot_retrieval
 from llink.evaluation.retrieval import RetrievalError, rank_report, retrieval_ranks
 from llink.evaluation.retrieval_rows import raw_text_states, retrieval_rows
 from llink.modeling_llink.errors import NotFittedError
 from llink.modeling_llink.lora import lora_modules, lora_rows
 
-PAIRS = generate_pairs(14)
+PAIRS = demo_pairs(14)
 ENGLISH = [pair.english for pair in PAIRS]
 FOREIGN = [pair.foreign for pair in PAIRS]
 

@@ -483,6 +483,7 @@ def test_bad_commands_ask_nothing(tmp_path, capsys):
         assert not (tmp_path / "judge").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on(tmp_path):
     answers, killed = itertools.count(), threading.Event()
 

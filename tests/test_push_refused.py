@@ -59,6 +59,7 @@ def test_a_pickle_never_leaves(hub, quick, tmp_path, name):
         assert pushed(hub, REPO) == WHOLE
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_those_of_the_canary_never_leave(hub, tmp_path):
     """With the real check."""
     save(build(), tmp_path / "out")
@@ -133,6 +134,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.slow(but=["a 500 in the commit"])
 def test_a_failed_push_changes_nothing_and_can_be_repeated(hub, quick, impatient, tmp_path, fault):
     push_to_hub(build(lora_rank=2), REPO, commit_message="good")
     model = build(lora_rank=3)
@@ -151,6 +153,7 @@ def test_a_failed_push_changes_nothing_and_can_be_repeated(hub, quick, impatient
     assert LlinkForCausalLM.from_pretrained(REPO).config.lora_rank == 3
 
 
+@pytest.mark.slow
 def test_passing_faults_are_ridden_out(hub, quick, impatient):
     hub.faults += [Fault("PUT", "/lfs/", 500), Fault("POST", "/preupload/", 503)]
     push_to_hub(build(), REPO)
@@ -182,6 +185,7 @@ def test_refused_pushes_say_why(hub, quick, impatient, repo, options, message):
     assert not hub.asked("POST", "/commit/")
 
 
+@pytest.mark.slow
 def test_a_push_on_top_of_an_unseen_commit_is_refused(hub, quick, monkeypatch):
     model = build()
     push_to_hub(model, REPO)

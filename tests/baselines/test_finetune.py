@@ -288,6 +288,7 @@ def test_the_command_trains_resumes_and_refuses(llink_folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", ["align", "inject", "finetune", "langbridge", "langbridge --lora"])
+@pytest.mark.slow(but=["inject"])
 def test_the_attention_reaches_the_bases(command, llink_folder, base_folder, tmp_path, capsys):
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({**row, "english": row["completion"]}) + "\n" for row in rows(12)), "utf-8")

@@ -361,6 +361,7 @@ def folder(make_model, tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_from_stage_a_over_words_to_stage_b(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     quick = ["--report_to", "none", "--use_cpu", "--disable_tqdm", "True", "--max_steps", "2", "--save_strategy", "no"]
