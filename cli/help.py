@@ -197,7 +197,7 @@ def _declared(path: Path, value: ast.expr | None) -> tuple[str | None, str]:
     metadata = _value(path, given["metadata"]) if "metadata" in given else {}
     if "default_factory" in given:
         factory = given["default_factory"]
-        default = _shown(path, factory.body) if isinstance(factory, ast.Lambda) else "None"
+        default: str | None = _shown(path, factory.body) if isinstance(factory, ast.Lambda) else "None"
     else:
         default = _shown(path, given["default"]) if "default" in given else None
     return (None if metadata.get("required") else default), str(metadata.get("help", ""))

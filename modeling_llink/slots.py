@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +60,7 @@ class SlotEmbedder(nn.Module):
     reads_states = False
     #: What a passage's slots keep of it, for people; `{words}` is K - 1.
     described = "A passage reaches the decoder as one pooled vector. It keeps the topic and loses details"
+    expander: Any
     #: The lexicon, where slots are made of words.
     lexicon: Lexicon | None = None
 
