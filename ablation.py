@@ -42,6 +42,7 @@ import yaml
 from tqdm.auto import tqdm
 from transformers import set_seed
 
+from .configuration_llink import LlinkConfig, LlinkConfigError
 from .data.collators import shuffled_passages
 from .data.features import compute_pair_features, condition
 from .data.instructions import read_instructions
@@ -51,12 +52,12 @@ from .evaluation.retrieval import retrieval_metrics
 from .modeling_llink import LlinkForCausalLM
 from .trainers.align_config import AlignConfig
 from .trainers.align_trainer import AlignTrainer
-from .trainers.checks import TrainingCheckError, check_training
+from .trainers.checks import check_training
 from .trainers.inject_config import InjectConfig
 from .trainers.inject_trainer import InjectTrainer
 from .trainers.lexicon_config import LexiconConfig
 from .trainers.lexicon_trainer import LexiconTrainer
-from .trainers.option_values import OptionError, check_dtype, check_seed, option_types, typed
+from .trainers.option_values import check_dtype, check_seed, option_types, typed
 from .trainers.presets import DEFAULT_PRESET, preset
 
 BASE = "as set"
@@ -70,10 +71,6 @@ METRICS = {
     "inject": ("full_r@1", "loss", "zeroed_gap", "shuffled_gap"),
 }
 _QUIET = {"report_to": [], "save_strategy": "no", "eval_strategy": "no", "logging_strategy": "no", "disable_tqdm": True}
-
-
-class StudyError(ValueError):
-    """A study that cannot be run."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +103,12 @@ class Study:
         clear = {name: short[name] if list(short.values()).count(short[name]) == 1 else name for name in full}
         labels = [", ".join(f"{clear[name]}={value}" for name, value in variant.items()) for variant in asked]
         if len(set(labels)) < len(labels):
-            raise StudyError(f"Question {question!r} holds the same variant twice: {', '.join(labels)}.")
+            raise LlinkConfigError(f"Question {question!r} holds the same variant twice: {', '.join(labels)}.")
         return {label: dict(variant) for label, variant in zip(labels, asked, strict=True)}
 
     def options(self, variant: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Preset, settings and variant, later ones above earlier ones, by part."""
-        chosen = {part: dict(values) for part, values in preset(self.preset).items()}
+        chosen = preset(self.preset).stages
         chosen["bases"] = {"encoder": self.encoder, "decoder": self.decoder}
         for name, value in {**self.settings, **variant}.items():
             part, _, option = name.partition(".")
@@ -127,22 +124,22 @@ def read_study(path: str | Path) -> Study:
     """Reads a study and checks everything that can be checked without running it.
 
     Raises:
-        StudyError: If the file is missing or not a study, or an option has no such part.
-        LlinkConfigError, AlignConfigError, InjectConfigError, BaseModelError: If a variant cannot be built.
+        LlinkConfigError: If the file is missing or no study, an option has no such part, or a variant cannot be built.
+        BaseModelError: If a base of a variant cannot be read.
     """
     path = Path(path)
     if not path.is_file():
-        raise StudyError(f"The study {path} does not exist.")
+        raise LlinkConfigError(f"The study {path} does not exist.")
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path} is not YAML: {error}") from error
+        raise LlinkConfigError(f"{path} is not YAML: {error}") from error
     fields = {f.name: f for f in dataclasses.fields(Study)}
     content = content if isinstance(content, dict) else {}
     needed = ("encoder", "decoder", "pairs", "eval_pairs", "questions")
     missing, unknown = [name for name in needed if not content.get(name)], sorted(set(content) - set(fields))
     if missing or unknown:
-        raise StudyError(
+        raise LlinkConfigError(
             f"{path} lacks {', '.join(missing) or 'nothing'} and has unknown entries {', '.join(unknown) or 'none'}; "
             f"it may hold {', '.join(fields)}."
         )
@@ -151,18 +148,18 @@ def read_study(path: str | Path) -> Study:
     try:
         study = Study(**{**content, **{name: typed(name, value, kinds[name]) for name, value in given.items()}})
         _check_study(study, path)
-    except (OptionError, TrainingCheckError) as error:
-        raise StudyError(f"{path}: {error}") from error
+    except LlinkConfigError as error:
+        raise LlinkConfigError(f"{path}: {error}") from error
     return study
 
 
 def _check_study(study: Study, path: Path) -> None:
     if bool(study.instructions) != bool(study.eval_instructions):
-        raise StudyError(f"{path} needs both instructions and eval_instructions for Stage B, or neither.")
+        raise LlinkConfigError(f"{path} needs both instructions and eval_instructions for Stage B, or neither.")
     if not isinstance(study.questions, dict) or not isinstance(study.settings, dict):
-        raise StudyError(f"{path}: questions and settings must be mappings of names.")
+        raise LlinkConfigError(f"{path}: questions and settings must be mappings of names.")
     if not study.seeds:
-        raise StudyError(f"{path}: seeds={study.seeds!r} must be whole numbers, at least one.")
+        raise LlinkConfigError(f"{path}: seeds={study.seeds!r} must be whole numbers, at least one.")
     for seed in study.seeds:
         check_seed("seeds:", seed)
     check_dtype("dtype:", study.dtype)
@@ -170,32 +167,32 @@ def _check_study(study: Study, path: Path) -> None:
         options = asked if isinstance(asked, list) else [asked]
         lists = not isinstance(asked, Mapping) or all(isinstance(v, list) and v for v in asked.values())
         if not options or not all(isinstance(o, Mapping) and o for o in options) or not lists:
-            raise StudyError(
+            raise LlinkConfigError(
                 f"{path}: question {question!r} must be a mapping of options to lists of values, or a list of mappings."
             )
         for variant in (study.settings, *options):
             wrong = [name for name in variant if name.partition(".")[0] not in PARTS or "." not in name]
             if wrong:
                 known = ", ".join(f"{part}.…" for part in PARTS)
-                raise StudyError(f"{path}: {', '.join(wrong)}: name options {known}")
+                raise LlinkConfigError(f"{path}: {', '.join(wrong)}: name options {known}")
         after = ("inject.", "lexicon.")
         if not study.instructions and any(n.startswith(after) for variant in options for n in variant):
-            raise StudyError(f"{path}: question {question!r} is about Stage B, which needs instructions.")
+            raise LlinkConfigError(f"{path}: question {question!r} is about Stage B, which needs instructions.")
     for files in (study.pairs, study.eval_pairs):
         if len(files) != 2 or not all(Path(file).is_file() for file in files):
-            raise StudyError(f"{path}: {files!r} is not two files that exist, English and foreign.")
+            raise LlinkConfigError(f"{path}: {files!r} is not two files that exist, English and foreign.")
     if len(set(study.seeds)) < len(study.seeds):
-        raise StudyError(f"{path}: seeds={study.seeds!r} names one twice.")
+        raise LlinkConfigError(f"{path}: seeds={study.seeds!r} names one twice.")
     for question in study.questions:
         for variant in study.variants(question).values():
             chosen = study.options(variant)
             if "lexicon" not in chosen and any(name.startswith("lexicon.") for name in variant):
-                raise StudyError(
+                raise LlinkConfigError(
                     f"{path}: question {question!r} asks about words, which only model.slot_expander: lexicon has: "
                     "name it in the variant or in the settings."
                 )
             if wrong := sorted(set(chosen["bases"]) - {"encoder", "decoder"}):
-                raise StudyError(f"{path}: bases.{wrong[0]} is neither bases.encoder nor bases.decoder.")
+                raise LlinkConfigError(f"{path}: bases.{wrong[0]} is neither bases.encoder nor bases.decoder.")
             LlinkForCausalLM.config_from_bases(**chosen["bases"], **chosen["model"])
             with tempfile.TemporaryDirectory() as scratch:
                 trainers = {"align": AlignTrainer, "lexicon": LexiconTrainer, "inject": InjectTrainer}
@@ -206,9 +203,9 @@ def _check_study(study: Study, path: Path) -> None:
 def _arguments(config_class: type, output_dir: str | Path, options: Mapping[str, Any], seed: int) -> Any:
     unknown = sorted(set(options) - {f.name for f in dataclasses.fields(config_class)})
     if unknown:
-        raise StudyError(f"{config_class.__name__} has no option {', '.join(unknown)}.")
+        raise LlinkConfigError(f"{config_class.__name__} has no option {', '.join(unknown)}.")
     if own := sorted(set(options) & {"output_dir", "seed", *_QUIET}):
-        raise StudyError(f"{', '.join(own)}: a study sets these itself; `seeds` is one of its entries.")
+        raise LlinkConfigError(f"{', '.join(own)}: a study sets these itself; `seeds` is one of its entries.")
     return config_class(output_dir=str(output_dir), seed=seed, **_QUIET, **options)
 
 
@@ -265,19 +262,19 @@ class _Runner:
 
     def key(self, variant: Mapping[str, Any], seed: int) -> str:
         """What a run's result depends on, as a short hash."""
-        chosen = self.study.options(variant)
+        chosen = _filled(self.study.options(variant))
         return _digest([self.data_key, self.study.dtype, self._bases(chosen["bases"]), chosen, seed])
 
     def align_key(self, variant: Mapping[str, Any], seed: int) -> str:
         """The same for its Stage A alone."""
-        chosen = self.study.options(variant)
+        chosen = _filled(self.study.options(variant))
         model = {name: value for name, value in chosen["model"].items() if not name.startswith(SLOT_FIELDS)}
         bases = chosen["bases"], self._bases(chosen["bases"])
         return _digest([self.data_key, self.study.dtype, bases, model, chosen["align"], seed])
 
     def words_key(self, variant: Mapping[str, Any], seed: int) -> str:
         """The same for its words."""
-        chosen = self.study.options(variant)
+        chosen = _filled(self.study.options(variant))
         slots = {name: value for name, value in chosen["model"].items() if name.startswith(("num_slots", "slot_"))}
         return _digest([self.align_key(variant, seed), slots, chosen.get("lexicon", {})])
 
@@ -354,6 +351,19 @@ class _Runner:
         full = retrieval_metrics(slots, condition(model.teacher_space, features.teacher_states))
         measured["full_r@1"] = full["r@1"]
         return {name: measured[name] for name in METRICS["inject"]}
+
+
+def _filled(chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The options by part with the defaults of those that are not set: a default that is named is no other setting."""
+    own = {"output_dir", "seed", *_QUIET}
+    filled = {part: dict(values) for part, values in chosen.items()}
+    for part, owner in {"model": LlinkConfig, **CONFIGS}.items():
+        if part in filled:
+            fields = {field.name: field.default for field in dataclasses.fields(owner)}
+            names = LlinkConfig.__annotations__ if part == "model" else fields
+            usual = {name: fields[name] for name in names if name in fields and name not in own}
+            filled[part] = {n: value for n, value in usual.items() if value is not dataclasses.MISSING} | filled[part]
+    return filled
 
 
 def _averaged(runs: list[dict[str, float]]) -> dict[str, Any]:

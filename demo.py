@@ -23,13 +23,13 @@ from .evaluation.samples import side_by_side, translation_scores
 from .evaluation.systems import llink_systems
 from .evaluation.tokens import prompt_tokens
 from .modeling_llink import LlinkForCausalLM
+from .modeling_llink.errors import LlinkCheckpointError
 from .trainers.align_config import AlignConfig
 from .trainers.align_trainer import AlignTrainer
 from .trainers.inject_config import InjectConfig
 from .trainers.inject_trainer import InjectTrainer
 from .trainers.lexicon_config import LexiconConfig
 from .trainers.lexicon_trainer import LexiconTrainer
-from .trainers.presets import preset
 
 ASSETS = Path(__file__).parent / "assets"
 RETRIEVAL_KEYS = ("r@1", "r@5", "r@10", "mrr", "mean_rank", "n")
@@ -43,10 +43,6 @@ model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True
 tokens = model.generate(foreign_text=json.loads(sys.argv[2]), prompt="Translate to English.", max_new_tokens=64)
 print(json.dumps(model.processor.batch_decode(tokens, skip_special_tokens=True)))
 """
-
-
-class DemoError(RuntimeError):
-    """The reloaded checkpoint did not answer as the trained model does."""
 
 
 @dataclass
@@ -71,7 +67,7 @@ def run(args: DemoArguments) -> dict[str, Any]:
         The report that is also written to `report.json`.
 
     Raises:
-        DemoError: If the reloaded checkpoint answers differently.
+        LlinkCheckpointError: If the reloaded checkpoint answers differently.
     """
     started = time.monotonic()
     set_seed(args.seed)
@@ -79,7 +75,6 @@ def run(args: DemoArguments) -> dict[str, Any]:
     output = Path(args.output_dir)
     splits = demo_splits()
     test = splits["test"]
-    chosen = preset("recommended")
     model = LlinkForCausalLM.from_encoder_decoder_pretrained(
         ASSETS / "encoder",
         ASSETS / "decoder",
@@ -88,11 +83,10 @@ def run(args: DemoArguments) -> dict[str, Any]:
         attn_implementation="eager",  # the fused attention's backward pass is the slower one on a CPU
         encoder_layer=2,
         projector_hidden_size=1024,
-        **chosen["model"],
     )
-    retrieval = _align(model, splits["train"][: args.train_pairs], test, args, chosen["align"])
+    retrieval = _align(model, splits["train"][: args.train_pairs], test, args)
     words = _learn_words(model, splits["train"][: args.train_pairs], test, args)
-    usage = _inject(model, splits, args, chosen["inject"])
+    usage = _inject(model, splits, args)
     english, foreign = [pair.english for pair in test], [pair.foreign for pair in test]
     retrieval["full"] = retrieval_metrics(model.get_slot_features(foreign), model.get_teacher_features(english))
     rows = translation_instructions(_pairs(test[: args.translations]))
@@ -116,7 +110,7 @@ def run(args: DemoArguments) -> dict[str, Any]:
 
 
 def _align(
-    model: LlinkForCausalLM, train: list[DemoPair], test: list[DemoPair], args: DemoArguments, settings: dict[str, Any]
+    model: LlinkForCausalLM, train: list[DemoPair], test: list[DemoPair], args: DemoArguments
 ) -> dict[str, dict[str, float]]:
     """Stage A; returns retrieval before and after."""
     folder = Path(args.output_dir) / "align"
@@ -133,7 +127,6 @@ def _align(
         seed=args.seed,
         feature_batch_size=64,
         feature_cache_dir=str(Path(args.output_dir) / "features"),
-        **settings,
     )
     trainer = AlignTrainer(model=model, args=config, train_dataset=_pairs(train), eval_dataset=_pairs(test))
     before = trainer.evaluate()
@@ -167,9 +160,7 @@ def _learn_words(
     return {key: metrics[f"eval_{key}"] for key in ("loss", "recall")}
 
 
-def _inject(
-    model: LlinkForCausalLM, splits: dict[str, list[DemoPair]], args: DemoArguments, settings: dict[str, Any]
-) -> dict[str, float]:
+def _inject(model: LlinkForCausalLM, splits: dict[str, list[DemoPair]], args: DemoArguments) -> dict[str, float]:
     """Stage B; returns the usage gaps on held-out rows."""
     folder = Path(args.output_dir) / "inject"
     config = InjectConfig(
@@ -185,7 +176,6 @@ def _inject(
         seed=args.seed,
         feature_batch_size=64,
         feature_cache_dir=str(Path(args.output_dir) / "features"),
-        **settings,
     )
     rows = instruction_dataset(generate_instructions(splits["train"][: args.inject_rows], seed=args.seed))
     held_out = instruction_dataset(generate_instructions(splits["test"][: args.usage_rows], seed=args.seed))
@@ -214,11 +204,13 @@ def _check_reload(checkpoint: Path, samples: list[dict[str, str]], device: str) 
         check=False,
     )
     if done.returncode:
-        raise DemoError(f"The checkpoint {checkpoint} cannot be loaded without llink:\n{done.stderr[-2000:]}")
+        raise LlinkCheckpointError(
+            f"The checkpoint {checkpoint} cannot be loaded without llink:\n{done.stderr[-2000:]}"
+        )
     answers = json.loads(done.stdout.strip().splitlines()[-1])
     expected = [sample["llink"] for sample in samples]
     if answers != expected:
-        raise DemoError(f"The reloaded checkpoint answers {answers}, but the trained model {expected}.")
+        raise LlinkCheckpointError(f"The reloaded checkpoint answers {answers}, but the trained model {expected}.")
 
 
 def _show(report: dict[str, Any], output: Path) -> None:

@@ -5,14 +5,16 @@ The paper's main baseline. What differs from llink is only how the text comes in
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from peft import PeftConfig, inject_adapter_in_model
-from torch import nn
+from peft import PeftConfig, get_peft_model_state_dict, inject_adapter_in_model
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file
@@ -23,12 +25,14 @@ from ..modeling_llink.bases import freeze, load_base
 from ..modeling_llink.checkpoint import read_bridge
 from ..modeling_llink.errors import LlinkCheckpointError
 from ..modeling_llink.lora import lora_modules, lora_parameters
-from ..modeling_llink.passages import FOREIGN_PART, check_passages, cut_text
+from ..modeling_llink.passages import FOREIGN_PART, Passage, check_passage, cut_text
 
 Processor = TypeVar("Processor", bound=LlinkProcessor)
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+#: What PEFT's own models, in which the base lies two modules deep, put before the names of the weights.
+_PEFT_PREFIX = "base_model.model."
 
 
 class RawTextProcessor(LlinkProcessor):
@@ -39,25 +43,25 @@ class RawTextProcessor(LlinkProcessor):
     """
 
     def render(
-        self, messages: Sequence[dict], add_generation_prompt: bool = True, **template_kwargs: Any
-    ) -> tuple[list[int], list[str]]:
+        self, messages: Sequence[dict], add_generation_prompt: bool = True, row: int = 0, **template_kwargs: Any
+    ) -> tuple[list[int], list[Passage]]:
         """As [`LlinkProcessor.render`]; no passage is left over for an encoder.
 
         Raises:
             ForeignTextError: If a passage is no usable text.
             PromptError: If a message or part is malformed.
         """
-        written = [self._written_out(message) for message in messages]
-        return super().render(written, add_generation_prompt, **template_kwargs)
+        written = [self._written_out(message, row) for message in messages]
+        return super().render(written, add_generation_prompt, row, **template_kwargs)
 
-    def _written_out(self, message: Any) -> Any:
+    def _written_out(self, message: Any, row: int) -> Any:
         content = message.get("content") if isinstance(message, dict) else None
         if not isinstance(content, (list, tuple)):
             return message
         parts = []
         for part in content:
             if isinstance(part, dict) and part.get("type") == FOREIGN_PART:
-                ((text,),) = check_passages(part.get("text"))
+                text = check_passage(part.get("text"), row)
                 part = {"type": "text", "text": cut_text(text.strip(), self.max_foreign_chars).rstrip()}
             parts.append(part)
         return {**message, "content": parts}
@@ -164,6 +168,21 @@ def add_saved_adapter(decoder: PreTrainedModel, folder: str | os.PathLike) -> No
     load_adapter(decoder, folder)
 
 
+def adapter_state(decoder: nn.Module) -> dict[str, Tensor]:
+    """The weights of a decoder's LoRA, under the names that they have in an adapter's file."""
+    state = get_peft_model_state_dict(decoder, save_embedding_layers=False)
+    return {f"{_PEFT_PREFIX}{key}": value for key, value in state.items()}
+
+
+def save_adapter(decoder: nn.Module, folder: str | os.PathLike) -> None:
+    """Writes a decoder's LoRA as an ordinary PEFT adapter, which `PeftModel.from_pretrained` loads."""
+    config: Any = copy.copy(decoder.peft_config["default"])
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+    state = {key: value.detach().cpu().contiguous() for key, value in adapter_state(decoder).items()}
+    save_file(state, Path(folder) / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+
+
 @torch.no_grad()
 def load_adapter(decoder: nn.Module, folder: str | os.PathLike) -> None:
     """Loads saved adapter weights into a decoder that has the adapter, in place; every tensor must fit.
@@ -173,7 +192,7 @@ def load_adapter(decoder: nn.Module, folder: str | os.PathLike) -> None:
     """
     path = Path(folder) / ADAPTER_WEIGHTS
     saved = read_bridge(path)
-    own = {f"base_model.model.{key}": value for key, value in decoder.get_adapter_state_dict().items()}
+    own = adapter_state(decoder)
     wrong = sorted(saved.keys() ^ own.keys()) or [k for k in own if saved[k].shape != own[k].shape]
     if wrong:
         raise LlinkCheckpointError(

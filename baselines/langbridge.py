@@ -26,8 +26,9 @@ from ..modeling_llink.checkpoint import read_bridge, staged
 from ..modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
 from ..modeling_llink.injection import embed_with_zeros
 from ..modeling_llink.layers import encoder_states, input_device
+from ..modeling_llink.passages import Passage
 from ..modeling_llink.slots import median_embedding_norm
-from .direct import add_saved_adapter, base_of, like, load_adapter, new_direct
+from .direct import add_saved_adapter, base_of, like, load_adapter, new_direct, save_adapter
 
 LORA_FOLDER = "lora"
 
@@ -40,10 +41,10 @@ class LangBridgeProcessor(LlinkProcessor):
     """
 
     def render(
-        self, messages: Sequence[dict], add_generation_prompt: bool = True, **template_kwargs: Any
-    ) -> tuple[list[int], list[str]]:
+        self, messages: Sequence[dict], add_generation_prompt: bool = True, row: int = 0, **template_kwargs: Any
+    ) -> tuple[list[int], list[Passage]]:
         """As [`LlinkProcessor.render`], each passage's one slot spread to the passage's length."""
-        ids, passages = super().render(messages, add_generation_prompt, **template_kwargs)
+        ids, passages = super().render(messages, add_generation_prompt, row, **template_kwargs)
         lengths = iter([len(tokens) + 1 for tokens in self.tokenize_passages(passages)])
         (slot,) = self.slot_token_ids
         return [i for token in ids for i in ([slot] * next(lengths) if token == slot else [token])], passages
@@ -326,7 +327,7 @@ class LangBridgeForCausalLM(PreTrainedModel):
             # Without a config.json of its own, this tokenizer could be taken from the folder above.
             self.encoder.config.save_pretrained(stage / "encoder_tokenizer")
             if self.config.lora:
-                self.decoder.save_pretrained(stage / LORA_FOLDER)
+                save_adapter(self.decoder, stage / LORA_FOLDER)
 
 
 def is_langbridge(folder: str | os.PathLike) -> bool:

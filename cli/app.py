@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ..app.page import build, launch
 from ..app.settings import page_settings
+from ..configuration_llink import LlinkConfigError
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.sources import check_folder
 from .loading import ModelLoading
-from .parsing import CommandError, check_positive, parse_arguments
+from .parsing import check_positive, parse_arguments
 
 
 @dataclass(kw_only=True)
@@ -35,9 +36,14 @@ class AppArguments(ModelLoading):
         check_positive(self, "max_new_tokens", "port")
 
 
-def serve(argv: Sequence[str]) -> None:
+OPTIONS = (AppArguments,)
+POSITIONALS = ("model",)
+EXAMPLE = "llink app out/b --sentences test.en"
+
+
+def run(argv: Sequence[str]) -> None:
     """Serves `llink app MODEL` until it is interrupted."""
-    (args,) = parse_arguments("app", argv, (AppArguments,), positionals=("model",))
+    (args,) = parse_arguments("app", argv, OPTIONS, positionals=POSITIONALS)
     _check_free(args.host, args.port)
     title = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
     settings = page_settings(args.title or title, args.sentences, args.examples, args.max_new_tokens)
@@ -49,4 +55,4 @@ def _check_free(host: str, port: int) -> None:
     try:
         socket.create_server((host, port)).close()
     except (OSError, OverflowError) as error:
-        raise CommandError(f"--host {host} --port {port} cannot be listened on: {error}. Choose others.") from error
+        raise LlinkConfigError(f"--host {host} --port {port} cannot be listened on: {error}. Choose others.") from error

@@ -10,9 +10,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from ..configuration_llink import LlinkConfigError
 from ..evaluation.consistency import ConsistencyError, impossibilities, possible_ranges
 from ..evaluation.report import table
-from .parsing import CommandError, parse_arguments
+from .parsing import parse_arguments
 
 _CHECKED = ("mrr", "mean_rank", "median_rank")
 
@@ -30,16 +31,21 @@ class CheckTableArguments:
     )
 
 
-def check(argv: Sequence[str]) -> int:
+OPTIONS = (CheckTableArguments,)
+POSITIONALS = ("table",)
+EXAMPLE = "llink check-table table.csv"
+
+
+def run(argv: Sequence[str]) -> int:
     """Prints what each row's R@k leave possible, and what in it is impossible; `llink check-table FILE` will do."""
-    (args,) = parse_arguments("check-table", argv, (CheckTableArguments,), positionals=("table",))
+    (args,) = parse_arguments("check-table", argv, OPTIONS, positionals=POSITIONALS)
     found = list(read_rows(args.table))
     if not found:
-        raise CommandError(f"{args.table} holds no row with r@k.")
+        raise LlinkConfigError(f"{args.table} holds no row with r@k.")
     rows = dict(found)
     if len(rows) < len(found):
         repeated = sorted({name for name, _ in found if [other for other, _ in found].count(name) > 1})
-        raise CommandError(f"{args.table} holds several rows named {', '.join(repeated)}: name each by itself.")
+        raise LlinkConfigError(f"{args.table} holds several rows named {', '.join(repeated)}: name each by itself.")
     verdicts = {name: _named(name, impossibilities, row) for name, row in rows.items()}
     header = ["row", *(column for name in _CHECKED for column in (name, "possible")), "verdict"]
     print(table(header, [[name, *_cells(rows[name], found), _word(found)] for name, found in verdicts.items()]))
@@ -53,18 +59,18 @@ def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a CSV or JSON file by name, numbers as they are written.
 
     Raises:
-        CommandError: If the file is missing or neither.
+        LlinkConfigError: If the file is missing or neither.
     """
     try:
         text = Path(path).read_text("utf-8-sig")
         if path.lower().endswith(".csv"):
             content: Any = list(csv.DictReader(text.splitlines(), strict=True))
             if wrong := [number for number, row in enumerate(content, 2) if None in row or None in row.values()]:
-                raise CommandError(f"{path}, line {wrong[0]} has not as many cells as the header.")
+                raise LlinkConfigError(f"{path}, line {wrong[0]} has not as many cells as the header.")
         else:
             content = json.loads(text, parse_float=Decimal)
     except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
-        raise CommandError(f"{path} cannot be read as CSV (*.csv) or JSON: {error}") from error
+        raise LlinkConfigError(f"{path} cannot be read as CSV (*.csv) or JSON: {error}") from error
     return _found(content, "")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..configuration_llink import POOLINGS, LlinkConfig
+from ..configuration_llink import POOLINGS, LlinkConfig, LlinkConfigError
 from ..data.pairs import check_pairs, dataset_groups, read_pairs, sentences
 from ..evaluation.plot_retrieval import plot_encoders
 from ..evaluation.probes import layer_features, layer_numbers, probe_folds, probe_ranks
@@ -19,7 +19,7 @@ from ..evaluation.retrieval import KS, rank_report, retrieval_ranks
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.bases import base_config, base_tokenizer, load_base
 from .loading import ModelLoading
-from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
+from .parsing import check_positive, check_two_files, parse_arguments
 
 _SHOWN = 20
 
@@ -29,7 +29,9 @@ class EncodersArguments(ModelLoading):
     """Ranks frozen encoders, layers and poolings before any training: zero-shot, and by a linear probe."""
 
     encoders: list[str] = field(metadata={"help": "Folders or repositories of encoders."})
-    pairs: list[str] = pair_field(True, "Line-aligned UTF-8 files of pairs; held out from whatever is tested later.")
+    pairs: list[str] = field(
+        metadata={"help": "Two line-aligned files: English, then foreign; held out from what is tested later."}
+    )
     poolings: list[str] = field(default_factory=lambda: list(POOLINGS), metadata={"help": "Of mean, cls and max."})
     layers: list[str] = field(
         default_factory=lambda: ["all"], metadata={"help": "`all`, or numbers: 0 the embeddings, -1 the last layer."}
@@ -47,19 +49,23 @@ class EncodersArguments(ModelLoading):
     )
     batch_size: int = field(default=32, metadata={"help": "Texts in one forward pass."})
     seed: int = field(default=0, metadata={"help": "Decides which pairs form a fold."})
-    output_dir: str | None = output_field()
+    output_dir: str | None = field(default=None, metadata={"help": "Also write the record and plots into this folder."})
 
     def __post_init__(self) -> None:
         check_two_files("pairs", self.pairs)
         if wrong := [pooling for pooling in self.poolings if pooling not in POOLINGS]:
-            raise CommandError(f"--poolings {wrong} are not of {', '.join(POOLINGS)}.")
+            raise LlinkConfigError(f"--poolings {wrong} are not of {', '.join(POOLINGS)}.")
         check_positive(self, "limit", "batch_size")
         check_positive(self, "folds", least=2)
 
 
-def rank(argv: Sequence[str]) -> None:
+OPTIONS = (EncodersArguments,)
+EXAMPLE = "llink encoders --pairs dev.en dev.km --encoders FacebookAI/xlm-roberta-base sentence-transformers/LaBSE"
+
+
+def run(argv: Sequence[str]) -> None:
     """Ranks encoders, layers and poolings by the probe's MRR."""
-    (args,) = parse_arguments("encoders", argv, (EncodersArguments,))
+    (args,) = parse_arguments("encoders", argv, OPTIONS)
     pairs = read_pairs(*args.pairs)
     pairs = pairs.select(range(min(args.limit, len(pairs))))
     check_pairs(pairs, f"--pairs {args.pairs[0]} (up to --limit {args.limit})", args.folds * max(KS))

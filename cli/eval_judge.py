@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..configuration_llink import LlinkConfigError
 from ..data.chat_client import estimate_cost
 from ..evaluation.judge import UNPARSED, outcome, parse_verdict
 from ..evaluation.judge_client import ask_judge
@@ -28,7 +29,7 @@ from ..evaluation.outputs import aligned_outputs
 from ..evaluation.plot_judge import judge_table, plot_judge
 from ..evaluation.record import write_record
 from ..evaluation.report import table, write_text
-from .parsing import CommandError, parse_arguments
+from .parsing import parse_arguments
 
 
 @dataclass
@@ -54,13 +55,15 @@ class JudgeArguments:
 
     def __post_init__(self) -> None:
         if len(self.outputs) < 2:
-            raise CommandError(f"--outputs takes two or more files; got {len(self.outputs)}: {self.outputs}.")
+            raise LlinkConfigError(f"--outputs takes two or more files; got {len(self.outputs)}: {self.outputs}.")
         resolved = Counter(Path(path).resolve() for path in self.outputs)
         twice = [str(path) for path, times in resolved.items() if times > 1]
         if twice:
-            raise CommandError(f"--outputs names {twice[0]} twice: give the outputs of different systems.")
+            raise LlinkConfigError(f"--outputs names {twice[0]} twice: give the outputs of different systems.")
         if (self.price_per_million_input is None) != (self.price_per_million_output is None):
-            raise CommandError("Give --price-per-million-input and --price-per-million-output together, or neither.")
+            raise LlinkConfigError(
+                "Give --price-per-million-input and --price-per-million-output together, or neither."
+            )
 
 
 def system_names(paths: Sequence[str]) -> list[str]:
@@ -69,9 +72,16 @@ def system_names(paths: Sequence[str]) -> list[str]:
     return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
 
 
-def evaluate(argv: Sequence[str]) -> None:
+OPTIONS = (JudgeArguments, JudgeSettings)
+EXAMPLE = """
+llink eval judge --outputs out/eval/outputs/llink.jsonl out/eval/outputs/finetune.jsonl \\
+  --judge-model NAME --judge-url http://localhost:8000/v1 --output-dir out/eval
+"""
+
+
+def run(argv: Sequence[str]) -> None:
     """The first system's answers against each other's, judged in both orders."""
-    args, settings = parse_arguments("eval judge", argv, (JudgeArguments, JudgeSettings))
+    args, settings = parse_arguments("eval judge", argv, OPTIONS)
     prompt = load_prompt(args.judge_prompt)
     first, *others = aligned_outputs(*args.outputs)
     names = system_names(args.outputs)

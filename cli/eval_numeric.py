@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..configuration_llink import LlinkConfigError
 from ..data.entities.entity import KINDS
 from ..data.instructions import translation_instructions
 from ..data.pairs import read_pairs, sentences
@@ -18,7 +19,7 @@ from ..evaluation.record import write_record
 from ..evaluation.report import table
 from ..evaluation.systems import baseline_kinds, load_systems
 from .loading import ModelLoading
-from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
+from .parsing import check_positive, check_two_files, parse_arguments
 
 COLUMNS = ("exact", "precision", "recall", "f1", "n")
 
@@ -34,8 +35,9 @@ class NumericArguments(ModelLoading):
     language: str | None = field(
         default=None, metadata={"help": "Only the suite's cases in this language, such as km; all when not given."}
     )
-    pairs: list[str] | None = pair_field(
-        False, "In place of the suite: line-aligned files, of which the pairs with entities are translated."
+    pairs: list[str] | None = field(
+        default=None,
+        metadata={"help": "In place of the suite: two line-aligned files, whose pairs with entities are translated."},
     )
     outputs: list[str] = field(
         default_factory=list, metadata={"help": "In place of a model: files that llink eval outputs wrote."}
@@ -44,25 +46,29 @@ class NumericArguments(ModelLoading):
     batch_size: int = field(default=16, metadata={"help": "Passages in one generation."})
     max_new_tokens: int = field(default=64, metadata={"help": "Length of an answer at most."})
     resamples: int = field(default=1000, metadata={"help": "Draws of the 95 %% bootstrap intervals."})
-    output_dir: str | None = output_field()
+    output_dir: str | None = field(default=None, metadata={"help": "Also write the record and plots into this folder."})
 
     def __post_init__(self) -> None:
         check_two_files("pairs", self.pairs)
         if self.outputs and (self.model or self.pairs or self.baselines or self.language):
-            raise CommandError("--outputs are finished: leave out --model, --baselines, --pairs and --language.")
+            raise LlinkConfigError("--outputs are finished: leave out --model, --baselines, --pairs and --language.")
         if self.pairs and self.language:
-            raise CommandError("--language chooses cases of the suite: leave it out with --pairs.")
+            raise LlinkConfigError("--language chooses cases of the suite: leave it out with --pairs.")
         if self.baselines and not self.model:
-            raise CommandError("--baselines are compared with an llink model: give --model too.")
+            raise LlinkConfigError("--baselines are compared with an llink model: give --model too.")
         if not (self.model or self.outputs or self.pairs):
-            raise CommandError("Give --model for the suite, --outputs, or --pairs, which --model may translate.")
+            raise LlinkConfigError("Give --model for the suite, --outputs, or --pairs, which --model may translate.")
         check_positive(self, "limit", "batch_size", "max_new_tokens")
         check_positive(self, "resamples", least=0)
 
 
-def evaluate(argv: Sequence[str]) -> None:
+OPTIONS = (NumericArguments,)
+EXAMPLE = "llink eval numeric --model out/b --output-dir out/eval"
+
+
+def run(argv: Sequence[str]) -> None:
     """Scores systems by kind; without a model, tells what pairs hold and how far their two sides agree."""
-    (args,) = parse_arguments("eval numeric", argv, (NumericArguments,))
+    (args,) = parse_arguments("eval numeric", argv, OPTIONS)
     baseline_kinds(args.baselines)
     answered = _finished(args) if args.outputs else _generated(args, _instructions(args))
     rows = next(iter(answered.values()))
@@ -98,7 +104,7 @@ def _instructions(args: NumericArguments) -> list[Mapping[str, Any]]:
         chosen = entity_rows(sentences(pairs, "english"), sentences(pairs, "foreign"))
         print(f"{len(chosen)} of {len(pairs)} pairs hold numbers, dates, identifiers or addresses.")
         if not chosen:
-            raise CommandError(f"None of the pairs of {' and '.join(args.pairs)} holds anything to check.")
+            raise LlinkConfigError(f"None of the pairs of {' and '.join(args.pairs)} holds anything to check.")
         return list(translation_instructions(pairs.select(chosen[: args.limit])))
     cases = read_suite(args.language)
     count = min(args.limit or len(cases), len(cases))

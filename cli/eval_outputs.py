@@ -35,9 +35,16 @@ class OutputsArguments(ModelLoading):
         check_positive(self, "limit", "batch_size", "max_new_tokens")
 
 
-def evaluate(argv: Sequence[str]) -> None:
+OPTIONS = (OutputsArguments,)
+EXAMPLE = """
+llink eval outputs --model out/b --baselines out/finetune --instructions test.jsonl \\
+  --output-dir out/eval
+"""
+
+
+def run(argv: Sequence[str]) -> None:
     """Writes each system's answers; rows that are already there are kept."""
-    (args,) = parse_arguments("eval outputs", argv, (OutputsArguments,))
+    (args,) = parse_arguments("eval outputs", argv, OPTIONS)
     rows = list(read_instructions(args.instructions))[: args.limit]
     kinds = baseline_kinds(args.baselines)
     folder = Path(args.output_dir) / "outputs"

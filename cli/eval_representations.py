@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..configuration_llink import LlinkConfigError
 from ..data.pairs import read_pairs, sentences
 from ..evaluation.plot_representations import plot_representations
 from ..evaluation.record import write_record
@@ -16,7 +17,7 @@ from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
 from .eval_tokens import aligned_texts
 from .loading import ModelLoading
-from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
+from .parsing import check_positive, check_two_files, parse_arguments
 
 
 @dataclass(kw_only=True)
@@ -24,28 +25,36 @@ class RepresentationArguments(ModelLoading):
     """What the decoder's layers make of foreign text, its translation and its slots (paper figure 3)."""
 
     model: str = field(metadata={"help": "Folder or repository of an llink model."})
-    pairs: list[str] = pair_field(True, "Line-aligned UTF-8 files of held-out pairs.")
+    pairs: list[str] = field(
+        metadata={"help": "Two line-aligned UTF-8 files of held-out pairs: English, then foreign."}
+    )
     transliterated: str | None = field(
         default=None, metadata={"help": "The foreign file in Latin letters, line by line; a further reading."}
     )
     limit: int = field(default=200, metadata={"help": "Pairs from the beginning that are read."})
     prompt: str = field(default=DEFAULT_PROMPT, metadata={"help": "Instruction; the English is its answer."})
     batch_size: int = field(default=4, metadata={"help": "Texts in one forward pass."})
-    output_dir: str | None = output_field()
+    output_dir: str | None = field(default=None, metadata={"help": "Also write the record and plots into this folder."})
 
     def __post_init__(self) -> None:
         check_two_files("pairs", self.pairs)
         if self.limit < 2:
-            raise CommandError(f"--limit={self.limit}: at least 2 pairs are needed for a baseline of mismatched ones.")
+            raise LlinkConfigError(
+                f"--limit={self.limit}: at least 2 pairs are needed for a baseline of mismatched ones."
+            )
         check_positive(self, "batch_size")
 
 
-def evaluate(argv: Sequence[str]) -> None:
+OPTIONS = (RepresentationArguments,)
+EXAMPLE = "llink eval representations --model out/b --pairs test.en test.km --output-dir out/eval"
+
+
+def run(argv: Sequence[str]) -> None:
     """Cosines with the English, norms, residual changes and losses, for raw text and for slots."""
-    (args,) = parse_arguments("eval representations", argv, (RepresentationArguments,))
+    (args,) = parse_arguments("eval representations", argv, OPTIONS)
     texts = _texts(args)
     if len(texts["english"]) < 2:
-        raise CommandError("--pairs: at least 2 pairs are needed for a baseline of mismatched ones; got 1.")
+        raise LlinkConfigError("--pairs: at least 2 pairs are needed for a baseline of mismatched ones; got 1.")
     model = LlinkForCausalLM.from_pretrained(args.model, **args.loading())
     options = {"prompt": args.prompt, "batch_size": args.batch_size, "show_progress": True}
     readings = {name: read_passages(model, lines, texts["english"], **options) for name, lines in texts.items()}
@@ -62,7 +71,7 @@ def _texts(args: RepresentationArguments) -> dict[str, list[str]]:
     """Aligned lines by name: of files, or of a prepared folder's split."""
     if Path(args.pairs[0]).is_dir():
         if args.transliterated is not None:
-            raise CommandError("--transliterated goes with two files of --pairs, whose lines it follows.")
+            raise LlinkConfigError("--transliterated goes with two files of --pairs, whose lines it follows.")
         pairs = read_pairs(*args.pairs)
         pairs = pairs.select(range(min(args.limit, len(pairs))))
         return {name: sentences(pairs, name) for name in ("english", "foreign")}

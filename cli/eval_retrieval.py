@@ -18,7 +18,7 @@ from ..evaluation.retrieval_rows import retrieval_rows
 from ..evaluation.systems import baseline_kinds
 from ..modeling_llink import LlinkForCausalLM
 from .loading import ModelLoading
-from .parsing import check_positive, check_two_files, output_field, pair_field, parse_arguments
+from .parsing import check_positive, check_two_files, parse_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,9 @@ class RetrievalArguments(ModelLoading):
     """Does a foreign sentence find its English one, and the reverse (paper table 1)?"""
 
     model: str = field(metadata={"help": "Folder or repository of an llink model."})
-    pairs: list[str] = pair_field(True, "Line-aligned UTF-8 files of held-out pairs.")
+    pairs: list[str] = field(
+        metadata={"help": "Two line-aligned UTF-8 files of held-out pairs: English, then foreign."}
+    )
     baselines: list[str] = field(
         default_factory=list,
         metadata={"help": "Folders of baselines: one that `llink finetune` wrote gets a row, other kinds have none."},
@@ -38,16 +40,23 @@ class RetrievalArguments(ModelLoading):
         metadata={"help": "Rows of the table, such as stage_a full; all that the model can have when not given."},
     )
     batch_size: int = field(default=32, metadata={"help": "Texts in one forward pass."})
-    output_dir: str | None = output_field()
+    output_dir: str | None = field(default=None, metadata={"help": "Also write the record and plots into this folder."})
 
     def __post_init__(self) -> None:
         check_two_files("pairs", self.pairs)
         check_positive(self, "batch_size")
 
 
-def evaluate(argv: Sequence[str]) -> None:
+OPTIONS = (RetrievalArguments,)
+EXAMPLE = """
+llink eval retrieval --model out/b --pairs test.en test.km --baselines out/finetune \\
+  --output-dir out/eval
+"""
+
+
+def run(argv: Sequence[str]) -> None:
     """Retrieval over held-out pairs, in both directions, for every system at hand."""
-    (args,) = parse_arguments("eval retrieval", argv, (RetrievalArguments,))
+    (args,) = parse_arguments("eval retrieval", argv, OPTIONS)
     pairs = read_pairs(*args.pairs)
     check_pairs(pairs, f"--pairs {args.pairs[0]}", max(KS))
     kinds = baseline_kinds(args.baselines)

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from ..configuration_llink import LlinkConfigError
 from ..data.pairs import read_pairs
 from ..evaluation.costs import prompt_costs, shape_model
 from ..evaluation.plot_tokens import plot_tokens
@@ -18,7 +19,7 @@ from ..evaluation.tokens import check_aligned, example_strips, load_tokenizer, t
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
 from .loading import ModelLoading
-from .parsing import CommandError, check_positive, output_field, parse_arguments
+from .parsing import check_positive, parse_arguments
 
 TOKEN_COLUMNS = ("tokens", "median_tokens", "tokens_per_char", "tokens_per_byte", "premium", "fragments", "unknown")
 
@@ -41,19 +42,25 @@ class TokensArguments(ModelLoading):
     num_slots: int = field(default=8, metadata={"help": "K, with --encoder and --decoder (paper 4.2: 8)."})
     prompt: str = field(default=DEFAULT_PROMPT, metadata={"help": "Instruction of the prompts that are costed."})
     limit: int | None = field(default=None, metadata={"help": "Sentences from the beginning; all when not given."})
-    output_dir: str | None = output_field()
+    output_dir: str | None = field(default=None, metadata={"help": "Also write the record and plots into this folder."})
 
     def __post_init__(self) -> None:
         if (self.encoder is None) != (self.decoder is None) or (self.model and self.encoder):
-            raise CommandError("Give --model, or --encoder and --decoder together, or none of them.")
+            raise LlinkConfigError("Give --model, or --encoder and --decoder together, or none of them.")
         if not (self.tokenizer or self.model or self.encoder):
-            raise CommandError("Give --tokenizer, --model, or --encoder and --decoder: there is nothing to count with.")
+            raise LlinkConfigError(
+                "Give --tokenizer, --model, or --encoder and --decoder: there is nothing to count with."
+            )
         check_positive(self, "limit", "num_slots")
 
 
-def evaluate(argv: Sequence[str]) -> None:
+OPTIONS = (TokensArguments,)
+EXAMPLE = "llink eval tokens --tokenizer meta-llama/Llama-3.2-1B-Instruct --texts en=test.en km=test.km"
+
+
+def run(argv: Sequence[str]) -> None:
     """Tokens of each text by each tokenizer, and the costs of prompts."""
-    (args,) = parse_arguments("eval tokens", argv, (TokensArguments,))
+    (args,) = parse_arguments("eval tokens", argv, OPTIONS)
     files = named_files(args.texts)
     english = args.english or next(iter(files))
     texts = aligned_texts(files, english, args.limit)
@@ -63,7 +70,7 @@ def evaluate(argv: Sequence[str]) -> None:
     if model is not None:
         for name in ("decoder", "encoder"):
             if name in tokenizers:
-                raise CommandError(f"--tokenizer: {name!r} is the name of the model's own; choose another one.")
+                raise LlinkConfigError(f"--tokenizer: {name!r} is the name of the model's own; choose another one.")
         tokenizers |= {"decoder": model.processor.tokenizer, "encoder": model.processor.encoder_tokenizer}
     results: dict[str, Any] = {
         "english": english,
@@ -83,15 +90,15 @@ def named_files(entries: Sequence[str]) -> dict[str, str]:
     """`NAME=FILE` words as a mapping.
 
     Raises:
-        CommandError: If a word is none, or a name stands twice.
+        LlinkConfigError: If a word is none, or a name stands twice.
     """
     files: dict[str, str] = {}
     for entry in entries:
         name, sign, file = entry.partition("=")
         if not (name and sign and file):
-            raise CommandError(f"--texts: {entry!r} is not NAME=FILE, such as km=corpus.km.")
+            raise LlinkConfigError(f"--texts: {entry!r} is not NAME=FILE, such as km=corpus.km.")
         if name in files:
-            raise CommandError(f"--texts: the name {name!r} stands twice.")
+            raise LlinkConfigError(f"--texts: the name {name!r} stands twice.")
         files[name] = file
     return files
 
@@ -105,11 +112,11 @@ def aligned_texts(files: Mapping[str, str], english: str, limit: int | None = No
         limit: Rows from the beginning.
 
     Raises:
-        CommandError: If the English is not among the files, or no row is left.
+        LlinkConfigError: If the English is not among the files, or no row is left.
         PairFileError: If a file cannot be read, or has another number of lines.
     """
     if english not in files:
-        raise CommandError(f"--english {english!r} is not among the texts {', '.join(files)}.")
+        raise LlinkConfigError(f"--english {english!r} is not among the texts {', '.join(files)}.")
     rows: dict[str, dict[int, str]] = {}
     for name, file in files.items():
         pairs = read_pairs(files[english], file)
@@ -117,7 +124,7 @@ def aligned_texts(files: Mapping[str, str], english: str, limit: int | None = No
         rows[name] = dict(zip(numbers, pairs["foreign"][:], strict=True))
     shared = sorted(set.intersection(*(set(lines) for lines in rows.values())))[:limit]
     if not shared:
-        raise CommandError(f"No line is filled in all of {', '.join(files.values())}.")
+        raise LlinkConfigError(f"No line is filled in all of {', '.join(files.values())}.")
     return {name: [lines[number] for number in shared] for name, lines in rows.items()}
 
 
@@ -129,7 +136,7 @@ def _named_tokenizers(entries: Sequence[str]) -> dict[str, PreTrainedTokenizerBa
             path = Path(entry)
             name, source = (path.parent if path.is_file() else path).name or entry, entry
         if name in tokenizers:
-            raise CommandError(f"--tokenizer: the name {name!r} stands twice; write NAME={source}.")
+            raise LlinkConfigError(f"--tokenizer: the name {name!r} stands twice; write NAME={source}.")
         tokenizers[name] = load_tokenizer(source)
     return tokenizers
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..configuration_llink import LlinkConfigError
 from ..data.instructions import translation_instructions
 from ..data.pairs import read_pairs
 from ..evaluation.outputs import TRANSLATION_TASKS, named_outputs, output_samples
@@ -15,7 +16,7 @@ from ..evaluation.samples import side_by_side, translation_scores
 from ..evaluation.systems import load_systems
 from ..evaluation.translation import check_comet, comet
 from .loading import ModelLoading
-from .parsing import CommandError, check_positive, check_two_files, output_field, pair_field, parse_arguments
+from .parsing import check_positive, check_two_files, parse_arguments
 
 
 @dataclass(kw_only=True)
@@ -23,7 +24,9 @@ class TranslationArguments(ModelLoading):
     """Translations by llink, its base decoder and the baselines, with chrF++ and BLEU; or those in finished outputs."""
 
     model: str | None = field(default=None, metadata={"help": "Folder or repository of an llink model."})
-    pairs: list[str] | None = pair_field(False, "Line-aligned UTF-8 files of held-out pairs.")
+    pairs: list[str] | None = field(
+        default=None, metadata={"help": "Two line-aligned UTF-8 files of held-out pairs: English, then foreign."}
+    )
     baselines: list[str] = field(
         default_factory=list, metadata={"help": "Folders that llink finetune and llink langbridge wrote."}
     )
@@ -39,23 +42,27 @@ class TranslationArguments(ModelLoading):
     comet_python: str | None = field(
         default=None, metadata={"help": "Python of the environment that has unbabel-comet, which needs its own."}
     )
-    output_dir: str | None = output_field()
+    output_dir: str | None = field(default=None, metadata={"help": "Also write the record and plots into this folder."})
 
     def __post_init__(self) -> None:
         if self.outputs and (self.model or self.pairs or self.baselines):
-            raise CommandError("--outputs are finished: leave out --model, --baselines and --pairs.")
+            raise LlinkConfigError("--outputs are finished: leave out --model, --baselines and --pairs.")
         if not self.outputs and not (self.model and self.pairs):
-            raise CommandError("Give --model and --pairs, or --outputs, which are finished.")
+            raise LlinkConfigError("Give --model and --pairs, or --outputs, which are finished.")
         check_two_files("pairs", self.pairs)
         check_positive(self, "limit", "batch_size", "max_new_tokens")
         check_positive(self, "show", least=0)
         if self.comet_python is not None and self.comet is None:
-            raise CommandError("--comet-python needs --comet, the model that is to score.")
+            raise LlinkConfigError("--comet-python needs --comet, the model that is to score.")
 
 
-def evaluate(argv: Sequence[str]) -> None:
+OPTIONS = (TranslationArguments,)
+EXAMPLE = "llink eval translation --model out/b --pairs test.en test.km --limit 200 --output-dir out/eval"
+
+
+def run(argv: Sequence[str]) -> None:
     """Translations of held-out pairs, the systems side by side."""
-    (args,) = parse_arguments("eval translation", argv, (TranslationArguments,))
+    (args,) = parse_arguments("eval translation", argv, OPTIONS)
     if args.comet is not None:
         check_comet(args.comet_python)
     samples = _finished(args) if args.outputs else _translated(args)
@@ -97,4 +104,6 @@ def _finished(args: TranslationArguments) -> list[dict[str, str]]:
     }
     if samples := output_samples(answered):
         return samples
-    raise CommandError(f"{', '.join(args.outputs)} hold no translations: the task of none is {TRANSLATION_TASKS[0]}.")
+    raise LlinkConfigError(
+        f"{', '.join(args.outputs)} hold no translations: the task of none is {TRANSLATION_TASKS[0]}."
+    )

@@ -17,7 +17,7 @@ from ..evaluation.report import table
 from ..evaluation.usage_rows import evaluate_usage
 from ..modeling_llink import LlinkForCausalLM
 from .loading import ModelLoading
-from .parsing import check_positive, output_field, parse_arguments
+from .parsing import check_positive, parse_arguments
 
 
 @dataclass(kw_only=True)
@@ -33,16 +33,20 @@ class UsageArguments(ModelLoading):
     seed: int = field(default=0, metadata={"help": "Seed of the noise and of the intervals."})
     max_length: int = field(default=768, metadata={"help": "Tokens of prompt and answer; longer answers are cut."})
     batch_size: int = field(default=16, metadata={"help": "Rows in one forward pass."})
-    output_dir: str | None = output_field()
+    output_dir: str | None = field(default=None, metadata={"help": "Also write the record and plots into this folder."})
 
     def __post_init__(self) -> None:
         check_positive(self, "limit", "batch_size", "max_length")
         check_resampling(self.resamples)
 
 
-def evaluate(argv: Sequence[str]) -> None:
+OPTIONS = (UsageArguments,)
+EXAMPLE = "llink eval usage --model out/b --instructions test.jsonl --per-slot --output-dir out/eval"
+
+
+def run(argv: Sequence[str]) -> None:
     """Losses with slots, and with zeros, another example's slots, noise, or one slot less in their place."""
-    (args,) = parse_arguments("eval usage", argv, (UsageArguments,))
+    (args,) = parse_arguments("eval usage", argv, OPTIONS)
     rows = read_instructions(args.instructions)
     rows = rows.select(range(min(args.limit or len(rows), len(rows))))
     shuffled_passages(rows)  # before the model loads

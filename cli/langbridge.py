@@ -11,7 +11,7 @@ from ..baselines.langbridge import LangBridgeForCausalLM
 from ..trainers.checks import check_training
 from ..trainers.langbridge_config import LangBridgeConfig
 from ..trainers.langbridge_trainer import LangBridgeTrainer
-from .finetuning import BaselineData
+from .finetune import BaselineData
 from .parsing import parse_arguments, preset_of
 from .training import train_and_save
 
@@ -23,11 +23,16 @@ class LangBridgeData(BaselineData):
     lora: bool = field(default=False, metadata={"help": "Train LoRA too, as Stage B does; LangBridge itself does not."})
 
 
-def langbridge(argv: Sequence[str]) -> None:
+OPTIONS = (LangBridgeData, LangBridgeConfig)
+PRESETS = True
+EXAMPLE = "llink langbridge --model out/a --instructions train.jsonl --output-dir out/langbridge"
+
+
+def run(argv: Sequence[str]) -> None:
     """Trains a linear map from encoder tokens to soft tokens."""
-    rate = preset_of(argv)["inject"].get("learning_rate")
+    rate = preset_of(argv).inject.get("learning_rate")
     defaults = {} if rate is None else {"lora_learning_rate": rate}
-    data, args = parse_arguments("langbridge", argv, (LangBridgeData, LangBridgeConfig), defaults)
+    data, args = parse_arguments("langbridge", argv, OPTIONS, defaults)
     rows, held_out = data.read()
     check_training(args, LangBridgeTrainer, held_out)
     set_seed(args.seed)

@@ -6,23 +6,20 @@ import os
 import sys
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
-from dataclasses import field
 from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn, get_origin
 
 import yaml
 from transformers import HfArgumentParser
 
-from ..trainers.option_values import OptionError, check_device_map, check_dtype, check_seed, option_types, typed
-from ..trainers.presets import DEFAULT_PRESET, PRESETS, preset
+from ..configuration_llink import LlinkConfigError, LlinkError
+from ..trainers.option_values import check_device_map, check_dtype, check_seed, option_types, typed
+from ..trainers.presets import DEFAULT_PRESET, PRESETS, Preset, preset
 
 #: What `HfArgumentParser` reads as true or false.
 _TRUTH_VALUES = {"yes", "true", "t", "y", "1", "no", "false", "f", "n", "0"}
-
-
-class CommandError(ValueError):
-    """A command line that cannot be run."""
 
 
 class _Parser(HfArgumentParser):
@@ -54,17 +51,7 @@ class _Parser(HfArgumentParser):
         return namespace, rest
 
     def error(self, message: str) -> NoReturn:
-        raise CommandError(f"{message}. `{self.prog} --help` lists the options.")
-
-
-def pair_field(required: bool, text: str) -> Any:
-    """A field for two line-aligned files; see [`check_two_files`]."""
-    return field(default=None, metadata={"help": f"{text} Two files: English, then foreign.", "required": required})
-
-
-def output_field() -> Any:
-    """A field for the folder of an evaluation's record and plots."""
-    return field(default=None, metadata={"help": "Also write the record (JSON) and plots (PNG) into this folder."})
+        raise LlinkConfigError(f"{message}. `{self.prog} --help` lists the options.")
 
 
 def parse_early(command: str, argv: Sequence[str], owner: type) -> tuple[Any, list[str]]:
@@ -73,7 +60,7 @@ def parse_early(command: str, argv: Sequence[str], owner: type) -> tuple[Any, li
     Some ask for something else than the command's work, for which nothing else is needed.
 
     Raises:
-        CommandError: If one of them has an unusable value, on the command line or in the file of `--config`.
+        LlinkConfigError: If one of them has an unusable value, on the command line or in the file of `--config`.
     """
     parser = _Parser((owner,), prog=f"llink {command}", add_help=False, allow_abbrev=False)
     parser.add_argument("--config")
@@ -88,22 +75,22 @@ def check_two_files(name: str, files: list[str] | None) -> None:
     """Refuses anything but two files.
 
     Raises:
-        CommandError: If there is another number of them.
+        LlinkConfigError: If there is another number of them.
     """
     if files is not None and len(files) != 2:
-        raise CommandError(f"--{name} takes two files, English then foreign; got {len(files)}: {files}.")
+        raise LlinkConfigError(f"--{name} takes two files, English then foreign; got {len(files)}: {files}.")
 
 
 def check_positive(args: Any, *names: str, least: int = 1) -> None:
     """Refuses numbers that are too small; what was not given is left alone.
 
     Raises:
-        CommandError: If one is below `least`.
+        LlinkConfigError: If one is below `least`.
     """
     for name in names:
         value = getattr(args, name)
         if value is not None and value < least:
-            raise CommandError(f"--{name.replace('_', '-')} {value} must be {least} or more.")
+            raise LlinkConfigError(f"--{name.replace('_', '-')} {value} must be {least} or more.")
 
 
 def _check_shared(args: Any) -> None:
@@ -124,20 +111,14 @@ def _check_writable(name: str, folder: Path) -> None:
     """Refuses a path at which no folder is or can be made."""
     existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir():
-        raise CommandError(f"--{name} {folder}: {existing} is not a folder. Give another place.")
+        raise LlinkConfigError(f"--{name} {folder}: {existing} is not a folder. Give another place.")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise CommandError(f"--{name} {folder}: you may not write into {existing}. Give another place.")
+        raise LlinkConfigError(f"--{name} {folder}: you may not write into {existing}. Give another place.")
 
 
-def preset_of(argv: Sequence[str]) -> dict[str, dict[str, Any]]:
+def preset_of(argv: Sequence[str]) -> Preset:
     """The preset that the flags or the file name; it is needed before the other flags are parsed."""
     return preset(_named_preset(argv) or DEFAULT_PRESET)
-
-
-def preset_slots(argv: Sequence[str]) -> dict[str, Any]:
-    """The slots of a preset that is named; nothing when none is: the model's own then stay as they are."""
-    named = _named_preset(argv)
-    return {name: value for name, value in preset(named)["model"].items() if name.startswith("slot_")} if named else {}
 
 
 def _named_preset(argv: Sequence[str]) -> str | None:
@@ -157,13 +138,13 @@ def _read_yaml(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     if not Path(path).is_file():
-        raise CommandError(f"--config {path} does not exist.")
+        raise LlinkConfigError(f"--config {path} does not exist.")
     try:
         content = yaml.safe_load(Path(path).read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CommandError(f"--config {path} is not YAML: {error}") from error
+        raise LlinkConfigError(f"--config {path} is not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise CommandError(f"--config {path} must hold `name: value` lines.")
+        raise LlinkConfigError(f"--config {path} must hold `name: value` lines.")
     return {str(name): value for name, value in content.items()}
 
 
@@ -171,8 +152,8 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     """A value of the file of --config as its option takes it."""
     try:
         return typed(name, value, kind)
-    except OptionError as error:
-        raise CommandError(f"The file of --config: {error}") from error
+    except LlinkConfigError as error:
+        raise LlinkConfigError(f"The file of --config: {error}") from error
 
 
 def _set_defaults(parser: _Parser, values: dict[str, Any], file: dict[str, Any]) -> None:
@@ -194,11 +175,24 @@ def _of_file(action: Action, value: Any, kind: Any) -> Any:
     """What an option takes from the file of --config."""
     name, value = action.dest, _typed(action.dest, value, kind)
     if value == [] and get_origin(kind) is list and action.default != []:
-        raise CommandError(f"The file of --config: {name} is an empty list; give at least one.")
+        raise LlinkConfigError(f"The file of --config: {name} is an empty list; give at least one.")
     if action.choices is not None and value is not None and value not in action.choices:
         known = ", ".join(map(str, action.choices))
-        raise CommandError(f"The file of --config: {name}: {value!r} is not one of {known}.")
+        raise LlinkConfigError(f"The file of --config: {name}: {value!r} is not one of {known}.")
     return value
+
+
+def _parser(command: str, types: tuple, with_preset: bool) -> _Parser:
+    parser = _Parser(types, prog=f"llink {command}", description=types[0].__doc__, allow_abbrev=False)
+    parser.add_argument("--config", help="YAML file of options; flags stand above it.")
+    if with_preset:
+        parser.add_argument("--preset", help=f"{', '.join(PRESETS)}; {DEFAULT_PRESET} when not given.")
+    return parser
+
+
+def full_help(command: str, module: ModuleType) -> str:
+    """The help of every option of a command, the Trainer's included."""
+    return _parser(command, module.OPTIONS, getattr(module, "PRESETS", False)).format_help()
 
 
 def parse_arguments(
@@ -221,14 +215,10 @@ def parse_arguments(
         One object of each type.
 
     Raises:
-        CommandError: If an option does not exist, is missing or has an unusable value, on the command line or in the
-            file of `--config`; if a folder to write into cannot be made.
-        OptionError: If a seed, a dtype or a device is none.
+        LlinkConfigError: If an option does not exist, is missing or has an unusable value, on the command line or in
+            the file of `--config`; if a folder to write into cannot be made.
     """
-    parser = _Parser(types, prog=f"llink {command}", description=types[0].__doc__, allow_abbrev=False)
-    parser.add_argument("--config", help="YAML file of options; flags stand above it.")
-    if defaults is not None:
-        parser.add_argument("--preset", help=f"{', '.join(PRESETS)}; {DEFAULT_PRESET} when not given.")
+    parser = _parser(command, types, with_preset=defaults is not None)
     if positionals:
         parser.positionals = positionals
         parser.usage = " ".join([parser.prog, *map(str.upper, positionals), "[options]"])
@@ -236,7 +226,7 @@ def parse_arguments(
     names = {action.dest for action in parser._actions} - {"help", "config"}
     unknown = sorted(set(file) - names)
     if unknown:
-        raise CommandError(f"The file of --config sets unknown options: {_with_likely(unknown, names)}.")
+        raise LlinkConfigError(f"The file of --config sets unknown options: {_with_likely(unknown, names)}.")
     for action in parser._actions:
         if action.dest in positionals:
             action.required, action.default = False, None
@@ -246,12 +236,12 @@ def parse_arguments(
             list(argv), return_remaining_strings=True, look_for_args_file=False
         )
     except ValueError as error:
-        if type(error).__module__.startswith("llink."):
+        if isinstance(error, LlinkError):
             raise
-        raise CommandError(f"{error}") from error  # such as the library's check of its own options
+        raise LlinkConfigError(f"{error}") from error  # such as transformers' check of its own options
     if rest:
         flags = [word for word in rest if word.startswith("-")] or rest
-        raise CommandError(
+        raise LlinkConfigError(
             f"unknown options: {_with_likely(flags, parser._option_string_actions)}. `{parser.prog} --help` lists the "
             "options."
         )

@@ -25,12 +25,16 @@ class OutputArguments:
     list_sources: bool = field(default=False, metadata={"help": "Only print the declared corpora and how to get them."})
 
 
+OPTIONS = (PrepareConfig, OutputArguments)
+EXAMPLE = "llink prepare --source paracrawl-en-km --input en-km.tmx.gz --output-dir data"
+
+
 def run(argv: Sequence[str]) -> int:
     """Prepares a corpus; returns the exit code."""
     if parse_early("prepare", argv, OutputArguments)[0].list_sources:  # nothing else is needed then
         print(_sources())
         return 0
-    config, args = parse_arguments("prepare", argv, (PrepareConfig, OutputArguments))
+    config, args = parse_arguments("prepare", argv, OPTIONS)
     if args.push_to_hub is not None:
         check_repository(args.push_to_hub)
     manifest, seconds = prepare(config, show_progress=True)

@@ -42,9 +42,14 @@ class SpaceArguments:
         check_positive(self, "max_new_tokens")
 
 
-def push(argv: Sequence[str]) -> None:
+OPTIONS = (SpaceArguments,)
+POSITIONALS = ("model", "repo")
+EXAMPLE = "llink space out/b someone/my-model-page"
+
+
+def run(argv: Sequence[str]) -> None:
     """Pushes `llink space MODEL REPO`."""
-    (args,) = parse_arguments("space", argv, (SpaceArguments,), positionals=("model", "repo"))
+    (args,) = parse_arguments("space", argv, OPTIONS, positionals=POSITIONALS)
     title = args.title or args.repo.rpartition("/")[2]
     commit = push_space(
         args.model,

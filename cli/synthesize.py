@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..configuration_llink import LlinkConfigError
 from ..data.synthesis.config import SynthesisConfig, SynthesisServer
 from ..data.synthesis.filters import REASONS
 from ..data.synthesis.pipeline import Synthesis
 from ..data.synthesis.prompts import write_prompts
 from ..evaluation.report import table
-from .parsing import CommandError, parse_arguments, parse_early
+from .parsing import parse_arguments, parse_early
 
 
 @dataclass
@@ -26,15 +27,19 @@ class ShownArguments:
     )
 
 
+OPTIONS = (SynthesisConfig, SynthesisServer, ShownArguments)
+EXAMPLE = "llink synthesize --pairs data held_out --rule-made --output-dir instructions-by-rule"
+
+
 def run(argv: Sequence[str]) -> int:
     """Makes examples; returns the exit code."""
     early, others = parse_early("synthesize", argv, ShownArguments)
     if early.write_prompts is not None:  # nothing else is needed then
         if others:
-            raise CommandError(f"--write-prompts takes one folder, and no other flag; got {' '.join(others)}.")
+            raise LlinkConfigError(f"--write-prompts takes one folder, and no other flag; got {' '.join(others)}.")
         print(*write_prompts(early.write_prompts), sep="\n")
         return 0
-    config, server, args = parse_arguments("synthesize", argv, (SynthesisConfig, SynthesisServer, ShownArguments))
+    config, server, args = parse_arguments("synthesize", argv, OPTIONS)
     synthesis = Synthesis(config, server)
     if args.dry_run:
         print(table(["dry run", "value"], list(synthesis.estimate().items())))
@@ -72,7 +77,7 @@ def _show(manifest: dict[str, Any], config: SynthesisConfig, examples: bool) -> 
         named = ", ".join(f"{row['split']} {row['task']} {row['kept']} of {row['wanted']}" for row in short)
         print(f"No more pairs for {named}: bring more pairs, or --examples-per-pair.")
     if manifest["complete"] and not any(row["kept"] for row in manifest["tasks"]):
-        raise CommandError(
+        raise LlinkConfigError(
             f"No example is left in {config.output_dir}: all were dropped, for the reasons above (--examples shows "
             "some). Does the English file of --pairs come first?"
         )

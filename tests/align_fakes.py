@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback
 
+from llink.modeling_llink.errors import LlinkCheckpointError
 from llink.trainers.align_config import AlignConfig
 from llink.trainers.align_trainer import AlignTrainer
 
@@ -32,6 +33,26 @@ class Space(nn.Module):
 
     def forward(self, states):
         return states - self.mean
+
+
+class Slots(nn.Module):
+    """Slots that Stage A draws and leaves alone."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(3.0))
+        self.up = nn.Linear(2, 2)
+        self.lexicon = None
+
+
+class Papers:
+    """Two tokenizers whose vocabulary can be hashed, and no more."""
+
+    def __init__(self):
+        self.tokenizer = self.encoder_tokenizer = SimpleNamespace(get_vocab=dict)
+
+    def __call__(self, *_):
+        raise LlinkCheckpointError("A model that is none reads no texts.")
 
 
 class FakeModel(nn.Module):
@@ -59,11 +80,18 @@ class FakeModel(nn.Module):
             nn.Linear(ENCODER_WIDTH, 24), nn.GELU(), nn.Dropout(dropout), nn.Linear(24, WIDTH), nn.LayerNorm(WIDTH)
         )
         self.teacher_space = Space()
-        self.base = nn.Linear(2, 2)  # stands for the frozen bases
+        self.slot_embedder = Slots(self.config)
+        generator = torch.Generator().manual_seed(0)
+        self.encoder, self.decoder = nn.Linear(2, 2), nn.Linear(2, 2)  # stand for the frozen bases
+        for parameter in (*self.encoder.parameters(), *self.decoder.parameters()):
+            parameter.data = torch.rand(parameter.shape, generator=generator)
+        self.processor = Papers()
         self.encoded, self.taught = [], []
 
-    def fingerprint(self, base):
-        return base
+    def _init_weights(self, module):
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.3)
+            nn.init.zeros_(module.bias)
 
     def _vectors(self, texts, width, salt):
         latent = torch.stack([torch.tensor([math.sin(int(t[1:]) * k + 1) for k in range(1, 9)]) for t in texts])
@@ -79,7 +107,9 @@ class FakeModel(nn.Module):
         return self._vectors(english, WIDTH, 2) + 5.0
 
     def bridge(self):
-        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("base")}
+        return {
+            name: tensor for name, tensor in self.state_dict().items() if not name.startswith(("encoder", "decoder"))
+        }
 
     def save_pretrained(self, folder):
         save_file(

@@ -57,8 +57,9 @@ def losses_of(trainer) -> list[float]:
 def loss_by_hand(model, trainer, dataset) -> float:
     """Nats a token over rows taken one at a time, without padding."""
     total, tokens = 0.0, 0
-    for example in trainer.tokenize(dataset, 768):
-        batch = trainer.collate([example])
+    tensors = trainer.make_tensors(dataset)
+    for example in tensors.examples:
+        batch = tensors.collate([example])
         labels = batch.pop("labels")
         del batch["ids"]
         losses, counts = answer_losses(model(**batch).logits, labels)

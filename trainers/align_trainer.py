@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,32 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from ..data.features import PairFeatures, PairTensors, compute_pair_features, condition
-from ..data.pairs import PairDataError, check_pairs, check_training_pairs, dataset_groups, pairs_digest
+from ..configuration_llink import LlinkConfigError
+from ..data.errors import DataError
+from ..data.features import PairTensors, condition
+from ..data.frozen import FrozenFeatures, apart_from, compute_features
+from ..data.pairs import check_pairs, check_training_pairs, dataset_groups, pairs_digest
 from ..evaluation.retrieval import KS, retrieval_metrics
 from .align_config import AlignConfig
-from .base import Evaluated
+from .align_loss import AlignLoss
+from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, named_sets
 from .distributed import gather_rows
-from .losses import NonFiniteLossError, direction_loss, log_norm_loss, symmetric_info_nce
-from .part_trainer import PartTrainer
-from .queue import QueueStateError, TeacherQueue
+from .drawing import draw_anew
+from .errors import TrainingError
+from .queue import TeacherQueue
 
 QUEUE_FILE = "teacher_queue.safetensors"
 MIN_EVAL_PAIRS = 10  # recall at 10 needs ten candidates
 
 
-class AlignTrainer(PartTrainer):
+class AlignTrainer(LlinkTrainer):
     r"""Trains the projector g, and nothing else, so that p_F = g(z_F) finds h_E (paper 4.1).
 
-    Both bases are frozen, so z_F and h_E are computed once, cached on disk, and every epoch runs on vectors.
-    `self.model` is the projector; the whole model is `self.llink_model`, and it is what is saved, in checkpoints too.
-    The statistics of the teacher's space are fitted on the training pairs only (and loaded when resuming).
+    `self.model` is the projector, `self.llink_model` the whole model; see [`LlinkTrainer`]. Both bases are frozen, so
+    z_F and h_E are computed once, cached on disk, and every epoch runs on vectors; [`compute_features`] does it
+    without a trainer, and what it returns may be given in place of pairs. The statistics of the teacher's space are
+    fitted on the training pairs only (and loaded when resuming). Training pairs that share a sentence with a held-out
+    pair are left out; one warning counts them.
 
     The contrastive loss is no sum over rows: accumulating it over small batches would lose negatives. So
     `gradient_accumulation_steps` is folded into the batch (on a copy of the arguments), and with several processes the
@@ -48,77 +54,106 @@ class AlignTrainer(PartTrainer):
     Args:
         model: A [`LlinkForCausalLM`]; its projector is trained in place.
         args: An [`AlignConfig`]; not changed.
-        train_dataset: Pairs (`id`, `english`, `foreign`); at least 2, and at least one whole batch.
-        eval_dataset: Pairs, or a dict of named pairs; at least 10 each.
+        train_dataset: Pairs (`id`, `english`, `foreign`), or [`FrozenFeatures`] of them; at least 2, and at least one
+            whole batch.
+        eval_dataset: The same, or a dict of them by name; at least 10 each.
         processing_class: Saved with the model if given; the model saves its own otherwise.
         callbacks: As in `Trainer`.
         optimizers: As in `Trainer`.
+        loss: What is descended, given the inputs and returning the terms that [`AlignLoss`] tabulates; one made of
+            `args` when not given. It has no weights of its own.
 
     Raises:
         TypeError: If `args` is no [`AlignConfig`].
-        PairDataError: If a dataset lacks columns, holds blank or non-string sentences, or is too small.
+        DataError: If a dataset lacks columns, holds blank or non-string sentences, or is too small; if features were
+            made by another model.
+        LlinkConfigError: If a setting does not apply, or the loss has weights, which nothing would train.
 
-    While training: [`NonFiniteLossError`] when the loss is NaN or infinite, and [`QueueStateError`] when a checkpoint's
-    queue is missing or was filled from other pairs.
+    While training: [`TrainingError`] when the loss is NaN or infinite, or a checkpoint's queue is missing or was filled
+    from other pairs.
     """
 
     # The loss is the mean over the whole batch; accumulation never splits it.
     loss_is_scaled_for_ga = False
     stage = "align"  # after Stage B too: its slots no longer fit the projector
+    _tag_names = ("llink", "stage-a")
 
     def __init__(
         self,
         model: PreTrainedModel,
         args: AlignConfig | None = None,
-        train_dataset: Dataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: Dataset | FrozenFeatures | None = None,
+        eval_dataset: Any = None,
         processing_class: ProcessorMixin | None = None,
         callbacks: list[TrainerCallback] | None = None,
-        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+        optimizers: Optimizers = (None, None),
+        loss: Callable[..., dict[str, Tensor]] | None = None,
     ) -> None:
         args = AlignConfig(output_dir="llink-align") if args is None else args
-        if not isinstance(args, AlignConfig):
-            raise TypeError(f"args is a {type(args).__name__}; AlignTrainer needs an AlignConfig.")
+        check_arguments(args, AlignConfig, type(self))
         args = args.with_accumulation_folded()
         self.queue: TeacherQueue | None = None
+        self.loss = AlignLoss.of(args) if loss is None else loss
         self._resumed = False
-        self._train_tensors: PairTensors | None = None
-        self._eval_tensors: dict[int, tuple[Dataset, PairTensors]] = {}
-        self._terms: dict[str, Tensor] = {}
-        self._terms_steps = 0
-        evaluated = eval_dataset if isinstance(eval_dataset, dict) else {"eval_dataset": eval_dataset}
-        evaluated = {name: dataset for name, dataset in evaluated.items() if dataset is not None}
-        self._groups = torch.tensor(check_training_pairs(train_dataset, evaluated, MIN_EVAL_PAIRS))
+        self._given: dict[int, FrozenFeatures] = {}
+        held_out = {name: self._pairs_of(model, dataset) for name, dataset in named_sets(eval_dataset).items()}
+        if train_dataset is not None:
+            self._pairs_of(model, train_dataset, "train_dataset")  # which must be pairs before they are compared
+            train_dataset = self._pairs_of(model, apart_from(train_dataset, held_out))
+        self._groups = torch.tensor(check_training_pairs(train_dataset, held_out, MIN_EVAL_PAIRS))
         _check_batch(train_dataset, args)
+        if any(True for _ in getattr(self.loss, "parameters", tuple)()):
+            raise LlinkConfigError(f"{type(self.loss).__name__} has weights of its own, which nothing would train.")
+        model.projector.requires_grad_(True)
+        if model.config.stage == "untrained":
+            draw_anew(model, args.seed, ("projector", "slots", "lora"))
         super().__init__(
-            model,
             model.projector,
             args,
+            llink_model=model,
             train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
+            eval_dataset=held_out if isinstance(eval_dataset, dict) else held_out.get("eval_dataset"),
             processing_class=processing_class,
             callbacks=callbacks,
             optimizers=optimizers,
         )
         if self.args.gradient_accumulation_steps != 1:
-            raise ValueError(
+            raise LlinkConfigError(
                 "accelerate's own gradient accumulation does not apply to Stage A, whose batches are not split: use "
                 "gradient_accumulation_steps."
             )
 
     # ---- data ----
 
-    def _features(self, dataset: Dataset) -> PairFeatures:
+    def _pairs_of(self, model: PreTrainedModel, dataset: Any, name: str | None = None) -> Any:
+        """The pairs of what was given, whose features are kept where they came with them."""
+        if isinstance(dataset, FrozenFeatures):
+            dataset.check_made_by(model)
+            self._given[id(dataset.pairs)] = dataset
+            dataset = dataset.pairs
+        if name is not None:
+            check_pairs(dataset, name)
+        return dataset
+
+    def _features(self, dataset: Dataset) -> FrozenFeatures:
         """The frozen features of pairs, through the cache; the first process computes, the others then read."""
+        if id(dataset) in self._given:
+            return self._given[id(dataset)]
         cache_dir = self.args.feature_cache_dir or os.path.join(self.args.output_dir, "_feature_cache")
+        show = not self.args.disable_tqdm and self.is_world_process_zero()
         with self.args.main_process_first(desc="computing frozen features"):
-            return compute_pair_features(
-                self.llink_model,
-                dataset,
-                cache_dir,
-                batch_size=self.args.feature_batch_size,
-                show_progress=not self.args.disable_tqdm and self.is_world_process_zero(),
-            )
+            return compute_features(self.llink_model, dataset, cache_dir, self.args.feature_batch_size, show)
+
+    def make_tensors(self, dataset: Dataset) -> PairTensors:
+        """The pairs' features, the teacher's conditioned; its space is fitted on the training pairs first."""
+        training = dataset is self.train_dataset
+        if not training and self.train_dataset is not None:
+            self.tensors_of(self.train_dataset)
+        features = self._features(dataset)
+        if training:
+            self._fit_teacher_space(features.teacher_states)
+        groups = self._groups if training else torch.tensor(dataset_groups(dataset))
+        return PairTensors(features.pooled, condition(self.llink_model.teacher_space, features.teacher_states), groups)
 
     def _fit_teacher_space(self, states: Tensor) -> None:
         """Fits the conditioning on the training states (N, d), unless the model or the checkpoint brought it."""
@@ -132,50 +167,15 @@ class AlignTrainer(PartTrainer):
                 dist.broadcast(on_device, src=0)
                 buffer.copy_(on_device)
 
-    def _conditioned(self, features: PairFeatures, groups: Tensor) -> PairTensors:
-        return PairTensors(features.pooled, condition(self.llink_model.teacher_space, features.teacher_states), groups)
-
-    def _training_tensors(self) -> PairTensors:
-        if self._train_tensors is None:
-            features = self._features(self.train_dataset)
-            self._fit_teacher_space(features.teacher_states)
-            self._train_tensors = self._conditioned(features, self._groups)
-        return self._train_tensors
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Batches of cached vectors; computes the features on the first call."""
-        if self.train_dataset is None:
-            raise ValueError("Training needs a train_dataset.")
-        tensors = self._training_tensors()
-        self.data_collator = tensors.collate
-        return self._get_dataloader(
-            dataset=tensors,
-            description="Training",
-            batch_size=self._train_batch_size,
-            sampler_fn=self._get_train_sampler,
-            is_training=True,
-        )
-
-    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """All pairs of an evaluation set, in order, on every process: retrieval needs them all.
 
         Raises:
-            PairDataError: If the set does not hold at least 10 usable pairs.
+            DataError: If the set does not hold at least 10 usable pairs.
         """
-        if eval_dataset is None and self.eval_dataset is None:
-            raise ValueError("Evaluation needs an eval_dataset.")
-        if eval_dataset is None:
-            eval_dataset = self.eval_dataset
-        elif isinstance(eval_dataset, str):
-            eval_dataset = self.eval_dataset[eval_dataset]
-        key = id(eval_dataset)
-        if key not in self._eval_tensors:
-            check_pairs(eval_dataset, "eval_dataset", MIN_EVAL_PAIRS)
-            if self.train_dataset is not None:
-                self._training_tensors()  # the teacher's space is fitted on training pairs only
-            tensors = self._conditioned(self._features(eval_dataset), torch.tensor(dataset_groups(eval_dataset)))
-            self._eval_tensors[key] = (eval_dataset, tensors)  # the dataset too, so that its id stays taken
-        tensors = self._eval_tensors[key][1]
+        dataset = self._pairs_of(self.llink_model, self.eval_set(eval_dataset))
+        check_pairs(dataset, "eval_dataset", MIN_EVAL_PAIRS)
+        tensors = self.tensors_of(dataset)
         # With a generator of its own, evaluating does not move the random numbers of training.
         return DataLoader(
             tensors, batch_size=self.args.eval_batch_size, collate_fn=tensors.collate, generator=torch.Generator()
@@ -187,11 +187,10 @@ class AlignTrainer(PartTrainer):
         """Trains the projector; see `Trainer.train`. The projector is left in evaluation mode.
 
         Raises:
-            NonFiniteLossError: If the loss becomes NaN or infinite.
-            QueueStateError: If the queue of the checkpoint to resume from is missing or was filled from other pairs.
+            TrainingError: If the loss becomes NaN or infinite; if the queue of the checkpoint to resume from is missing
+                or was filled from other pairs.
         """
         self._resumed = False
-        self._terms, self._terms_steps = {}, 0
         if self.args.queue_size:
             width = self.llink_model.config.hidden_size
             self.queue = TeacherQueue(self.args.queue_size, width, self.args.device)
@@ -199,8 +198,8 @@ class AlignTrainer(PartTrainer):
 
     @property
     def temperature(self) -> float:
-        """τ of the coming step: linear from `temperature_start` to `temperature_end` over the run."""
-        progress = self.state.global_step / max(self.state.max_steps, 1)
+        """τ of the coming step: linear from `temperature_start` at the first to `temperature_end` at the last."""
+        progress = min(self.state.global_step / max(self.state.max_steps - 1, 1), 1.0)
         return self.args.temperature_start + (self.args.temperature_end - self.args.temperature_start) * progress
 
     def compute_loss(
@@ -215,54 +214,23 @@ class AlignTrainer(PartTrainer):
         z (b, d_e) → p (b, d) → gathered (B, d), against h (B, d) and the queue (Q, d) → scalar
         """
         local = model(inputs["features"]).float()  # (b, d)
-        p, h = gather_rows(local), gather_rows(inputs["targets"])  # (B, d)
-        groups, rows = gather_rows(inputs["groups"]), gather_rows(inputs["rows"])  # (B,)
-        loss, terms = self._loss(p, h, groups, self.temperature, self.queue)
-        if not torch.isfinite(loss):
-            raise self._non_finite(loss, p, h, rows)
+        p, h, groups, rows = local, inputs["targets"], inputs["groups"], inputs["rows"]
+        if self.args.world_size > 1:
+            p, h, groups, rows = map(gather_rows, (p, h, groups, rows))  # (B, d), (B, d), (B,), (B,)
+        terms = dict(self._terms_of(p, h, groups, self.temperature, self.queue))
+        loss = terms.pop("loss")
+        fine = torch.isfinite(p).all(dim=1) & torch.isfinite(h).all(dim=1)  # (B,)
+        self.check_finite(loss, fine, [self.train_dataset[row]["id"] for row in rows.tolist()])
         if self.queue is not None:
             self.queue.push(h, groups)  # after the loss: the batch itself is in it already
-        for name, value in {**terms, "temperature": torch.tensor(self.temperature)}.items():
-            self._terms[name] = self._terms.get(name, 0.0) + value.detach()
-        self._terms_steps += 1
+        self.record_terms({**terms, "temperature": self.temperature})
         return (loss, {"projected": local}) if return_outputs else loss
 
-    def _loss(
+    def _terms_of(
         self, p: Tensor, h: Tensor, groups: Tensor, temperature: float, queue: TeacherQueue | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        terms = {
-            "nce": symmetric_info_nce(
-                p,
-                h,
-                temperature,
-                groups,
-                queue.vectors if queue is not None else None,
-                queue.ids if queue is not None else None,
-                self.args.hard_negatives,
-                self.args.hard_negative_mining,
-            )
-        }
-        loss = terms["nce"]
-        if self.args.direction_weight:
-            terms["direction"] = direction_loss(p, h, self.args.direction_reduction)
-            loss = loss + self.args.direction_weight * terms["direction"]
-        if self.args.norm_weight:
-            terms["log_norm"] = log_norm_loss(p, h)
-            loss = loss + self.args.norm_weight * terms["log_norm"]
-        return loss, terms
-
-    def _non_finite(self, loss: Tensor, p: Tensor, h: Tensor, rows: Tensor) -> NonFiniteLossError:
-        finite = torch.isfinite(p).all(dim=1) & torch.isfinite(h).all(dim=1)
-        guilty = rows[~finite] if not finite.all() else rows
-        ids = [self.train_dataset[row]["id"] for row in guilty.tolist()]
-        return NonFiniteLossError(self.state.global_step, ids, loss.item())
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the terms of the loss, averaged since the last log, to the training logs."""
-        if "loss" in logs and self._terms_steps:
-            logs.update({name: float(total) / self._terms_steps for name, total in self._terms.items()})
-            self._terms, self._terms_steps = {}, 0
-        super().log(logs, start_time)
+    ) -> dict[str, Tensor]:
+        negatives = {} if queue is None else {"queue_vectors": queue.vectors, "queue_groups": queue.ids}
+        return self.loss(projected=p, targets=h, groups=groups, temperature=temperature, **negatives)
 
     # ---- evaluation ----
 
@@ -270,13 +238,13 @@ class AlignTrainer(PartTrainer):
         """Projects every pair and scores retrieval over all of them; see the class.
 
         Raises:
-            RetrievalError: If a projected vector is NaN or infinite.
+            DataError: If a projected vector is NaN or infinite.
         """
         projected, total = [], 0.0
         for batch in batches:
             p = model(batch["features"]).float()  # (B, d)
-            loss, _ = self._loss(p, batch["targets"], batch["groups"], self.args.temperature_end, queue=None)
-            total += loss.item() * len(p)
+            terms = self._terms_of(p, batch["targets"], batch["groups"], self.args.temperature_end, queue=None)
+            total += float(terms["loss"]) * len(p)
             projected.append(p)
         p = torch.cat(projected)  # (N, d)
         metrics = {**retrieval_metrics(p, dataset.targets.to(p.device)), "loss": total / len(p)}
@@ -302,10 +270,10 @@ class AlignTrainer(PartTrainer):
         if self.queue is not None:
             self.queue.load(path, self._queue_metadata())
         elif path.exists():
-            raise QueueStateError(f"{path} exists but queue_size=0: resume with the queue_size of the broken run.")
+            raise TrainingError(f"{path} exists but queue_size=0: resume with the queue_size of the broken run.")
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self._resumed = True
-        self._train_tensors, self._eval_tensors = None, {}  # they were conditioned with another space
+        self._tensors = {}  # they were conditioned with another space
 
     def _queue_metadata(self) -> dict[str, str]:
         """Names the training pairs: the queue's group ids mean nothing for others."""
@@ -316,7 +284,7 @@ def _check_batch(train_dataset: Dataset | None, args: AlignConfig) -> None:
     """Without this an epoch would hold no batch at all, and training would end at once without a word."""
     batch = args.train_batch_size * args.world_size
     if train_dataset is not None and args.dataloader_drop_last and len(train_dataset) < batch:
-        raise PairDataError(
+        raise DataError(
             f"train_dataset holds {len(train_dataset)} pairs, fewer than one batch of {batch}. Lower "
             "per_device_train_batch_size × gradient_accumulation_steps, or set dataloader_drop_last=False."
         )

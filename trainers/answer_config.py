@@ -6,23 +6,20 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from .arguments import LlinkTrainingArguments
+from ..configuration_llink import LlinkConfigError
+from .base import LlinkTrainingArguments
 
 
-class AnswerConfigError(ValueError):
-    """An argument that a baseline cannot be trained with."""
-
-
-def check_answer_options(args: TrainingArguments, error: type[Exception]) -> None:
+def check_answer_options(args: TrainingArguments) -> None:
     """Refuses what cannot apply to a loss of the answers' tokens, taken over rows with columns of their own.
 
     Raises:
-        error: If `remove_unused_columns` or `label_smoothing_factor` is set.
+        LlinkConfigError: If `remove_unused_columns` or `label_smoothing_factor` is set.
     """
     if args.remove_unused_columns:
-        raise error("remove_unused_columns must stay False: the trainer reads the rows' columns.")
+        raise LlinkConfigError("remove_unused_columns must stay False: the trainer reads the rows' columns.")
     if args.label_smoothing_factor:
-        raise error(
+        raise LlinkConfigError(
             f"label_smoothing_factor={args.label_smoothing_factor} does not apply: the loss is that of the "
             "answers' own tokens, summed over the accumulated batch. Leave it out."
         )
@@ -31,7 +28,7 @@ def check_answer_options(args: TrainingArguments, error: type[Exception]) -> Non
 @dataclass
 class AnswerConfig(LlinkTrainingArguments):
     r"""
-    Arguments of [`AnswerTrainer`]: as Stage B's, so that a comparison is of equal data, steps and schedule.
+    Arguments of the baselines' trainers: as Stage B's, so that a comparison is of equal data, steps and schedule.
 
     All arguments of [`~transformers.TrainingArguments`] work; these have other defaults:
 
@@ -63,5 +60,5 @@ class AnswerConfig(LlinkTrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.max_length < 1:
-            raise AnswerConfigError(f"max_length={self.max_length} must be above 0.")
-        check_answer_options(self, AnswerConfigError)
+            raise LlinkConfigError(f"max_length={self.max_length} must be above 0.")
+        check_answer_options(self)

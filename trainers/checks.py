@@ -1,4 +1,4 @@
-"""What the library's trainer would refuse only after models are loaded or steps are trained."""
+"""What transformers' trainer would refuse only after models are loaded or steps are trained."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from transformers import TrainingArguments, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from ..configuration_llink import LlinkConfigError
 from .base import LlinkTrainer
 
 #: Steps of a run whose length is not known yet.
 _SOME_STEPS = 1_000
-
-
-class TrainingCheckError(ValueError):
-    """Arguments with which training would fail later."""
 
 
 def check_training(args: TrainingArguments, trainer: type[LlinkTrainer], held_out: Dataset | None) -> None:
@@ -29,7 +26,7 @@ def check_training(args: TrainingArguments, trainer: type[LlinkTrainer], held_ou
         held_out: What it is to evaluate on.
 
     Raises:
-        TrainingCheckError: If there is nothing to evaluate, a reporter is unknown or not installed, the schedule's
+        LlinkConfigError: If there is nothing to evaluate, a reporter is unknown or not installed, the schedule's
             arguments do not fit it, or the metric of the best model is none.
     """
     _check_evaluation(args, [] if held_out is None else trainer.metric_names(held_out))
@@ -42,22 +39,22 @@ def _check_evaluation(args: TrainingArguments, metrics: Collection[str]) -> None
         for name, unused in (("eval_strategy", "no"), ("eval_on_start", False)):
             value = getattr(args, name)
             if value != unused:
-                raise TrainingCheckError(
+                raise LlinkConfigError(
                     f"{name}={getattr(value, 'value', value)} has nothing to evaluate: give held-out data, or leave "
                     "it out."
                 )
     best = args.metric_for_best_model
     if metrics and best is not None and best.removeprefix("eval_") not in metrics:
-        raise TrainingCheckError(f"metric_for_best_model={best!r} is not one of {', '.join(metrics)}.")
+        raise LlinkConfigError(f"metric_for_best_model={best!r} is not one of {', '.join(metrics)}.")
 
 
 def _check_reporters(names: Collection[str]) -> None:
     if unknown := [name for name in names if name not in INTEGRATION_TO_CALLBACK]:
         known = ", ".join(["none", "all", *INTEGRATION_TO_CALLBACK])
-        raise TrainingCheckError(f"report_to={unknown[0]!r} is not one of {known}.")
-    installed = [*get_available_reporting_integrations(), "flyte"]  # the library does not look for flyte
+        raise LlinkConfigError(f"report_to={unknown[0]!r} is not one of {known}.")
+    installed = [*get_available_reporting_integrations(), "flyte"]  # transformers does not look for flyte
     if missing := [name for name in names if name not in installed]:
-        raise TrainingCheckError(
+        raise LlinkConfigError(
             f"report_to={missing[0]!r} is not installed here: install it, or choose another; none keeps only the log."
         )
 
@@ -76,7 +73,7 @@ def _check_schedule(args: TrainingArguments) -> None:
         )
     except (TypeError, ValueError, ArithmeticError) as error:
         name = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
-        raise TrainingCheckError(
+        raise LlinkConfigError(
             f"lr_scheduler_kwargs={args.lr_scheduler_kwargs!r} do not fit lr_scheduler_type={name!r}: "
             f"{str(error).rstrip('.')}."
         ) from error

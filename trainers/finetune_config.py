@@ -12,7 +12,7 @@ class FinetuneConfig(AnswerConfig):
     r"""
     Arguments of [`FinetuneTrainer`]: as [`AnswerConfig`], and
 
-    - `learning_rate`: 1e-4, not 5e-5: what LoRA has in Stage B.
+    - `learning_rate`: 1e-3, not 5e-5: what LoRA has in Stage B.
     """
 
-    learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate of LoRA (as Stage B: 1e-4)."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate of LoRA (as Stage B: 1e-3)."})

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
-from transformers.trainer_utils import TrainOutput
 
 from ..data.collators import InstructionTensors, instruction_tensors, passage_bank, tokenize_instructions
+from ..data.errors import DataError
 from ..data.features import FeatureCache, encoder_spec, teacher_spec
-from ..data.instructions import InstructionError, instruction_dataset
+from ..data.instructions import instruction_dataset
 from ..evaluation.usage import (
     SHARES,
     VARIANTS,
@@ -27,19 +30,17 @@ from ..evaluation.usage import (
 )
 from ..modeling_llink.layers import device_of
 from ..modeling_llink.lora import lora_parameters
-from .base import Evaluated, split_groups
-from .hub import HubMixin
+from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, split_groups
+from .drawing import draw_anew
 from .inject_config import InjectConfig
-from .inject_losses import slot_cosine, slot_info_nce, usage_contrast
-from .losses import NonFiniteLossError
-from .tensor_loading import TensorLoading
-
-#: What the loss is made of, as the logs call it.
-TERMS = ("sft", "usage", "cosine", "nce")
+from .inject_loss import InjectLoss, StepTotals
 
 
-class InjectTrainer(TensorLoading, HubMixin):
+class InjectTrainer(LlinkTrainer):
     """Trains LoRA, the slots' scale, adapter and expander; projector and bases stay bit-identical (paper 4.2).
+
+    `self.model` and `self.llink_model` are the same whole model; see [`LlinkTrainer`]. Slots and LoRA that Stage B has
+    not trained yet are drawn anew from the seed; words that a lexicon has learned stay.
 
     The encoder and the projector are frozen, so every passage is encoded once and p_F is kept (slots that are
     made of the encoder's states read every batch anew). Prompts are rendered by
@@ -56,15 +57,19 @@ class InjectTrainer(TensorLoading, HubMixin):
         train_dataset: Instruction rows, as `read_instructions` returns them.
         eval_dataset: The same, or a dict of them.
         callbacks, optimizers: As in `Trainer`.
+        loss: What is descended, given the inputs and returning the terms that [`InjectLoss`] tabulates; one made of
+            `args` when not given.
 
     Raises:
         TypeError: If `args` is no [`InjectConfig`].
-        InstructionError: If rows are unusable, a prompt is too long, or references are missing where
-            `cosine_weight` or `nce_weight` need them.
+        DataError: If rows are unusable, a prompt is too long, or references are missing where `cosine_weight` or
+            `nce_weight` need them.
+        NotFittedError: If the teacher's space, or a lexicon, is needed and was never fitted.
     """
 
     # The loss is normalised over the whole accumulated batch.
     loss_is_scaled_for_ga = True
+    stage = "inject"
     _tag_names = ("llink", "stage-b")
 
     def __init__(
@@ -74,18 +79,16 @@ class InjectTrainer(TensorLoading, HubMixin):
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
         callbacks: list[TrainerCallback] | None = None,
-        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+        optimizers: Optimizers = (None, None),
+        loss: Callable[..., dict[str, Tensor]] | None = None,
     ) -> None:
         args = InjectConfig(output_dir="llink-inject") if args is None else args
-        if not isinstance(args, InjectConfig):
-            raise TypeError(f"args is a {type(args).__name__}; InjectTrainer needs an InjectConfig.")
-        self._terms: dict[str, tuple[Tensor | float, set[int]]] = {}
-        self._tensors: dict[int, tuple[Dataset, InstructionTensors]] = {}
+        check_arguments(args, InjectConfig, type(self))
+        self.loss = InjectLoss.of(args) if loss is None else loss
         self._examples: dict[int, list[dict[str, list[int]]]] = {}
         if args.cosine_weight or args.nce_weight:
             model.teacher_space.check_fitted()
-        if model.slot_embedder.lexicon is not None:
-            model.slot_embedder.lexicon.check_fitted()
+        model.slot_embedder.check_fitted()
         train_dataset = self._checked(model, train_dataset, args, "train_dataset")
         if isinstance(eval_dataset, dict):
             eval_dataset = {name: self._checked(model, dataset, args, name) for name, dataset in eval_dataset.items()}
@@ -93,9 +96,12 @@ class InjectTrainer(TensorLoading, HubMixin):
             eval_dataset = self._checked(model, eval_dataset, args, "eval_dataset")
         model.projector.requires_grad_(False)
         model.slot_embedder.requires_grad_(True)
+        if model.config.stage != "inject":
+            draw_anew(model, args.seed, ("slots", "lora"))
         super().__init__(
-            model=model,
-            args=args,
+            model,
+            args,
+            llink_model=model,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             callbacks=callbacks,
@@ -112,23 +118,20 @@ class InjectTrainer(TensorLoading, HubMixin):
             return None
         dataset = instruction_dataset(dataset)
         if (args.cosine_weight or args.nce_weight) and not any(dataset["english"][:]):
-            raise InstructionError(
+            raise DataError(
                 f"No row of {name} has an English reference, which cosine_weight={args.cosine_weight} and "
                 f"nce_weight={args.nce_weight} need. Add the column `english`, or set both weights to 0."
             )
         self._examples[id(dataset)] = tokenize_instructions(model.processor, dataset, args.max_length)[0]
         return dataset
 
-    def tensors_of(self, dataset: Dataset) -> InstructionTensors:
-        """The rows with their frozen features, computed on first use through the cache."""
-        key = id(dataset)
-        if key not in self._tensors:
-            if key not in self._examples:  # given to `evaluate`, not to the trainer
-                dataset = self._checked(self.model, dataset, self.args, "eval_dataset")
-                return self.tensors_of(dataset)
-            with self.args.main_process_first(desc="computing frozen features"):
-                self._tensors[key] = (dataset, self._with_features(dataset, self._examples[key]))
-        return self._tensors[key][1]
+    def make_tensors(self, dataset: Dataset) -> InstructionTensors:
+        """The rows with their frozen features, through the cache."""
+        rows = dataset
+        if id(rows) not in self._examples:  # given to `evaluate`, not to the trainer
+            rows = self._checked(self.model, dataset, self.args, "eval_dataset")
+        with self.args.main_process_first(desc="computing frozen features"):
+            return self._with_features(rows, self._examples[id(rows)])
 
     def _with_features(self, dataset: Dataset, examples: list[dict[str, list[int]]]) -> InstructionTensors:
         model = self.model
@@ -154,39 +157,25 @@ class InjectTrainer(TensorLoading, HubMixin):
             desc=None if self.args.disable_tqdm else label,
         )
 
-    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As `Trainer.train`; leaves the model in evaluation mode.
-
-        Raises:
-            NonFiniteLossError: If the loss becomes NaN or infinite.
-        """
-        self.model.config.stage = "inject"
-        return super().train(*args, **kwargs)
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
-    ) -> tuple[list, Tensor | int | None]:
-        """Collects the micro-batches of one step and gives each of them the size and the teachers of the whole."""
-        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if not batches:
-            return batches, items
+    def of_whole_step(self, batches: list[dict[str, Any]], device: torch.device) -> dict[str, Any]:
+        """`whole`: the step's sizes, its rows' teachers, and its micro-batches."""
         tokens = sum((batch["labels"][:, 1:] != -100).sum() for batch in batches).to(device)
         rows = torch.tensor(sum(len(batch["rows"]) for batch in batches), device=device)
         teachers = torch.cat([batch["teachers"] for batch in batches]).to(device)
         references = torch.cat([batch["references"] for batch in batches]).to(device)
         if self.args.world_size > 1:
-            tokens, rows = (self.accelerator.gather(count).sum() for count in (tokens, rows))
             padded = self.accelerator.pad_across_processes((teachers, references), dim=0, pad_index=-1)
             teachers, references = self.accelerator.gather(padded)
-        whole = {"step_tokens": tokens, "step_rows": rows, "candidates": teachers, "candidate_ids": references}
-        return [{**batch, **whole} for batch in batches], items
+        known = references >= 0
+        totals = (self.over_processes(tokens), self.over_processes(rows), teachers[known], references[known])
+        return {"whole": _WholeStep(StepTotals(self.state.global_step, *totals), batches)}
 
     # ------------------------------------------------------------------ loss
 
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
@@ -194,78 +183,77 @@ class InjectTrainer(TensorLoading, HubMixin):
 
         prompt (B, S) with slots (B, T, K, d) → logits (B, L, V) → summed answer losses (B,) → scalar
         """
-        args = self.args
-        prompt = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        output = model(**prompt, **inputs["foreign"], **self._answers_only(inputs))
-        losses, tokens = answer_losses(output.logits, inputs["labels"])  # (B,), (B,)
-        step_tokens = inputs.get("step_tokens", tokens.sum())
-        step_rows = inputs.get("step_rows", len(losses))
-        terms = {"sft": losses.sum() / step_tokens}
-        loss = terms["sft"]
-        if args.usage_weight and self.state.global_step % args.usage_every == 0:
-            other = self._contrasted(model, prompt, inputs, output["foreign_slots"])
-            per_token = tokens.clamp(min=1)
-            hinge = usage_contrast(losses / per_token, other / per_token, args.usage_margin)
-            terms["usage"] = hinge.sum() / step_rows
-            loss = loss + args.usage_weight * terms["usage"]
-        loss = loss + self._anchor(output["foreign_slots"], inputs, step_rows, terms)
-        if not torch.isfinite(loss):
-            raise self._non_finite(losses, inputs["rows"], loss)
+        whole = inputs.get("whole") or self.of_whole_step([inputs], inputs["labels"].device)["whole"]
+        asks = getattr(self.loss, "contrasts", None)
+        contrasted = asks is not None and asks(self.state.global_step)
+        by_step = contrasted and getattr(self.loss, "reduction", None) == "step"
+        if by_step and whole.gap is None and len(whole.batches) > 1:
+            whole.gap = self._foreseen_gap(model, whole)
+        output, losses, tokens, without = self._answered(model, inputs, contrasted)
+        if by_step and whole.gap is None:
+            whole.gap = self.over_processes((losses - without).detach().sum()) / whole.totals.tokens
+        known = inputs["references"] >= 0  # (B,)
+        terms = self.loss(
+            losses=losses,
+            tokens=tokens,
+            without=without,
+            slot_means=self.slot_means(output["foreign_slots"], inputs["foreign_mask"])[known],
+            teachers=inputs["teachers"][known],
+            references=inputs["references"][known],
+            step=replace(whole.totals, gap=whole.gap),
+        )
+        terms = dict(terms)
+        loss = terms.pop("loss")
+        ids = [self.train_dataset[row]["id"] for row in inputs["rows"].tolist()]
+        self.check_finite(loss, torch.isfinite(losses), ids)
         if model.training:
-            self._record(terms)
+            self.record_terms(terms)
         # DistributedDataParallel averages the processes' gradients; the terms are already divided by the whole step.
-        loss = loss * (args.world_size if model.training else 1)
+        loss = loss * (self.args.world_size if model.training else 1)
         return (loss, output) if return_outputs else loss
 
-    def _contrasted(self, model: nn.Module, prompt: dict, inputs: dict[str, Tensor], slots: Tensor) -> Tensor:
-        """(B,) summed answer losses without the rows' own slots."""
-        zeros = {"foreign_slots": torch.zeros_like(slots), "foreign_mask": inputs["foreign_mask"]}
-        foreign = zeros if self.args.usage_variant == "zeroed" else inputs["shuffled"]
-        output = model(**prompt, **foreign, **self._answers_only(inputs))
-        return answer_losses(output.logits, inputs["labels"])[0]
-
-    @staticmethod
-    def _answers_only(inputs: dict[str, Tensor]) -> dict[str, Any]:
-        return {"use_cache": False, "logits_to_keep": answer_reach(inputs["labels"])}
-
-    def _anchor(self, slots: Tensor, inputs: dict[str, Tensor], step_rows: Any, terms: dict[str, Tensor]) -> Any:
-        """The two auxiliaries that hold a row's mean near the Stage A target; rows without a reference have none."""
-        args, known = self.args, inputs["references"] >= 0
-        if not (args.cosine_weight or args.nce_weight) or not known.any():
-            return 0.0
-        mask = inputs["foreign_mask"].unsqueeze(-1).to(slots.dtype)  # (B, T, 1)
+    def slot_means(self, slots: Tensor, mask: Tensor) -> Tensor:
+        """Slots (B, T, K, d) of real passages (B, T) → what stands for each row's passages (B, d)."""
         sentences = self.model.slot_embedder.sentences(slots)  # (B, T, d)
-        mean = (sentences * mask).sum(dim=1) / mask.sum(dim=1)  # (B, d)
-        mean, teachers, ids = mean[known], inputs["teachers"][known], inputs["references"][known]
-        terms["cosine"] = slot_cosine(mean, teachers).sum() / step_rows
-        candidates = inputs.get("candidates", inputs["teachers"])
-        candidate_ids = inputs.get("candidate_ids", inputs["references"])
-        real = candidate_ids >= 0
-        nce = slot_info_nce(mean, teachers, candidates[real], ids, candidate_ids[real], args.nce_temperature)
-        terms["nce"] = nce.sum() / step_rows
-        return args.cosine_weight * terms["cosine"] + args.nce_weight * terms["nce"]
+        real = mask.unsqueeze(-1).to(slots.dtype)  # (B, T, 1)
+        return (sentences * real).sum(dim=1) / real.sum(dim=1)
 
-    def _non_finite(self, losses: Tensor, rows: Tensor, loss: Tensor) -> NonFiniteLossError:
-        guilty = rows[~torch.isfinite(losses)] if not torch.isfinite(losses).all() else rows
-        ids = [self.train_dataset[row]["id"] for row in guilty.tolist()]
-        return NonFiniteLossError(self.state.global_step, ids, loss.item())
+    def _answered(
+        self, model: nn.Module, inputs: dict[str, Any], contrasted: bool
+    ) -> tuple[Any, Tensor, Tensor, Tensor | None]:
+        """The output with slots, the answers' losses (B,) and tokens (B,), and the losses without the rows' slots."""
+        prompt = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        only = {"use_cache": False, "logits_to_keep": answer_reach(inputs["labels"])}
+        output = model(**prompt, **inputs["foreign"], **only)
+        losses, tokens = answer_losses(output.logits, inputs["labels"])
+        if not contrasted:
+            return output, losses, tokens, None
+        foreign = inputs["shuffled"]
+        if self.args.usage_variant == "zeroed":
+            slots = torch.zeros_like(output["foreign_slots"])
+            foreign = {"foreign_slots": slots, "foreign_mask": inputs["foreign_mask"]}
+        other = model(**prompt, **foreign, **only)
+        return output, losses, tokens, answer_losses(other.logits, inputs["labels"])[0]
 
-    def _record(self, terms: dict[str, Tensor]) -> None:
-        for name, value in terms.items():
-            total, count = self._terms.get(name, (0.0, set()))
-            self._terms[name] = (total + value.detach(), count | {self.state.global_step})
+    def _foreseen_gap(self, model: nn.Module, whole: _WholeStep) -> Tensor:
+        """L_SFT − L_zero of a whole step in nats a token, before the first of its micro-batches is descended.
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the terms of the loss, averaged over the steps that had them since the last log."""
-        if "loss" in logs and self._terms:
-            means = {name: float(total / len(steps)) for name, (total, steps) in self._terms.items()}
-            if self.args.world_size > 1:  # each process has its share of the step, and may have had no reference
-                shares = [[means[name], 1.0] if name in means else [0.0, 0.0] for name in TERMS]
-                sums = self.accelerator.reduce(torch.tensor(shares, device=self.args.device), "sum").tolist()
-                means = {name: total for name, (total, processes) in zip(TERMS, sums, strict=True) if processes}
-            logs.update(means)
-            self._terms = {}
-        super().log(logs, start_time)
+        The same random numbers are drawn as will be then, so dropout leaves out the same.
+        """
+        gap = torch.zeros((), device=self.args.device)
+        with torch.random.fork_rng(), torch.no_grad():
+            for batch in whole.batches:
+                _, losses, _, without = self._answered(model, self._prepare_inputs(batch), contrasted=True)
+                gap = gap + (losses - without).sum()
+        return self.over_processes(gap) / whole.totals.tokens
+
+    def mean_terms(self) -> dict[str, float]:
+        """As in the base; each process has its share of a step, and may have had no reference."""
+        means = super().mean_terms()
+        if self.args.world_size == 1:
+            return means
+        shares = gather_object([means])
+        return {name: sum(share.get(name, 0.0) for share in shares) for name in dict.fromkeys(chain(*shares))}
 
     # ------------------------------------------------------------------ optimiser
 
@@ -303,10 +291,10 @@ class InjectTrainer(TensorLoading, HubMixin):
         shares = [SHARES[name] for name in VARIANTS[1:]]
         return ["loss", *gaps, *shares, *(f"{task}_zeroed_gap" for task in tasks if len(tasks) > 1)]
 
-    def load_weights(self, folder: str) -> None:
-        """Loads a checkpoint's bridge and LoRA.
 
-        Raises:
-            LlinkCheckpointError: If they are missing, damaged or do not fit.
-        """
-        self.model.load_bridge(folder)
+class _WholeStep:
+    """A step's totals, its micro-batches on this process, and its gap once it is known."""
+
+    def __init__(self, totals: StepTotals, batches: list[dict[str, Any]]) -> None:
+        self.totals, self.batches = totals, batches
+        self.gap: Tensor | None = None

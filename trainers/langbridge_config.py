@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from .answer_config import AnswerConfig, AnswerConfigError
+from ..configuration_llink import LlinkConfigError
+from .answer_config import AnswerConfig
 
 
 @dataclass
@@ -22,10 +23,10 @@ class LangBridgeConfig(AnswerConfig):
     )
     weight_decay: float = field(default=0.0, metadata={"help": "Weight decay on matrices (LangBridge's scripts: 0)."})
     lora_learning_rate: float = field(
-        default=1e-4, metadata={"help": "Peak learning rate of LoRA, where it is trained too (as Stage B: 1e-4)."}
+        default=1e-3, metadata={"help": "Peak learning rate of LoRA, where it is trained too (as Stage B: 1e-3)."}
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (math.isfinite(self.lora_learning_rate) and self.lora_learning_rate > 0):
-            raise AnswerConfigError(f"lora_learning_rate={self.lora_learning_rate} must be above 0.")
+            raise LlinkConfigError(f"lora_learning_rate={self.lora_learning_rate} must be above 0.")

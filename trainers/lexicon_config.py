@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .arguments import LlinkTrainingArguments, unsupported
-
-
-class LexiconConfigError(ValueError):
-    """An argument of [`LexiconConfig`] that a lexicon cannot be trained with."""
+from .base import LlinkTrainingArguments
 
 
 @dataclass
@@ -42,6 +38,5 @@ class LexiconConfig(LlinkTrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        if problem := unsupported(self):
-            raise LexiconConfigError(problem)
+        self.check_for_part()
         super().__post_init__()

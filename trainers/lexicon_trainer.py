@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
 from ..data.collators import PassageBank
+from ..data.frozen import apart_from
 from ..data.pairs import check_pairs, sentences, warn_of_leaks
 from ..modeling_llink.errors import NotFittedError
 from ..modeling_llink.layers import device_of
-from .base import Evaluated, split_groups
+from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, named_sets, split_groups
+from .drawing import draw_anew
 from .lexicon_config import LexiconConfig
-from .losses import NonFiniteLossError
-from .part_trainer import PartTrainer
-from .tensor_loading import TensorLoading
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +88,14 @@ class WordTensors(torch.utils.data.Dataset):
         return {**self.bank.batch([[row] for row in rows]), "words": words, "rows": torch.tensor(rows)}
 
 
-class LexiconTrainer(TensorLoading, PartTrainer):
+class LexiconTrainer(LlinkTrainer):
     r"""Trains the lexicon of a model with `slot_expander="lexicon"`, and nothing else, on parallel text.
 
     The decoder's layers are not run: a lexicon learns which of the decoder's words each stretch of a passage stands
-    for. Stage B then starts from slots that the decoder can already read. `self.model` is the lexicon; the whole model
-    is `self.llink_model`, and it is what is saved, in checkpoints too. The vocabulary is chosen from the training
-    references, unless the model has one already.
+    for. Stage B then starts from slots that the decoder can already read. `self.model` is the lexicon,
+    `self.llink_model` the whole model; see [`LlinkTrainer`]. The vocabulary is chosen from the training references,
+    unless the model has one already. Training pairs that share a sentence with a held-out pair are left out; one
+    warning counts them.
 
     Evaluation reports `eval_loss`, nats a word of those that the vocabulary holds, `eval_recall`, the share of the
     reference's distinct words that are some slot's first choice, and `eval_known`, the share that could be.
@@ -110,7 +110,7 @@ class LexiconTrainer(TensorLoading, PartTrainer):
     Raises:
         TypeError: If `args` is no [`LexiconConfig`].
         NotFittedError: If the model's slots are not made of words, or it is not between Stage A and Stage B.
-        PairDataError: If a dataset lacks columns, or holds blank or non-string sentences.
+        DataError: If a dataset lacks columns, or holds blank or non-string sentences.
     """
 
     # The loss is the mean over the rows of the whole accumulated batch.
@@ -125,35 +125,27 @@ class LexiconTrainer(TensorLoading, PartTrainer):
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
         callbacks: list[TrainerCallback] | None = None,
-        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+        optimizers: Optimizers = (None, None),
     ) -> None:
         args = LexiconConfig(output_dir="llink-lexicon") if args is None else args
-        if not isinstance(args, LexiconConfig):
-            raise TypeError(f"args is a {type(args).__name__}; LexiconTrainer needs a LexiconConfig.")
-        lexicon = model.slot_embedder.lexicon
-        if lexicon is None:
-            raise NotFittedError(
-                f"slot_expander={model.config.slot_expander!r} has no words to learn. Call "
-                "model.renew_slots(slot_expander='lexicon') first."
-            )
-        if model.config.stage not in ("align", "lexicon"):
-            raise NotFittedError(
-                f"The model's stage is {model.config.stage!r}: words are learned after Stage A, and before LoRA learns "
-                "to read them. Start from the Stage A model."
-            )
-        self._tensors: dict[int, tuple[Dataset, WordTensors]] = {}
-        named = eval_dataset if isinstance(eval_dataset, dict) else {"eval_dataset": eval_dataset}
-        if train_dataset is not None:
-            check_pairs(train_dataset, "train_dataset")
-        for name, dataset in named.items():
+        check_arguments(args, LexiconConfig, type(self))
+        lexicon = _lexicon_of(model)
+        held_out = named_sets(eval_dataset)
+        for name, dataset in {"train_dataset": train_dataset, **held_out}.items():
             if dataset is not None:
                 check_pairs(dataset, name)
-            if dataset is not None and train_dataset is not None:
+        if train_dataset is not None:
+            train_dataset = apart_from(train_dataset, held_out)
+            check_pairs(train_dataset, "train_dataset, without what is held out,")
+            for name, dataset in held_out.items():
                 warn_of_leaks(dataset, train_dataset, name)
+        lexicon.requires_grad_(True)
+        if not lexicon.fitted:
+            draw_anew(model, args.seed, ("slots",))
         super().__init__(
-            model,
             lexicon,
             args,
+            llink_model=model,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             callbacks=callbacks,
@@ -182,34 +174,25 @@ class LexiconTrainer(TensorLoading, PartTrainer):
         counts = torch.bincount(tokens, minlength=self.llink_model.config.vocab_size).float()
         lexicon.fit(counts)
 
-    def tensors_of(self, dataset: Dataset) -> WordTensors:
+    def make_tensors(self, dataset: Dataset) -> WordTensors:
         """The pairs as tokens and words; chooses the vocabulary first where there is none."""
-        key = id(dataset)
-        if key not in self._tensors:
-            check_pairs(dataset)
-            processor, lexicon = self.llink_model.processor, self.llink_model.slot_embedder.lexicon
-            self._fit_vocabulary()
-            lexicon.check_fitted()
-            places = {token: place for place, token in enumerate(lexicon.vocabulary.tolist())}
-            references = [sorted(set(row)) for row in self._references(dataset)]
-            words = [[places.get(token, UNKNOWN) for token in row] for row in references]
-            if silent := sum(max(row, default=UNKNOWN) < 0 for row in words):
-                logger.warning("%d of %d references hold no word of the vocabulary.", silent, len(words))
-            tensors = WordTensors(PassageBank(processor, sentences(dataset, "foreign")), words)
-            self._tensors[key] = (dataset, tensors)  # the dataset too, so that its id stays taken
-        return self._tensors[key][1]
+        check_pairs(dataset)
+        processor, lexicon = self.llink_model.processor, self.llink_model.slot_embedder.lexicon
+        self._fit_vocabulary()
+        lexicon.check_fitted()
+        places = {token: place for place, token in enumerate(lexicon.vocabulary.tolist())}
+        references = [sorted(set(row)) for row in self._references(dataset)]
+        words = [[places.get(token, UNKNOWN) for token in row] for row in references]
+        if silent := sum(max(row, default=UNKNOWN) < 0 for row in words):
+            logger.warning("%d of %d references hold no word of the vocabulary.", silent, len(words))
+        return WordTensors(PassageBank(processor, sentences(dataset, "foreign")), words)
 
     # ------------------------------------------------------------------ training
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
-    ) -> tuple[list, Tensor | int | None]:
-        """Collects the micro-batches of one step and gives each of them the rows of the whole."""
-        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+    def of_whole_step(self, batches: list[dict[str, Any]], device: torch.device) -> dict[str, Any]:
+        """`step_rows`: how many rows the step has."""
         rows = torch.tensor(sum(len(batch["rows"]) for batch in batches), device=device)
-        if batches and self.args.world_size > 1:
-            rows = self.accelerator.gather(rows).sum()
-        return [{**batch, "step_rows": rows} for batch in batches], items
+        return {"step_rows": self.over_processes(rows)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The lexicon: matrices, and biases, norms, sharpness and prior, which are not decayed."""
@@ -229,12 +212,9 @@ class LexiconTrainer(TensorLoading, PartTrainer):
         log_probabilities = self._foretold(model, inputs)  # (B, K, V')
         losses = bag_of_words_loss(log_probabilities, inputs["words"])  # (B,)
         loss = losses.sum() / inputs.get("step_rows", len(losses))
-        if not torch.isfinite(loss):
-            rows = inputs["rows"]
-            guilty = rows[~torch.isfinite(losses)].tolist()
-            raise NonFiniteLossError(
-                self.state.global_step, [self.train_dataset[row]["id"] for row in guilty], loss.item()
-            )
+        self.check_finite(
+            loss, torch.isfinite(losses), [self.train_dataset[row]["id"] for row in inputs["rows"].tolist()]
+        )
         # DistributedDataParallel averages the processes' gradients; the loss is already divided by the whole step.
         loss = loss * (self.args.world_size if model.training else 1)
         return (loss, {"log_probabilities": log_probabilities}) if return_outputs else loss
@@ -243,8 +223,12 @@ class LexiconTrainer(TensorLoading, PartTrainer):
         ids, mask = inputs["foreign_input_ids"][:, 0], inputs["foreign_attention_mask"][:, 0]  # (B, L)
         place = device_of(self.model)
         states = self.llink_model.passage_states(ids, mask).to(place)  # (B, L, d_e)
-        embed = self.llink_model.get_input_embeddings()
-        return model(states, mask.to(place), self.llink_model.slot_embedder.lexicon.embeddings(embed))
+        return model(states, mask.to(place), self._vocabulary())
+
+    @torch.no_grad()
+    def _vocabulary(self) -> Tensor:
+        """The decoder's embeddings (V', d) of the lexicon's words."""
+        return self.model.embeddings(self.llink_model.get_input_embeddings())
 
     # ------------------------------------------------------------------ evaluation and checkpoints
 
@@ -275,3 +259,23 @@ class LexiconTrainer(TensorLoading, PartTrainer):
         """
         super().load_weights(folder)
         self._tensors = {}
+
+
+def _lexicon_of(model: PreTrainedModel) -> Any:
+    """The lexicon of a model that may learn its words now.
+
+    Raises:
+        NotFittedError: If there is none, or its model is not between Stage A and Stage B.
+    """
+    lexicon = model.slot_embedder.lexicon
+    if lexicon is None:
+        raise NotFittedError(
+            f"slot_expander={model.config.slot_expander!r} has no words to learn. Call "
+            "model.renew_slots(slot_expander='lexicon') first."
+        )
+    if model.config.stage not in ("align", "lexicon"):
+        raise NotFittedError(
+            f"The model's stage is {model.config.stage!r}: words are learned after Stage A, and before LoRA learns "
+            "to read them. Start from the Stage A model."
+        )
+    return lexicon

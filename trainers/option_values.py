@@ -11,10 +11,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from transformers.hf_argparser import string_to_bool
 
+from ..configuration_llink import LlinkConfigError
+
 DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
-#: How the library spreads a model over several devices.
+#: How transformers spreads a model over several devices.
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
-#: What numpy's generator takes; the library seeds it beside torch's and Python's.
+#: What numpy's generator takes; transformers seeds it beside torch's and Python's.
 _SEEDS = 2**32
 _KINDS: dict[Any, str] = {
     bool: "true or false",
@@ -27,10 +29,6 @@ _FROM_TEXT: dict[Any, Callable[[str], Any]] = {bool: string_to_bool, int: int, f
 #: What a type takes besides itself; true and false are no numbers.
 _ACCEPTED: dict[Any, Any] = {float: (int, float), str: (int, str), dict: Mapping}
 _MISFITS = (ValueError, TypeError, ArgumentTypeError)
-
-
-class OptionError(ValueError):
-    """A value that an option cannot have."""
 
 
 @cache
@@ -50,29 +48,29 @@ def typed(name: str, value: Any, kind: Any) -> Any:
         kind: The annotation of the option's field.
 
     Raises:
-        OptionError: If the value does not fit; names option, value and type.
+        LlinkConfigError: If the value does not fit; names option, value and type.
     """
     try:
         return _typed(value, kind)
     except _MISFITS as error:
-        raise OptionError(f"{name}: {value!r} must be {_described(kind)}.") from error
+        raise LlinkConfigError(f"{name}: {value!r} must be {_described(kind)}.") from error
 
 
 def check_dtype(name: str, dtype: str) -> None:
     """Refuses a dtype in which no base is loaded.
 
     Raises:
-        OptionError: If it is none of `DTYPES`.
+        LlinkConfigError: If it is none of `DTYPES`.
     """
     if dtype not in DTYPES:
-        raise OptionError(f"{name} {dtype!r} is not one of {', '.join(DTYPES)}.")
+        raise LlinkConfigError(f"{name} {dtype!r} is not one of {', '.join(DTYPES)}.")
 
 
 def check_device_map(name: str, device_map: str | None) -> None:
     """Refuses a device that this machine does not have.
 
     Raises:
-        OptionError: If it is none of `DEVICE_MAPS`, nor the CPU, nor an accelerator that is there.
+        LlinkConfigError: If it is none of `DEVICE_MAPS`, nor the CPU, nor an accelerator that is there.
     """
     if device_map is None or device_map in (*DEVICE_MAPS, "cpu"):
         return
@@ -83,17 +81,19 @@ def check_device_map(name: str, device_map: str | None) -> None:
         kind = torch.accelerator.current_accelerator().type
         there += [kind, *(f"{kind}:{index}" for index in range(torch.accelerator.device_count()))]
     if device_map not in there:
-        raise OptionError(f"{name} {device_map!r}: this machine has {', '.join(there)}; or {', '.join(DEVICE_MAPS)}.")
+        raise LlinkConfigError(
+            f"{name} {device_map!r}: this machine has {', '.join(there)}; or {', '.join(DEVICE_MAPS)}."
+        )
 
 
 def check_seed(name: str, seed: int) -> None:
     """Refuses a seed that not every generator takes.
 
     Raises:
-        OptionError: If it is negative or has more than 32 bits.
+        LlinkConfigError: If it is negative or has more than 32 bits.
     """
     if not 0 <= seed < _SEEDS:
-        raise OptionError(f"{name} {seed} must be between 0 and {_SEEDS - 1}.")
+        raise LlinkConfigError(f"{name} {seed} must be between 0 and {_SEEDS - 1}.")
 
 
 def _typed(value: Any, kind: Any) -> Any:

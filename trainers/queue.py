@@ -11,11 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..configuration_llink import LlinkConfigError
+from .errors import TrainingError
+
 _FORMAT = {"kind": "llink-teacher-queue", "format": "pt"}
-
-
-class QueueStateError(ValueError):
-    """A saved queue that is missing, damaged, or was filled by another run."""
 
 
 class TeacherQueue:
@@ -31,12 +30,12 @@ class TeacherQueue:
         device: Where they lie.
 
     Raises:
-        ValueError: If the capacity or the width is not positive.
+        LlinkConfigError: If the capacity or the width is not positive.
     """
 
     def __init__(self, capacity: int, dim: int, device: torch.device | str = "cpu") -> None:
         if capacity < 1 or dim < 1:
-            raise ValueError(f"capacity={capacity} and dim={dim} must be positive; for no queue make none.")
+            raise LlinkConfigError(f"capacity={capacity} and dim={dim} must be positive; for no queue make none.")
         self.capacity = capacity
         self._vectors = torch.zeros(capacity, dim, dtype=torch.float16, device=device)
         self._ids = torch.zeros(capacity, dtype=torch.int64, device=device)
@@ -93,12 +92,12 @@ class TeacherQueue:
         """Takes over a saved state.
 
         Raises:
-            QueueStateError: If its capacity or width is not this queue's.
+            TrainingError: If its capacity or width is not this queue's.
         """
         capacity, cursor = state["capacity_and_cursor"].tolist()
         vectors, ids = state["vectors"], state["ids"]
         if capacity != self.capacity or vectors.shape[1] != self.dim:
-            raise QueueStateError(
+            raise TrainingError(
                 f"The saved queue has capacity {capacity} and width {vectors.shape[1]}, this run's {self.capacity} "
                 f"and {self.dim}. Resume with the same queue_size and model, or start a new run from the checkpoint."
             )
@@ -130,7 +129,7 @@ class TeacherQueue:
             metadata: What the file must have been saved with.
 
         Raises:
-            QueueStateError: If the file is missing, damaged or no queue, if it was saved with other metadata, or if
+            TrainingError: If the file is missing, damaged or no queue, if it was saved with other metadata, or if
                 its capacity or width is not this queue's.
         """
         remedy = "Start a new run from the checkpoint's weights instead of resuming, or resume with the same data."
@@ -139,10 +138,10 @@ class TeacherQueue:
                 saved = file.metadata() or {}
             state = load_file(path)
         except (OSError, SafetensorError) as error:
-            raise QueueStateError(f"Cannot read the queue of negatives {path}: {error}. {remedy}") from error
+            raise TrainingError(f"Cannot read the queue of negatives {path}: {error}. {remedy}") from error
         for name, value in {**_FORMAT, **(metadata or {})}.items():
             if saved.get(name) != value:
-                raise QueueStateError(
+                raise TrainingError(
                     f"The queue of negatives {path} was saved with {name}={saved.get(name)!r}, this run has {value!r}. "
                     + remedy
                 )

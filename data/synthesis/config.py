@@ -38,11 +38,7 @@ class SynthesisConfig:
     )
     tasks: list[str] | None = field(
         default=None,
-        metadata={
-            "help": "The mix, as TASK=WEIGHT; tasks are "
-            + ", ".join(f"{name} ({task.share})" for name, task in TASK_TABLE.items())
-            + "."
-        },
+        metadata={"help": f"The mix, as TASK=WEIGHT, of {', '.join(TASK_TABLE)}; the usual mix when not given."},
     )
     splits: list[str] = field(
         default_factory=lambda: ["train=40000", "held_out=2000"],

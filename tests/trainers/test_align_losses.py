@@ -8,15 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llink.trainers.losses import (
+from llink.trainers.align_loss import (
     HardNegatives,
-    NonFiniteLossError,
     direction_loss,
     info_nce,
     log_norm_loss,
     select_hard_negatives,
     symmetric_info_nce,
 )
+from llink.trainers.errors import TrainingError
 
 
 def vectors(count: int, dim: int = 6, seed: int = 0, dtype=torch.float64) -> torch.Tensor:
@@ -183,7 +183,7 @@ def test_empty_selection_is_no_negative():
 
 
 def test_non_finite_error_names_step_and_examples():
-    error = NonFiniteLossError(17, [f"km:{i}" for i in range(30)])
+    error = TrainingError.of_loss(math.nan, 17, [f"km:{i}" for i in range(30)])
     assert "global step 17" in str(error)
     assert "'km:0'" in str(error)
     assert "20 more" in str(error)

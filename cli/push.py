@@ -27,9 +27,14 @@ class PushArguments:
     token: str | None = field(default=None, metadata={"help": "Token with write access; the one logged in with else."})
 
 
-def push(argv: Sequence[str]) -> None:
+OPTIONS = (PushArguments,)
+POSITIONALS = ("folder", "repo")
+EXAMPLE = "llink push out/b someone/Llama-km --evaluations out/eval"
+
+
+def run(argv: Sequence[str]) -> None:
     """Pushes `llink push DIR REPO`."""
-    (args,) = parse_arguments("push", argv, (PushArguments,), positionals=("folder", "repo"))
+    (args,) = parse_arguments("push", argv, OPTIONS, positionals=POSITIONALS)
     commit = push_to_hub(
         args.folder,
         args.repo,

@@ -22,9 +22,13 @@ class AblateArguments:
     output_dir: str = field(metadata={"help": "Folder of cached features, runs, table and plot."})
 
 
-def ablate(argv: Sequence[str]) -> None:
+OPTIONS = (AblateArguments,)
+EXAMPLE = "llink ablate --study study.yaml --output-dir out/study"
+
+
+def run(argv: Sequence[str]) -> None:
     """Runs a study and prints a table a question."""
-    (args,) = parse_arguments("ablate", argv, (AblateArguments,))
+    (args,) = parse_arguments("ablate", argv, OPTIONS)
     study = read_study(args.study)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()

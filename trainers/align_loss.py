@@ -1,4 +1,4 @@
-r"""The losses of Stage A, as pure functions of tensors (paper 4.1).
+r"""The loss of Stage A, and what it is made of: pure functions of tensors (paper 4.1).
 
 L = ½ [NCE(p→h) + NCE(h→p)] + λ_dir · L_dir + λ_norm · L_norm
 
@@ -8,41 +8,89 @@ p_F = g(z_F), `h` teacher vectors h_E. Half-precision inputs are widened to floa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 HARD_NEGATIVE_MINING = ("step", "query", "none")
 DIRECTION_REDUCTIONS = ("squared_norm", "mse")
 
 _QUEUE_BLOCK = 4096
-_SHOWN_IDS = 10
 
 
-class NonFiniteLossError(RuntimeError):
-    """The training loss became NaN or infinite.
+class AlignLoss(nn.Module):
+    r"""L = ½ [NCE(p→h) + NCE(h→p)] + λ_dir · ‖p̂ − ĥ‖² + λ_norm · (log ‖p‖ − log ‖h‖)² (paper 4.1).
 
-    Attributes:
-        step: The global step (optimizer steps done before this batch).
-        example_ids: The `id`s of the examples that caused it, or of the whole batch when no single row did.
+    Inputs, as [`AlignTrainer`] gives them to any loss, by name:
+
+    | input | shape | what it is |
+    |---|---|---|
+    | `projected` | (B, d) | p_F of the whole batch, over all processes; the gradient flows into it |
+    | `targets` | (B, d) | h_E of the same pairs, conditioned |
+    | `groups` | (B,) | group ids: rows of one group share a sentence, and are never negatives of each other |
+    | `temperature` | float | τ of this step |
+    | `queue_vectors` | (Q, d) or None | L2-normalised teacher vectors of earlier steps; None in evaluation |
+    | `queue_groups` | (Q,) or None | their group ids |
+
+    It returns a dict of scalars: `loss`, what is descended, and beside it whatever is to stand in the logs. A loss of
+    your own is any callable that does the same:
+
+    ```python
+    def mse(projected, targets, **_):
+        return {"loss": (projected - targets).square().mean()}
+
+
+    AlignTrainer(model, AlignConfig("out/a"), train_dataset=pairs, loss=mse)
+    ```
+
+    Related: [`slot_info_nce`] is Stage B's contrast; [`bag_of_words_loss`] is what a lexicon learns from.
+
+    Args:
+        hard_negatives, hard_negative_mining, direction_weight, direction_reduction, norm_weight: As the arguments of
+            [`AlignConfig`] of the same names.
     """
 
-    def __init__(self, step: int, example_ids: Sequence[str], value: float = float("nan")) -> None:
-        self.step = step
-        self.example_ids = list(example_ids)
-        self.value = value
-        more = f" and {len(self.example_ids) - _SHOWN_IDS} more" if len(self.example_ids) > _SHOWN_IDS else ""
-        super().__init__(
-            f"The loss is {value} at global step {step}, on the examples {self.example_ids[:_SHOWN_IDS]}{more}. "
-            "Look at these examples; if they are sound, lower the learning rate or train in float32. "
-            "The last checkpoint is unharmed: go on from it with resume_from_checkpoint."
-        )
+    def __init__(
+        self,
+        hard_negatives: int = 256,
+        hard_negative_mining: str = "step",
+        direction_weight: float = 0.05,
+        direction_reduction: str = "squared_norm",
+        norm_weight: float = 0.02,
+    ) -> None:
+        super().__init__()
+        self.hard_negatives, self.hard_negative_mining = hard_negatives, hard_negative_mining
+        self.direction_weight, self.direction_reduction = direction_weight, direction_reduction
+        self.norm_weight = norm_weight
 
-    def __reduce__(self):
-        return type(self), (self.step, self.example_ids, self.value)
+    @classmethod
+    def of(cls, args: Any) -> AlignLoss:
+        """The loss that an [`AlignConfig`] describes."""
+        names = ("hard_negatives", "hard_negative_mining", "direction_weight", "direction_reduction", "norm_weight")
+        return cls(**{name: getattr(args, name) for name in names})
+
+    def forward(
+        self,
+        projected: Tensor,
+        targets: Tensor,
+        groups: Tensor,
+        temperature: float,
+        queue_vectors: Tensor | None = None,
+        queue_groups: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The loss, and its terms `nce`, `direction` and `log_norm`, those whose weight is not 0."""
+        mined = (queue_vectors, queue_groups, self.hard_negatives, self.hard_negative_mining)
+        terms = {"nce": symmetric_info_nce(projected, targets, temperature, groups, *mined)}
+        loss = terms["nce"]
+        if self.direction_weight:
+            terms["direction"] = direction_loss(projected, targets, self.direction_reduction)
+            loss = loss + self.direction_weight * terms["direction"]
+        if self.norm_weight:
+            terms["log_norm"] = log_norm_loss(projected, targets)
+            loss = loss + self.norm_weight * terms["log_norm"]
+        return {"loss": loss, **terms}
 
 
 class HardNegatives(NamedTuple):

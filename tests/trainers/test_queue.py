@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from llink.trainers.queue import QueueStateError, TeacherQueue
+from llink.trainers.errors import TrainingError
+from llink.trainers.queue import TeacherQueue
 
 DIM = 3
 
@@ -85,15 +86,15 @@ def test_save_and_load(tmp_path):
     restored = TeacherQueue(5, DIM)
     restored.load(path, {"train_pairs": "abc"})
     assert torch.equal(restored.vectors, queue.vectors)
-    with pytest.raises(QueueStateError, match=r"train_pairs='abc'.*'other'"):
+    with pytest.raises(TrainingError, match=r"train_pairs='abc'.*'other'"):
         restored.load(path, {"train_pairs": "other"})
-    with pytest.raises(QueueStateError, match=r"capacity 5 and width 3.*6"):
+    with pytest.raises(TrainingError, match=r"capacity 5 and width 3.*6"):
         TeacherQueue(6, DIM).load(path)
-    with pytest.raises(QueueStateError, match=r"gone.safetensors.*new run"):
+    with pytest.raises(TrainingError, match=r"gone.safetensors.*new run"):
         restored.load(tmp_path / "gone.safetensors")
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(QueueStateError, match="Cannot read"):
+    with pytest.raises(TrainingError, match="Cannot read"):
         restored.load(path)
     save_file({"x": torch.ones(1)}, path)
-    with pytest.raises(QueueStateError, match="kind=None"):
+    with pytest.raises(TrainingError, match="kind=None"):
         restored.load(path)

@@ -17,12 +17,11 @@ from transformers import AutoModelForCausalLM, set_seed
 
 from llink.baselines.langbridge import LangBridgeForCausalLM, is_langbridge
 from llink.cli import main
-from llink.configuration_llink import FOREIGN_TOKEN
+from llink.configuration_llink import FOREIGN_TOKEN, LlinkConfigError
 from llink.data.instructions import instruction_dataset
 from llink.evaluation.systems import LangBridgeSystem
 from llink.modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
 from llink.modeling_llink.slots import median_embedding_norm
-from llink.trainers.answer_config import AnswerConfigError
 from llink.trainers.langbridge_config import LangBridgeConfig
 from llink.trainers.langbridge_trainer import LangBridgeTrainer
 
@@ -258,7 +257,7 @@ def test_learning_rates_are_by_module(train):
         "bridge_vectors": 1e-2,
         "lora": 7e-3,
     }
-    with pytest.raises(AnswerConfigError, match="lora_learning_rate"):
+    with pytest.raises(LlinkConfigError, match="lora_learning_rate"):
         LangBridgeConfig("out", lora_learning_rate=0)
 
 

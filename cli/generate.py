@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from transformers import set_seed
 
+from ..configuration_llink import LlinkConfigError
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.passages import check_passages
 from .loading import ModelLoading
-from .parsing import CommandError, check_positive, parse_arguments
+from .parsing import check_positive, parse_arguments
 
 
 @dataclass(kw_only=True)
@@ -31,18 +32,24 @@ class GenerateArguments(ModelLoading):
     def __post_init__(self) -> None:
         check_positive(self, "max_new_tokens", "num_beams")
         if not 0 < self.temperature < math.inf:
-            raise CommandError(f"--temperature {self.temperature} must be above 0; leave --do-sample out to be greedy.")
+            raise LlinkConfigError(
+                f"--temperature {self.temperature} must be above 0; leave --do-sample out to be greedy."
+            )
         if not 0 < self.top_p <= 1:
-            raise CommandError(f"--top-p {self.top_p} must be above 0, and 1 at most.")
+            raise LlinkConfigError(f"--top-p {self.top_p} must be above 0, and 1 at most.")
         for name in ("temperature", "top_p"):
             if not self.do_sample and getattr(self, name) != 1:
                 flag = f"--{name.replace('_', '-')} {getattr(self, name)}"
-                raise CommandError(f"{flag} does nothing without --do-sample: add that, or leave {flag} out.")
+                raise LlinkConfigError(f"{flag} does nothing without --do-sample: add that, or leave {flag} out.")
 
 
-def generate(argv: Sequence[str]) -> None:
+OPTIONS = (GenerateArguments,)
+EXAMPLE = "llink generate --model out/b --foreign-text 'សុខា ទៅសាលារៀន។' --prompt 'Translate to English.'"
+
+
+def run(argv: Sequence[str]) -> None:
     """Answers an English prompt about foreign text."""
-    (args,) = parse_arguments("generate", argv, (GenerateArguments,))
+    (args,) = parse_arguments("generate", argv, OPTIONS)
     check_passages(args.foreign_text)  # before the model loads
     set_seed(args.seed)
     model = LlinkForCausalLM.from_pretrained(args.model, **args.loading())

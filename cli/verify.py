@@ -27,9 +27,14 @@ class VerifyArguments:
         check_folder(self.model)
 
 
-def check(argv: Sequence[str]) -> int:
+OPTIONS = (VerifyArguments,)
+POSITIONALS = ("model",)
+EXAMPLE = "llink verify someone/Llama-km"
+
+
+def run(argv: Sequence[str]) -> int:
     """Prints what is equal and what differs; 0 if it is the same model, 1 if not."""
-    (args,) = parse_arguments("verify", argv, (VerifyArguments,), positionals=("model",))
+    (args,) = parse_arguments("verify", argv, OPTIONS, positionals=POSITIONALS)
     findings = verify(args.model, args.revision, args.token, args.cache_dir, args.fresh_process)
     print(findings_table(findings))
     same = passed(findings)

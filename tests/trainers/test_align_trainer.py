@@ -11,16 +11,17 @@ from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, HfArgumentParser, TrainerCallback, TrainingArguments
 from transformers.integrations import integration_utils
 
-from llink.data.pairs import PairDataError
-from llink.trainers.align_config import AlignConfig, AlignConfigError
+from llink.configuration_llink import LlinkConfigError
+from llink.trainers.align_config import AlignConfig
 from llink.trainers.align_trainer import QUEUE_FILE, AlignTrainer
-from llink.trainers.losses import NonFiniteLossError
+from llink.trainers.errors import TrainingError
+from llink.trainers.presets import preset
 
 
 def test_only_the_projector_trains_and_the_bases_run_once(tmp_path):
     model = FakeModel()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     trained = trainer(tmp_path, model, num_train_epochs=30, learning_rate=5e-3)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     untrained = trained.evaluate()
     trained.train()
     after = trained.evaluate()
@@ -133,7 +134,7 @@ def test_best_model_early_stopping_and_reporting(tmp_path, monkeypatch):
 def test_the_queue_holds_the_targets_with_their_groups(tmp_path):
     run = trainer(tmp_path, train=range(12), per_device_train_batch_size=4, num_train_epochs=3)
     run.train()
-    targets = torch.nn.functional.normalize(run._train_tensors.targets, dim=1).half()
+    targets = torch.nn.functional.normalize(run.tensors_of(run.train_dataset).targets, dim=1).half()
     assert len(run.queue) == 16  # more than there are pairs: it must hold repeats, and does
     assert len(run.queue.ids.unique()) == 12
     assert torch.equal(run.queue.vectors, targets[run.queue.ids])
@@ -162,7 +163,7 @@ def test_temperature_is_annealed_over_the_run(tmp_path):
     run = trainer(tmp_path, max_steps=5)
     run.train()
     seen = [entry["temperature"] for entry in run.state.log_history if "temperature" in entry]
-    assert seen == pytest.approx([0.2, 0.18, 0.16, 0.14, 0.12])
+    assert seen == pytest.approx([0.2, 0.175, 0.15, 0.125, 0.1])
 
 
 def test_save_model_saves_the_whole_model_and_its_processor(tmp_path):
@@ -179,10 +180,10 @@ def test_a_loss_that_is_not_finite_names_step_and_examples(tmp_path):
     class Broken(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
             if state.global_step == 3:  # one row's target, as if the teacher had overflowed
-                run._train_tensors.targets[7] = float("nan")
+                run.tensors_of(run.train_dataset).targets[7] = float("nan")
 
     run = trainer(tmp_path, callbacks=[Broken()], num_train_epochs=3)
-    with pytest.raises(NonFiniteLossError, match=r"examples \['pair-7'\]") as caught:
+    with pytest.raises(TrainingError, match=r"examples \['pair-7'\]") as caught:
         run.train()
     assert caught.value.step >= 3
     assert caught.value.example_ids == ["pair-7"]
@@ -192,7 +193,7 @@ def test_a_loss_that_is_not_finite_names_step_and_examples(tmp_path):
         def on_step_begin(self, args, state, control, model=None, **kwargs):
             model[0].weight.data.fill_(float("inf"))
 
-    with pytest.raises(NonFiniteLossError, match="global step 0") as caught:
+    with pytest.raises(TrainingError, match="global step 0") as caught:
         trainer(tmp_path, callbacks=[Exploded()]).train()
     assert len(caught.value.example_ids) == 8
 
@@ -210,7 +211,7 @@ def test_a_loss_that_is_not_finite_names_step_and_examples(tmp_path):
 )
 def test_bad_data_is_an_error_before_any_base_runs(tmp_path, train, dev, changes, message):
     model = FakeModel()
-    with pytest.raises(PairDataError, match=message):
+    with pytest.raises(ValueError, match=message):
         AlignTrainer(model, config(tmp_path, **changes), train, dev)
     assert not model.encoded
 
@@ -225,9 +226,15 @@ def test_small_data_trains_without_drop_last(tmp_path):
         trainer(tmp_path, train=None).train()
 
 
-def test_leaks_are_reported(tmp_path, caplog):
-    trainer(tmp_path, dev=range(30, 50))
-    assert "10 of 20 pairs of eval_dataset share" in caplog.text
+def test_what_is_held_out_is_not_trained_on(tmp_path, caplog):
+    run = trainer(tmp_path, dev=range(30, 50))
+    assert [row["id"] for row in run.train_dataset] == [f"pair-{k}" for k in range(30)]
+    assert len(run.eval_dataset) == 20
+    assert caplog.text.count("Dropped 10 of 40 training pairs") == 1
+    named = {"a": pairs(range(30, 45)), "b": pairs(range(35, 50))}
+    caplog.clear()
+    assert len(AlignTrainer(FakeModel(), config(tmp_path), pairs(TRAIN), named).train_dataset) == 30
+    assert caplog.text.count("Dropped") == 1
 
 
 @pytest.mark.parametrize(
@@ -245,7 +252,7 @@ def test_leaks_are_reported(tmp_path, caplog):
     ],
 )
 def test_bad_arguments(tmp_path, changes, message):
-    with pytest.raises(AlignConfigError, match=message):
+    with pytest.raises(LlinkConfigError, match=message):
         config(tmp_path, **changes)
 
 
@@ -255,7 +262,7 @@ def test_arguments_of_another_class(tmp_path):
 
 
 def test_documented_defaults(tmp_path):
-    paper = AlignConfig(str(tmp_path), use_cpu=True)
+    paper = AlignConfig(str(tmp_path), use_cpu=True, **preset("paper").align)
     assert (paper.queue_size, paper.hard_negatives, paper.direction_weight, paper.norm_weight) == (
         32_768,
         256,

@@ -25,10 +25,15 @@ class BaselineData(InstructionData, BaseLoading):
     )
 
 
-def finetune(argv: Sequence[str]) -> None:
+OPTIONS = (BaselineData, FinetuneConfig)
+PRESETS = True
+EXAMPLE = "llink finetune --model out/a --instructions train.jsonl --output-dir out/finetune"
+
+
+def run(argv: Sequence[str]) -> None:
     """Trains LoRA on the foreign text tokenised as it is."""
-    rate = {name: value for name, value in preset_of(argv)["inject"].items() if name == "learning_rate"}
-    data, args = parse_arguments("finetune", argv, (BaselineData, FinetuneConfig), rate)
+    rate = {name: value for name, value in preset_of(argv).inject.items() if name == "learning_rate"}
+    data, args = parse_arguments("finetune", argv, OPTIONS, rate)
     rows, held_out = data.read()
     check_training(args, FinetuneTrainer, held_out)
     set_seed(args.seed)

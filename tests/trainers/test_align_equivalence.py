@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from llink.trainers.align_trainer import QUEUE_FILE, AlignTrainer
-from llink.trainers.queue import QueueStateError
+from llink.trainers.errors import TrainingError
 
 
 @pytest.mark.parametrize("mining", ["step", "query", "none"])
@@ -91,14 +91,14 @@ def test_resuming_with_other_data_or_without_queue_is_an_error(tmp_path):
     options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2}
     trainer(tmp_path, **options).train()
     checkpoint = tmp_path / "checkpoint-2"
-    with pytest.raises(QueueStateError, match="train_pairs"):
+    with pytest.raises(TrainingError, match="train_pairs"):
         trainer(tmp_path, train=range(1, 41), **options).train(resume_from_checkpoint=str(checkpoint))
-    with pytest.raises(QueueStateError, match="capacity 16"):
+    with pytest.raises(TrainingError, match="capacity 16"):
         trainer(tmp_path, queue_size=32, **options).train(resume_from_checkpoint=str(checkpoint))
-    with pytest.raises(QueueStateError, match="queue_size=0"):
+    with pytest.raises(TrainingError, match="queue_size=0"):
         trainer(tmp_path, queue_size=0, **options).train(resume_from_checkpoint=str(checkpoint))
     (checkpoint / QUEUE_FILE).unlink()
-    with pytest.raises(QueueStateError, match="Cannot read"):
+    with pytest.raises(TrainingError, match="Cannot read"):
         trainer(tmp_path, **options).train(resume_from_checkpoint=str(checkpoint))
 
 
