@@ -33,7 +33,7 @@ def page_settings(
 
     Raises:
         AppError: If Gradio is not installed, or a file holds too few lines.
-        PairFileError: If a file cannot be read.
+        DataError: If a file cannot be read.
     """
     if importlib.util.find_spec("gradio") is None:
         raise AppError("The page is made with Gradio, which is not installed: pip install 'llink[app]'.")

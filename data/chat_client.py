@@ -23,9 +23,6 @@ from ..errors_llink import LlinkConfigError
 from .chat_settings import RESPONSE_FORMATS, WARMER, ServerSettings
 from .errors import ServerError
 
-ChatError = ServerError  # until no other room says it
-
-
 #: UTF-8 bytes that one token stands for, on average over English text.
 BYTES_PER_TOKEN = 4
 _LONGEST_WAIT = 60.0

@@ -8,9 +8,6 @@ from urllib.parse import urlsplit
 
 from ..errors_llink import LlinkConfigError
 
-ServerSettingsError = LlinkConfigError  # until no other room says it
-
-
 #: How an answer is asked for, from the strictest on; `auto` takes the first that the server accepts.
 RESPONSE_FORMATS = ("json_schema", "json_object", "text")
 #: What a repeated attempt adds to the temperature, so that it can differ.

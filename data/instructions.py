@@ -14,9 +14,6 @@ from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
 from .errors import DataError
 
-InstructionError = DataError  # until no other room says it
-
-
 #: The paper's task templates (4.2), by the buckets of its judge (table 2). Other tasks stand under `other`.
 BUCKETS = {
     "content understanding": (

@@ -14,9 +14,6 @@ from filelock import FileLock, Timeout
 
 from .errors import DataError
 
-JournalError = DataError  # until no other room says it
-
-
 Record = TypeVar("Record")
 
 

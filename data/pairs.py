@@ -24,9 +24,6 @@ from .cleaning import Side
 from .errors import DataError
 from .near_duplicates import sentence_keys
 
-PairDataError = PairFileError = DataError  # until no other room says it
-
-
 logger = logging.getLogger(__name__)
 
 #: The columns that every consumer of pairs reads; `language` is carried along for reports.

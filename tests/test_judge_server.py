@@ -17,8 +17,8 @@ from judge_server import Refusal, always_a, prefers_longer, serving, shown_answe
 
 from llink.cli import main
 from llink.data.chat_client import ChatClient
-from llink.data.chat_settings import ServerSettingsError
-from llink.data.journal import JournalError
+from llink.data.errors import DataError
+from llink.errors_llink import LlinkConfigError
 from llink.evaluation.judge import UNPARSED, tally
 from llink.evaluation.judge_client import JudgeServerError, ask_judge, ask_judge_async
 from llink.evaluation.judge_questions import both_verdicts, load_prompt, make_questions, pair_outputs
@@ -225,7 +225,7 @@ def test_a_damaged_line_is_named_and_nothing_is_asked(tmp_path):
         lines = file.read_bytes().splitlines(keepends=True)
         for damage in (b"{}\n", b"nonsense\n", b"[]\n", b"\xff\n"):
             file.write_bytes(lines[0] + damage + lines[2])
-            with pytest.raises(JournalError, match="line 2"):
+            with pytest.raises(DataError, match="line 2"):
                 ask(server, tmp_path)
         assert len(server.bodies) == 3
 
@@ -333,12 +333,12 @@ def test_a_missing_key_or_offline_mode_stop_before_any_call(tmp_path, monkeypatc
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     monkeypatch.setattr("llink.data.chat_client.get_token", lambda: None)
     with serving() as server:
-        with pytest.raises(ServerSettingsError, match="NO_SUCH_KEY"):
+        with pytest.raises(LlinkConfigError, match="NO_SUCH_KEY"):
             ask(server, tmp_path, api_key_env="NO_SUCH_KEY")
-        with pytest.raises(ServerSettingsError, match="HF_TOKEN"):
+        with pytest.raises(LlinkConfigError, match="HF_TOKEN"):
             ask(server, tmp_path, judge_url=None)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        with pytest.raises(ServerSettingsError, match="HF_HUB_OFFLINE is set"):
+        with pytest.raises(LlinkConfigError, match="HF_HUB_OFFLINE is set"):
             ask(server, tmp_path)
         assert not server.bodies
         assert not list(tmp_path.iterdir())
@@ -359,7 +359,7 @@ def test_a_missing_key_or_offline_mode_stop_before_any_call(tmp_path, monkeypatc
     ],
 )
 def test_settings_out_of_range_are_refused(changed, words):
-    with pytest.raises(ServerSettingsError, match=words) as caught:
+    with pytest.raises(LlinkConfigError, match=words) as caught:
         JudgeSettings(**{"judge_model": "judge", **changed})
     assert "secret" not in str(caught.value)
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from llink.cli import main
 from llink.data.collators import PassageBank, instruction_tensors, shuffled_passages, tokenize_instructions
-from llink.data.instructions import InstructionError, instruction_dataset
+from llink.data.errors import DataError
+from llink.data.instructions import instruction_dataset
 from llink.evaluation import module_path
 from llink.evaluation.bootstrap import ResamplingError
 from llink.evaluation.usage import (
@@ -321,7 +322,7 @@ def test_what_cannot_be_shuffled_is_refused_before_encoding():
     same = instruction_dataset([{**rows(2)[1], "id": str(i)} for i in range(3)])
     both = instruction_dataset([rows(1)[0], {**rows(1)[0], "id": "swapped"}])
     for dataset in (same, both):
-        with pytest.raises(InstructionError, match="shuffled control"):
+        with pytest.raises(DataError, match="shuffled control"):
             instruction_tensors(dataset, [], 0, encode=None)
     texts, places = shuffled_passages(instruction_dataset(rows()))
     assert [places[text] for text in texts] == list(range(len(texts)))
