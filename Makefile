@@ -9,14 +9,17 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscop
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-all test-slow test-oldest test-newest lint setup clean
+.PHONY: demo test quick test-all test-slow test-oldest test-newest lint setup clean
 .DEFAULT_GOAL := demo
 
 demo: setup
 	$(BIN)/llink demo
 
-# A few minutes: every room, in one process.
-test: setup lint
+# Some minutes: lint beside the tests of every room that need no second process.
+test: setup
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
+
+quick: setup
 	$(PYTEST) -m "not slow"
 
 test-all: test test-slow test-oldest test-newest

@@ -19,10 +19,14 @@ from llink.modeling_llink import LlinkForCausalLM
 torch.set_num_threads(1)
 # CI tells of a change, not of luck; elsewhere examples are drawn anew. No machine is too slow.
 settings.register_profile(
-    "llink", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+    "many",
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
 )
-settings.register_profile("few", settings.get_profile("llink"), max_examples=25)
-settings.load_profile("llink" if os.environ.get("LLINK_MANY_EXAMPLES") else "few")
+settings.register_profile("few", settings.get_profile("many"), max_examples=25)
+settings.load_profile("many" if os.environ.get("LLINK_MANY_EXAMPLES") else "few")
 
 
 def pytest_collection_modifyitems(items):

@@ -37,7 +37,6 @@ def rounded(metrics, digits):
     return {**written, "n": metrics["n"]}
 
 
-@settings(max_examples=150)
 @given(rankings(), st.none() | st.integers(1, 4), st.booleans())
 def test_what_a_ranking_gives_is_never_flagged(ranking, digits, with_n):
     metrics = rank_metrics(*ranking)
@@ -49,7 +48,6 @@ def test_what_a_ranking_gives_is_never_flagged(ranking, digits, with_n):
         assert metrics[name.removesuffix("_given_mrr")] <= high + 1e-9
 
 
-@settings(max_examples=150)
 @given(rankings(), st.sampled_from(["mrr", "mean_rank", "median_rank"]), st.booleans(), st.floats(1e-6, 3))
 def test_what_lies_outside_is_flagged(ranking, name, above, distance):
     metrics = rank_metrics(*ranking)

@@ -388,7 +388,6 @@ def test_windows_of_attention_are_counted(kind):
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**4), st.integers(0, 10**4))
-@settings(max_examples=200)
 def test_paying_off_is_the_first_question_that_is_no_dearer(encoding, raw, slotted):
     found = reuses_to_pay_off(encoding, raw, slotted)
     if found is None:

@@ -104,7 +104,6 @@ words = st.text(
 )
 
 
-@settings(max_examples=300)
 @given(st.lists(words, max_size=6))
 def test_normal_forms_are_final_and_lose_only_what_is_invisible(texts):
     after, _ = normalize_texts(texts)
@@ -121,7 +120,6 @@ def test_normal_forms_are_final_and_lose_only_what_is_invisible(texts):
         assert sorted(seen) == sorted(left)
 
 
-@settings(max_examples=200)
 @given(st.lists(st.text(max_size=8), max_size=8))
 @pytest.mark.slow
 def test_any_text_has_a_final_form_that_holds_no_control(texts):
@@ -144,7 +142,6 @@ def test_the_trainers_cut_is_between_syllables():
 # --- what counts when texts are compared
 
 
-@settings(max_examples=100)
 @given(st.lists(st.text(max_size=6), max_size=6))
 def test_codes_count_row_by_row(texts):
     codes = Codes.of(texts)
@@ -168,7 +165,6 @@ def test_folding_drops_what_readers_do_not_tell_apart():
     assert fold_table()[ord("ក")] != fold_table()[ord("ខ")]
 
 
-@settings(max_examples=200)
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_one_sentence_has_one_key(a, b):
     texts = [unicodedata.normalize("NFC", text) for text in (a, b)]

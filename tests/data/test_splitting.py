@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llink.data import splitting
@@ -114,7 +114,6 @@ def test_splits_that_make_no_sense(splits, shares, message):
 tiny = st.lists(st.tuples(*[st.integers(0, 7).map("sentence number {}".format)] * 2), min_size=1, max_size=24)
 
 
-@settings(max_examples=150)
 @given(tiny, tiny, st.randoms(use_true_random=False), st.sampled_from(["either", "pair", None]))
 def test_no_sentence_crosses_in_this_run_or_with_more_data(make_corpus, first, more, rng, duplicates):
     later = first + more
@@ -123,7 +122,6 @@ def test_no_sentence_crosses_in_this_run_or_with_more_data(make_corpus, first, m
     assert_nothing_crosses(*runs)
 
 
-@settings(max_examples=150)
 @given(tiny, tiny, st.sampled_from(["either", "pair", None]))
 @pytest.mark.slow
 def test_by_both_sides_no_sentence_crosses_between_any_two_runs(make_corpus, one, other, duplicates):
@@ -218,7 +216,6 @@ def test_the_choice_does_not_depend_on_the_order(make_corpus):
 # --- duplicates
 
 
-@settings(max_examples=100)
 @given(tiny, st.sampled_from(["either", "pair"]))
 def test_duplicates_go_and_the_first_stays(make_corpus, pairs, scope):
     corpus = make_corpus(pairs)
