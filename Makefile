@@ -1,20 +1,36 @@
-# `make demo` runs both stages and an evaluation on the embedded pair; `make test` runs the checks. Both set up first.
+# `make demo` runs both stages and an evaluation on the embedded pair; `make test` runs the quick checks, `make test-all`
+# every one. Each sets up first.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.llink-ready
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test quick test-all test-slow test-oldest test-newest lint setup clean
 .DEFAULT_GOAL := demo
 
 demo: setup
 	$(BIN)/llink demo
 
-test: setup lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Some minutes: lint beside the tests of every room that need no second process.
+test: setup
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
+
+quick: setup
+	$(PYTEST) -m "not slow"
+
+test-all: test test-slow test-oldest test-newest
+
+# What starts processes or servers, trains for a minute, or draws many examples.
+test-slow: setup
+	LLINK_MANY_EXAMPLES=1 $(PYTEST) -m "slow or hypothesis"
+
+# A part of the tests on the ends of what setup.cfg allows.
+test-oldest test-newest: setup
+	.ci/matrix $(@:test-%=%)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -6,6 +6,9 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PretrainedConfig
 
+from .errors_llink import LlinkConfigError
+from .errors_llink import LlinkError as LlinkError
+
 POOLINGS = ("mean", "cls", "max")
 TEACHER_STATES = ("placeholder", "mean")
 TEACHER_CONDITIONINGS = ("none", "center", "whiten")
@@ -63,14 +66,6 @@ OPTIONAL_NUMBERS = (
     "slot_expander_hidden_size",
     "reserved_token_start",
 )
-
-
-class LlinkError(Exception):
-    """The root of every error that llink raises itself: its message names the value, the valid set and the remedy."""
-
-
-class LlinkConfigError(LlinkError, ValueError):
-    """A setting that cannot work: of a model, a trainer, a study or a command."""
 
 
 def slot_tokens(num_slots: int) -> list[str]:

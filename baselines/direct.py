@@ -176,8 +176,7 @@ def adapter_state(decoder: nn.Module) -> dict[str, Tensor]:
 
 def save_adapter(decoder: nn.Module, folder: str | os.PathLike) -> None:
     """Writes a decoder's LoRA as an ordinary PEFT adapter, which `PeftModel.from_pretrained` loads."""
-    adapters: Any = decoder.peft_config
-    config: PeftConfig = copy.copy(adapters["default"])
+    config: Any = copy.copy(decoder.peft_config["default"])
     config.inference_mode = True
     config.save_pretrained(str(folder))
     state = {key: value.detach().cpu().contiguous() for key, value in adapter_state(decoder).items()}

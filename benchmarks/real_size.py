@@ -30,7 +30,7 @@ from transformers import (
 
 import llink
 from llink import AlignConfig, AlignTrainer, InjectConfig, InjectTrainer, LlinkForCausalLM
-from llink.data.demo_corpus import generate_instructions, generate_pairs
+from llink.data.demo_corpus import demo_pairs, generate_instructions
 from llink.data.instructions import instruction_dataset
 
 ASSETS = Path(llink.__file__).parent / "assets"
@@ -63,7 +63,7 @@ def write_bases(folder: Path, dtype: str) -> None:
 def train_one_step_each(model: LlinkForCausalLM, folder: Path) -> dict[str, float]:
     """One step of Stage A, then one of Stage B; returns their losses."""
     common = dict(max_steps=1, report_to=[], save_strategy="no", logging_steps=1, use_cpu=True, disable_tqdm=True)
-    pairs = generate_pairs(32)
+    pairs = demo_pairs(32)
     align = AlignTrainer(
         model=model,
         args=AlignConfig(output_dir=str(folder / "align"), per_device_train_batch_size=16, **common),

@@ -113,7 +113,7 @@ def aligned_texts(files: Mapping[str, str], english: str, limit: int | None = No
 
     Raises:
         LlinkConfigError: If the English is not among the files, or no row is left.
-        PairFileError: If a file cannot be read, or has another number of lines.
+        DataError: If a file cannot be read, or has another number of lines.
     """
     if english not in files:
         raise LlinkConfigError(f"--english {english!r} is not among the texts {', '.join(files)}.")

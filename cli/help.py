@@ -195,12 +195,11 @@ def _declared(path: Path, value: ast.expr | None) -> tuple[str | None, str]:
         return (None if value is None else _shown(path, value)), ""
     given = {keyword.arg: keyword.value for keyword in value.keywords}
     metadata = _value(path, given["metadata"]) if "metadata" in given else {}
-    factory = given.get("default_factory")
-    default = None if factory is None else "None"
-    if isinstance(factory, ast.Lambda):
-        default = _shown(path, factory.body)
-    elif "default" in given:
-        default = _shown(path, given["default"])
+    if "default_factory" in given:
+        factory = given["default_factory"]
+        default: str | None = _shown(path, factory.body) if isinstance(factory, ast.Lambda) else "None"
+    else:
+        default = _shown(path, given["default"]) if "default" in given else None
     return (None if metadata.get("required") else default), str(metadata.get("help", ""))
 
 

@@ -24,15 +24,12 @@ import numpy as np
 import pyarrow as pa
 
 from .cleaning import CleaningRules, StepReport, block_keys, clean
+from .errors import DataError
 
 #: Pairs of a block. The bytes of the output do not depend on it, the examples in the manifest neither.
 BLOCK_ROWS = 1 << 13
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "english", "foreign")])
 _AHEAD = 2  # blocks that wait for a process, beyond one each
-
-
-class BlockError(RuntimeError):
-    """A cleaning process that died."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def clean_blocks(blocks: Iterable[RawBlock], folder: Path, rules: CleaningRules,
         workers: Processes beside this one; 0 does everything here.
 
     Raises:
-        BlockError: If a process died.
+        DataError: If a process died.
         OSError: If a file cannot be written.
     """
     if workers == 0:
@@ -91,7 +88,7 @@ def clean_blocks(blocks: Iterable[RawBlock], folder: Path, rules: CleaningRules,
             while pending:
                 pending.popleft().result()
         except BrokenProcessPool as error:
-            raise BlockError(
+            raise DataError(
                 "A cleaning process died: for want of memory (give fewer --workers; the same command goes on), or "
                 "because a script calls prepare() outside of `if __name__ == '__main__':` (do that, or give workers=0)."
             ) from error

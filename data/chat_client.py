@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 from huggingface_hub import AsyncInferenceClient, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
-from .chat_settings import RESPONSE_FORMATS, WARMER, ServerSettings, ServerSettingsError
+from ..errors_llink import LlinkConfigError
+from .chat_settings import RESPONSE_FORMATS, WARMER, ServerSettings
+from .errors import ServerError
 
 #: UTF-8 bytes that one token stands for, on average over English text.
 BYTES_PER_TOKEN = 4
@@ -36,18 +38,6 @@ _TOO_LONG = re.compile(r"context[ _-]?(window|size)|length|too long|\btokens\b",
 _FAILURES = (HTTPError, ValueError, TypeError, AttributeError, TimeoutError)
 Messages = Sequence[Mapping[str, str]]
 Job = TypeVar("Job")
-
-
-class ChatError(RuntimeError):
-    """The server refused, or stopped answering.
-
-    Attributes:
-        about_message: Whether it refused this one message, and may take another; never of what passes with time.
-    """
-
-    def __init__(self, text: str, about_message: bool = False) -> None:
-        super().__init__(text)
-        self.about_message = about_message
 
 
 @dataclass(frozen=True)
@@ -71,21 +61,21 @@ def read_api_key(settings: ServerSettings) -> str | None:
     """The key for the server, from the environment; None when it is to be asked without one.
 
     Raises:
-        ServerSettingsError: If the named variable is not set, if Hugging Face's servers would be asked without a token,
+        LlinkConfigError: If the named variable is not set, if Hugging Face's servers would be asked without a token,
             or if huggingface_hub is offline: it then makes no calls at all, not even to one's own server.
     """
     if constants.is_offline_mode():
-        raise ServerSettingsError("HF_HUB_OFFLINE is set, and huggingface_hub then calls no server: set it to 0.")
+        raise LlinkConfigError("HF_HUB_OFFLINE is set, and huggingface_hub then calls no server: set it to 0.")
     if settings.api_key_env is not None:
         key = os.environ.get(settings.api_key_env)
         if not key:
-            raise ServerSettingsError(f"The environment variable {settings.api_key_env} of --api-key-env is not set.")
+            raise LlinkConfigError(f"The environment variable {settings.api_key_env} of --api-key-env is not set.")
         return key
     if settings.server_url is not None:
         return None
     token = get_token() or ""
     if not token.startswith("hf_"):
-        raise ServerSettingsError(
+        raise LlinkConfigError(
             f"Hugging Face's providers need a token: set HF_TOKEN, or give the {settings.flag('url')} of a server."
         )
     return token
@@ -101,7 +91,7 @@ class ChatClient:
         stopped: Set it when the work is given up: a call that fails then is not repeated.
 
     Raises:
-        ServerSettingsError: As [`read_api_key`].
+        LlinkConfigError: As [`read_api_key`].
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -133,7 +123,7 @@ class ChatClient:
             attempt: Number of the repeated question: changes the seed and warms the temperature.
 
         Raises:
-            ChatError: If the server refuses, or does not answer after all retries.
+            ServerError: If the server refuses, or does not answer after all retries.
         """
         tries = 0
         while True:
@@ -194,13 +184,13 @@ class ChatClient:
         grown = self.settings.retry_wait * 2 ** (tries - 1) * random.uniform(0.5, 1)
         return min(max(grown, float(asked) if asked.isdecimal() else 0), _LONGEST_WAIT)
 
-    def _failure(self, error: Exception, refused: bool, tries: int, about_message: bool) -> ChatError:
+    def _failure(self, error: Exception, refused: bool, tries: int, about_message: bool) -> ServerError:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         if self._key:
             reason = reason.replace(self._key, "***")  # servers may repeat the key that they refuse
         server = self.settings.server_url or "Hugging Face's inference providers"
         how = "refuses the calls" if refused else f"did not answer ({tries} tries)"
-        return ChatError(f"{server} {how}: {reason[:400]}.", about_message)
+        return ServerError(f"{server} {how}: {reason[:400]}.", about_message)
 
 
 def _response_format(form: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from ..errors_llink import LlinkConfigError
+
 #: How an answer is asked for, from the strictest on; `auto` takes the first that the server accepts.
 RESPONSE_FORMATS = ("json_schema", "json_object", "text")
 #: What a repeated attempt adds to the temperature, so that it can differ.
 WARMER = 0.3
-
-
-class ServerSettingsError(ValueError):
-    """A server, a key or a number with which nothing can be asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +21,7 @@ class ServerSettings:
     Subclasses hold the model's name and the server's address in the two fields that `MODEL` and `URL` name.
 
     Raises:
-        ServerSettingsError: If a value is out of its range.
+        LlinkConfigError: If a value is out of its range.
     """
 
     MODEL: ClassVar[str] = "model"
@@ -65,25 +63,25 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         if self.server_model == "":
-            raise ServerSettingsError(f"The model needs a name: give {self.flag('model')}.")
+            raise LlinkConfigError(f"The model needs a name: give {self.flag('model')}.")
         if self.server_url is not None:
             parts, flag = urlsplit(self.server_url), self.flag("url")
             if parts.username or parts.password:
-                raise ServerSettingsError(
+                raise LlinkConfigError(
                     f"{flag} holds a name or password; put the key into the variable of --api-key-env."
                 )
             if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ServerSettingsError(
+                raise LlinkConfigError(
                     f"{flag} {self.server_url!r} is no address; give one such as http://localhost:8000/v1."
                 )
         for name, least in (("attempts", 1), ("concurrency", 1), ("max_tokens", 1), ("retries", 0)):
             if getattr(self, name) < least:
-                raise ServerSettingsError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+                raise LlinkConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
         for name in ("temperature", "timeout", "retry_wait"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise ServerSettingsError(f"{name} is {getattr(self, name)}; it must be a number that is not negative.")
+                raise LlinkConfigError(f"{name} is {getattr(self, name)}; it must be a number that is not negative.")
         if self.requests_per_minute is not None and not 0 < self.requests_per_minute < float("inf"):
-            raise ServerSettingsError(f"requests_per_minute is {self.requests_per_minute}; it must be above 0.")
+            raise LlinkConfigError(f"requests_per_minute is {self.requests_per_minute}; it must be above 0.")
         if self.response_format not in ("auto", *RESPONSE_FORMATS):
             valid = ", ".join(("auto", *RESPONSE_FORMATS))
-            raise ServerSettingsError(f"response_format is {self.response_format!r}; choose from {valid}.")
+            raise LlinkConfigError(f"response_format is {self.response_format!r}; choose from {valid}.")

@@ -103,7 +103,7 @@ class Side:
     @functools.cached_property
     def keys(self) -> np.ndarray:
         """(N,) uint64 sentence keys."""
-        return sentence_keys(self.folded)
+        return sentence_keys(self.texts, self.folded)
 
     def script_share(self, script: str) -> np.ndarray:
         """(N,) the share of the letters that are of the script; 0 for a text without letters."""

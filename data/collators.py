@@ -13,7 +13,7 @@ from torch import Tensor
 from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.processing_llink import LlinkProcessor
-from .instructions import InstructionError
+from .errors import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class InstructionTensors(torch.utils.data.Dataset):
             if (start + step) % total not in own:
                 others.append((start + step) % total)
         if not others:
-            raise InstructionError(f"Row {row} holds all {total} passages there are: none is left to shuffle in.")
+            raise DataError(f"Row {row} holds all {total} passages there are: none is left to shuffle in.")
         return [others[index % len(others)] for index in range(len(own))]
 
 
@@ -165,7 +165,7 @@ def tokenize_instructions(
         A list of `input_ids` and `labels`, and the number of answers that were cut.
 
     Raises:
-        InstructionError: If a prompt alone fills `max_length`.
+        DataError: If a prompt alone fills `max_length`.
     """
     examples, cut = [], 0
     for row in dataset:
@@ -173,7 +173,7 @@ def tokenize_instructions(
         example = processor.training_example([message], row["completion"])
         ids, labels = example["input_ids"], example["labels"]
         if labels[:max_length].count(-100) == len(labels[:max_length]):
-            raise InstructionError(
+            raise DataError(
                 f"The prompt of example {row['id']!r} fills max_length={max_length} tokens. Shorten it, or raise "
                 "max_length."
             )
@@ -201,7 +201,7 @@ def instruction_tensors(
         teach: Maps R distinct references to conditioned h_E (R, d); when not given, teachers are zero.
 
     Raises:
-        InstructionError: If there is no other passage to shuffle into a row; nothing has been encoded then.
+        DataError: If there is no other passage to shuffle into a row; nothing has been encoded then.
     """
     texts, places = shuffled_passages(dataset)
     bank = encode(texts)
@@ -221,13 +221,13 @@ def shuffled_passages(dataset: Dataset) -> tuple[list[str], dict[str, int]]:
     """The distinct passages of instruction rows and the place of each.
 
     Raises:
-        InstructionError: If a row holds all of them: none is left for the shuffled control.
+        DataError: If a row holds all of them: none is left for the shuffled control.
     """
     rows = dataset["foreign"][:]
     texts, places = distinct([text for row in rows for text in row])
     for row_id, row in zip(dataset["id"][:], rows, strict=True):
         if len(set(row)) == len(texts):
-            raise InstructionError(
+            raise DataError(
                 f"Row {row_id} holds all {len(texts)} passages there are (do all rows hold the same passage?): the "
                 "shuffled control needs another one. Give more rows."
             )

@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalToken
 from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from .errors import DataError
 from .prepared_folder import CARD, COLUMNS
 from .scripts import primary_language
 
@@ -20,15 +21,11 @@ _NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M
 _FAILURES = (HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError)
 
 
-class DataCardError(ValueError):
-    """A dataset card, or a repository for it, that the Hub would not take."""
-
-
 def write_card(folder: Path, manifest: Mapping[str, Any]) -> Path:
     """Writes the card of a prepared folder, with what `load_dataset` needs to find the splits.
 
     Raises:
-        DataCardError: If what was written does not read back as it was meant.
+        DataError: If what was written does not read back as it was meant.
     """
     data = _card_data(manifest)
     environment = Environment(
@@ -38,7 +35,7 @@ def write_card(folder: Path, manifest: Mapping[str, Any]) -> Path:
     path = folder / CARD
     path.write_text(text, "utf-8", newline="\n")
     if (back := DatasetCard.load(path).data.to_dict()) != data.to_dict():
-        raise DataCardError(f"The card's metadata does not read back: {back}.")
+        raise DataError(f"The card's metadata does not read back: {back}.")
     return path
 
 
@@ -62,16 +59,16 @@ def check_repository(repo_id: str) -> None:
     """Finds out whether a push can work, before anything is prepared for it.
 
     Raises:
-        DataCardError: If the name is invalid, nobody is logged in, or the Hub is out of reach.
+        DataError: If the name is invalid, nobody is logged in, or the Hub is out of reach.
     """
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise DataCardError(f"--push_to_hub {repo_id!r} is no name of a repository: {error}") from error
+        raise DataError(f"--push_to_hub {repo_id!r} is no name of a repository: {error}") from error
     try:
         HfApi().whoami()
     except _FAILURES as error:
-        raise DataCardError(
+        raise DataError(
             f"--push_to_hub {repo_id}: the Hub does not know you ({error}). Log in with `hf auth login`, or leave "
             "--push_to_hub out; the data can be pushed later by the same command."
         ) from error
@@ -84,7 +81,7 @@ def push_folder(folder: Path, repo_id: str, private: bool) -> str:
         The address of the commit.
 
     Raises:
-        DataCardError: If the Hub refuses.
+        DataError: If the Hub refuses.
     """
     api = HfApi()
     try:
@@ -99,6 +96,6 @@ def push_folder(folder: Path, repo_id: str, private: bool) -> str:
             )
         )
     except _FAILURES as error:
-        raise DataCardError(
+        raise DataError(
             f"The data is in {folder}, but pushing it to {repo_id} failed: {error}. The same command tries again."
         ) from error

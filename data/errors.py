@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..configuration_llink import LlinkError
+from ..errors_llink import LlinkError
 
 
 class DataError(LlinkError, ValueError):
@@ -10,4 +10,12 @@ class DataError(LlinkError, ValueError):
 
 
 class ServerError(LlinkError, RuntimeError):
-    """A language model's server that cannot be reached, refuses, or answers with something else than an answer."""
+    """A language model's server that cannot be reached, refuses, or answers with something else than an answer.
+
+    Attributes:
+        about_message: Whether it refused this one message, and may take another; never of what passes with time.
+    """
+
+    def __init__(self, text: str, about_message: bool = False) -> None:
+        super().__init__(text)
+        self.about_message = about_message

@@ -23,6 +23,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .errors import DataError
 from .fingerprint import base_fingerprint
 from .pairs import sentences
 
@@ -43,14 +44,6 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, vector BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 """
-
-
-class FeatureCacheError(RuntimeError):
-    """A cache file that cannot be used: damaged, locked, or not writable."""
-
-
-class FeatureError(ValueError):
-    """A base model returned features that cannot be trained on: NaN, infinite, or of the wrong shape."""
 
 
 class FeatureCache:
@@ -94,12 +87,12 @@ class FeatureCache:
             (N, D) float32 on the CPU.
 
         Raises:
-            FeatureError: If `texts` is empty, or if a vector is not finite or has the wrong shape (the index of its
+            DataError: If `texts` is empty, or if a vector is not finite or has the wrong shape (the index of its
                 text is named).
-            FeatureCacheError: If the cache file is damaged, stays locked or cannot be written.
+            DataError: If the cache file is damaged, stays locked or cannot be written.
         """
         if not texts:
-            raise FeatureError("There are no texts to compute features of.")
+            raise DataError("There are no texts to compute features of.")
         canonical = _canonical(spec)
         first: dict[bytes, int] = {}
         keys = [_key(canonical, text) for text in texts]
@@ -140,7 +133,7 @@ class FeatureCache:
         with _open(path) as database:
             known = _meta(database, "format", str(_FORMAT)), _meta(database, "spec", canonical)
             if known != (str(_FORMAT), canonical):
-                raise FeatureCacheError(f"{path} holds another spec or format: {known}. Delete it and run again.")
+                raise DataError(f"{path} holds another spec or format: {known}. Delete it and run again.")
             unique = list(first)
             stored = {key for (key,) in _select(database, "key", unique)}
             missing = [key for key in unique if key not in stored]
@@ -243,8 +236,7 @@ def compute_pair_features(
         The features, on the CPU, in the dataset's order.
 
     Raises:
-        FeatureError: If a base returns NaN, infinite or misshapen vectors.
-        FeatureCacheError: If the cache file cannot be used.
+        DataError: If a base returns NaN, infinite or misshapen vectors, or the cache file cannot be used.
     """
     cache = FeatureCache(cache_dir)
 
@@ -266,7 +258,7 @@ def _canonical(spec: Mapping[str, Any]) -> str:
 
 def _key(canonical_spec: str, text: str) -> bytes:
     if not isinstance(text, str):
-        raise FeatureError(f"A text is a {type(text).__name__} ({text!r}); give strings.")
+        raise DataError(f"A text is a {type(text).__name__} ({text!r}); give strings.")
     return hashlib.sha256(f"{canonical_spec}\0{text}".encode("utf-8", "surrogatepass")).digest()
 
 
@@ -291,12 +283,12 @@ def _computed(
 
 def _checked(vectors: Tensor, indices: list[int], texts: Sequence[str]) -> np.ndarray:
     if vectors.dim() != 2 or vectors.shape[0] != len(indices) or vectors.shape[1] == 0:
-        raise FeatureError(f"{len(indices)} texts gave features of shape {tuple(vectors.shape)}, not (n, D).")
+        raise DataError(f"{len(indices)} texts gave features of shape {tuple(vectors.shape)}, not (n, D).")
     vectors = vectors.detach().to("cpu", torch.float32)
     bad = (~torch.isfinite(vectors)).any(dim=1).nonzero().flatten().tolist()
     if bad:
         index = indices[bad[0]]
-        raise FeatureError(
+        raise DataError(
             f"The features of {len(bad)} texts are NaN or infinite, the first that of text {index}: "
             f"{texts[index][:80]!r}. Half precision overflows in some bases: load the base in float32 or bfloat16."
         )
@@ -305,7 +297,7 @@ def _checked(vectors: Tensor, indices: list[int], texts: Sequence[str]) -> np.nd
 
 def _check_width(width: int, expected: int) -> None:
     if width != expected:
-        raise FeatureError(f"Features of width {width} for a spec whose features have width {expected}.")
+        raise DataError(f"Features of width {width} for a spec whose features have width {expected}.")
 
 
 @contextmanager
@@ -314,15 +306,13 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FeatureCacheError(
-            f"Cannot make the folder {path.parent}: {error}. Give another feature_cache_dir."
-        ) from error
+        raise DataError(f"Cannot make the folder {path.parent}: {error}. Give another feature_cache_dir.") from error
     try:
         with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as database:
             database.executescript(_SCHEMA)
             yield database
     except sqlite3.OperationalError as error:
-        raise FeatureCacheError(
+        raise DataError(
             f"Cannot use the feature cache {path}: {error}. Check that its folder can be written, that the disk has "
             "room and that no stopped process holds it, or give another feature_cache_dir."
         ) from error
@@ -330,8 +320,8 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, reason: object) -> FeatureCacheError:
-    return FeatureCacheError(f"The feature cache {path} is damaged ({reason}). Delete the file: it will be recomputed.")
+def _damaged(path: Path, reason: object) -> DataError:
+    return DataError(f"The feature cache {path} is damaged ({reason}). Delete the file: it will be recomputed.")
 
 
 def _meta(database: sqlite3.Connection, name: str, value: str) -> str:

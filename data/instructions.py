@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
+from .errors import DataError
 
 #: The paper's task templates (4.2), by the buckets of its judge (table 2). Other tasks stand under `other`.
 BUCKETS = {
@@ -27,10 +28,6 @@ BUCKETS = {
 OTHER_BUCKET = "other"
 TASKS = ("translate_to_english", "summarize_in_english", "bullet_pointify", "qa_about_text", "paraphrase", "title")
 REQUIRED = ("foreign", "prompt", "completion")
-
-
-class InstructionError(ValueError):
-    """Instruction rows that Stage B cannot be trained on."""
 
 
 def bucket_of(task: str) -> str:
@@ -49,11 +46,11 @@ def read_instructions(path: str | Path) -> Dataset:
         A dataset with columns `id`, `foreign` (list of strings), `prompt`, `completion`, `task`, `english`.
 
     Raises:
-        InstructionError: If the file is missing, empty, not UTF-8, not JSON, or a row is unusable; names the line.
+        DataError: If the file is missing, empty, not UTF-8, not JSON, or a row is unusable; names the line.
     """
     path = Path(path)
     if not path.is_file():
-        raise InstructionError(f"The instruction file {path} does not exist.")
+        raise DataError(f"The instruction file {path} does not exist.")
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(), start=1):
         if not line.strip():
@@ -61,10 +58,10 @@ def read_instructions(path: str | Path) -> Dataset:
         try:
             row = json.loads(line.decode("utf-8"))
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InstructionError(f"{path}, line {number} is not one JSON object in UTF-8: {error}") from error
+            raise DataError(f"{path}, line {number} is not one JSON object in UTF-8: {error}") from error
         rows.append(_checked(row, f"{path}, line {number}", str(len(rows))))
     if not rows:
-        raise InstructionError(f"The instruction file {path} holds no rows.")
+        raise DataError(f"The instruction file {path} holds no rows.")
     return Dataset.from_list(rows)
 
 
@@ -72,11 +69,11 @@ def instruction_dataset(rows: Iterable[Mapping[str, Any]]) -> Dataset:
     """Checks instruction rows that are already in memory and puts them into the columns of `read_instructions`.
 
     Raises:
-        InstructionError: If there are none, or one is unusable; names the row.
+        DataError: If there are none, or one is unusable; names the row.
     """
     checked = [_checked(dict(row), f"Row {index}", str(index)) for index, row in enumerate(rows)]
     if not checked:
-        raise InstructionError("There are no instruction rows.")
+        raise DataError("There are no instruction rows.")
     return Dataset.from_list(checked)
 
 
@@ -88,7 +85,7 @@ def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str = D
         prompt: The instruction; the placeholder stands on the line after it, as in inference.
 
     Raises:
-        InstructionError: If there are none, or one is unusable.
+        DataError: If there are none, or one is unusable.
     """
     return instruction_dataset(
         {
@@ -105,19 +102,19 @@ def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str = D
 
 def _checked(row: Any, where: str, default_id: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise InstructionError(f"{where} is a {type(row).__name__}, not a JSON object.")
+        raise DataError(f"{where} is a {type(row).__name__}, not a JSON object.")
     missing = [name for name in REQUIRED if not row.get(name)]
     if missing:
-        raise InstructionError(f"{where} lacks {', '.join(missing)}; every row needs {', '.join(REQUIRED)}.")
+        raise DataError(f"{where} lacks {', '.join(missing)}; every row needs {', '.join(REQUIRED)}.")
     foreign = [row["foreign"]] if isinstance(row["foreign"], str) else row["foreign"]
     if not isinstance(foreign, list) or not all(isinstance(t, str) and t.strip() and "\0" not in t for t in foreign):
-        raise InstructionError(f"{where}: foreign is {row['foreign']!r}; give non-empty text, or a list of texts.")
+        raise DataError(f"{where}: foreign is {row['foreign']!r}; give non-empty text, or a list of texts.")
     for name in ("prompt", "completion"):
         if not isinstance(row[name], str) or not row[name].strip():
-            raise InstructionError(f"{where}: {name} is {row[name]!r}; give non-empty text.")
+            raise DataError(f"{where}: {name} is {row[name]!r}; give non-empty text.")
     placeholders = row["prompt"].count(FOREIGN_TOKEN)
     if placeholders != len(foreign):
-        raise InstructionError(
+        raise DataError(
             f"{where}: the prompt holds {placeholders} {FOREIGN_TOKEN} placeholder(s) for {len(foreign)} passage(s). "
             "Give exactly one passage for each placeholder."
         )

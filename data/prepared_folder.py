@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .errors import DataError
 from .splitting import Split
 
 MANIFEST, CHECKSUMS, CARD = "manifest.json", "SHA256SUMS", "README.md"
@@ -25,10 +26,6 @@ COLUMNS = ("id", "english", "foreign", "language")
 _SHARD_ROWS = 500_000
 _GROUP_ROWS = 20_000
 _SCHEMA = pa.schema([(name, pa.string()) for name in COLUMNS])
-
-
-class PreparedFolderError(OSError):
-    """A folder that cannot be written or replaced, or that holds other things."""
 
 
 class SplitWriter:
@@ -152,12 +149,12 @@ def check_files(folder: Path) -> None:
     """Compares a prepared folder with its checksums.
 
     Raises:
-        PreparedFolderError: If a file is missing or changed.
+        DataError: If a file is missing or changed.
     """
     for line in (folder / CHECKSUMS).read_text("utf-8").splitlines():
         digest, name = line.split("  ", 1)
         if not (folder / name).is_file() or _digest(folder / name) != digest:
-            raise PreparedFolderError(f"{folder / name} is missing or changed since it was made: --overwrite it.")
+            raise DataError(f"{folder / name} is missing or changed since it was made: --overwrite it.")
 
 
 def _digest(path: Path) -> str:
@@ -169,7 +166,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a prepared folder; None where nothing stands.
 
     Raises:
-        PreparedFolderError: If something else stands there, or other files beside the data.
+        DataError: If something else stands there, or other files beside the data.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
@@ -180,10 +177,10 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, IndexError):
         ours = False
     if not ours:
-        raise PreparedFolderError(f"{folder} is there and was not made by llink prepare: give another --output_dir.")
+        raise DataError(f"{folder} is there and was not made by llink prepare: give another --output_dir.")
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     if others := sorted(present - listed - {CHECKSUMS}):
-        raise PreparedFolderError(
+        raise DataError(
             f"{folder} also holds {', '.join(others[:5])}, which llink prepare did not write: move them, or give "
             "another --output_dir."
         )

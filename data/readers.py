@@ -23,8 +23,9 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
+from .errors import DataError
 from .scripts import primary_language
-from .streams import InputError, check_text, open_stream, read_lines
+from .streams import check_text, open_stream, read_lines
 from .tmx import check_tmx, read_tmx
 
 Watch = Callable[[bytes], object]
@@ -77,10 +78,10 @@ def plan_inputs(files: Sequence[str], file_format: str | None = None) -> list[In
         file_format: One of `FORMATS` for all files, whatever they are called.
 
     Raises:
-        InputError: If a file does not exist, a line-aligned file lacks its partner, or two inputs have one name.
+        DataError: If a file does not exist, a line-aligned file lacks its partner, or two inputs have one name.
     """
     if missing := [file for file in files if not Path(file).is_file()]:
-        raise InputError(f"No such file: {', '.join(missing)}.")
+        raise DataError(f"No such file: {', '.join(missing)}.")
     inputs, aligned = [], []
     for path in map(Path, files):
         suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _COMPRESSED]
@@ -93,13 +94,13 @@ def plan_inputs(files: Sequence[str], file_format: str | None = None) -> list[In
             inputs.append(Input(path.name, kind, tuple(aligned)))
             aligned = []
     if aligned:
-        raise InputError(
+        raise DataError(
             f"{aligned[0]} is taken as one side of line-aligned text and has no partner: give English, then foreign "
             f"files, or say --format ({', '.join(FORMATS)})."
         )
     names = [item.name for item in inputs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"Several inputs are called {', '.join(repeated)}, so their rows' ids would repeat: rename.")
+        raise DataError(f"Several inputs are called {', '.join(repeated)}, so their rows' ids would repeat: rename.")
     return inputs
 
 
@@ -116,7 +117,7 @@ def check_input(source: Input, language: str, columns: Sequence[str] | None, wat
         What tells the input from any other: names, sizes and SHA-256 of its files, or the dataset's commit.
 
     Raises:
-        InputError: If it is missing, damaged, not UTF-8, empty, has no such columns, or sides of unequal length.
+        DataError: If it is missing, damaged, not UTF-8, empty, has no such columns, or sides of unequal length.
     """
     if source.format == "hub":
         next(_tables(source, language, columns))
@@ -137,7 +138,7 @@ def check_input(source: Input, language: str, columns: Sequence[str] | None, wat
             lines.append(check_text(path, both))
         files.append({"name": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()})
     if source.format == "moses" and lines[0] != lines[1]:
-        raise InputError(
+        raise DataError(
             f"The files are not line-aligned: {source.paths[0]} has {lines[0]} lines, {source.paths[1]} has "
             f"{lines[1]}. Give two files whose n-th lines translate each other."
         )
@@ -158,7 +159,7 @@ def read_input(source: Input, language: str, columns: Sequence[str] | None, watc
     """The pairs of an input that [`check_input`] has let through, in its order; a missing side is "".
 
     Raises:
-        InputError: If it changed since, or is wrong in a way that only a full reading shows.
+        DataError: If it changed since, or is wrong in a way that only a full reading shows.
     """
     if source.format == "tmx":
         return read_tmx(source.paths[0], "en", language, watch)
@@ -170,7 +171,7 @@ def read_input(source: Input, language: str, columns: Sequence[str] | None, watc
 def _aligned_lines(source: Input, watch: Watch) -> Iterator[tuple[str, str]]:
     for pair in zip_longest(*(read_lines(path, watch) for path in source.paths)):
         if None in pair:
-            raise InputError(f"{' or '.join(map(str, source.paths))} changed while it was read.")
+            raise DataError(f"{' or '.join(map(str, source.paths))} changed while it was read.")
         yield pair
 
 
@@ -185,7 +186,7 @@ def find_columns(schema: pa.Schema, columns: Sequence[str] | None, language: str
         name: How messages call the table.
 
     Raises:
-        InputError: If they are not there, or hold no text.
+        DataError: If they are not there, or hold no text.
     """
     types = {field.name: field.type for field in schema}
     for column, kind in list(types.items()):
@@ -195,11 +196,11 @@ def find_columns(schema: pa.Schema, columns: Sequence[str] | None, language: str
     found = next((pair for pair in choices if all(column in types for column in pair)), None)
     if found is None:
         wanted = " or ".join(" and ".join(map(repr, pair)) for pair in choices)
-        raise InputError(f"{name} has no columns {wanted}; it has {', '.join(types)}. Name two of them with --columns.")
+        raise DataError(f"{name} has no columns {wanted}; it has {', '.join(types)}. Name two of them with --columns.")
     for column in found:
         kind = types[column]
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
-            raise InputError(f"{name}: the column {column!r} holds {kind}, not text. Name two others with --columns.")
+            raise DataError(f"{name}: the column {column!r} holds {kind}, not text. Name two others with --columns.")
     return found
 
 
@@ -222,11 +223,11 @@ def _tables(source: Input, language: str, columns: Sequence[str] | None) -> Iter
             pair = pair or find_columns(table.schema, columns, language, source.name)
             yield table, pair
         if pair is None:
-            raise InputError(f"{source.name} has no rows.")
-    except InputError:
+            raise DataError(f"{source.name} has no rows.")
+    except DataError:
         raise
     except _FAILURES as error:
-        raise InputError(f"{source.name} cannot be read as {source.format}: {error}".rstrip()) from error
+        raise DataError(f"{source.name} cannot be read as {source.format}: {error}".rstrip()) from error
 
 
 def _column(table: pa.Table, path: str) -> list[str | None]:
@@ -253,8 +254,8 @@ def _csv_options(path: Path, file_format: str, choices: Sequence[tuple[str, ...]
     dialect: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file_format == "tsv" else {}
     with open_stream(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
         names, *row = list(islice(csv.reader(text, **dialect), 2)) or [[]]
-    if row and len(row[0]) > len(names):  # the library would silently take the first of them for a row's name
-        raise InputError(f"{path}: the first row has {len(names)} columns, the second {len(row[0])}.")
+    if row and len(row[0]) > len(names):  # datasets would silently take the first of them for a row's name
+        raise DataError(f"{path}: the first row has {len(names)} columns, the second {len(row[0])}.")
     options: dict[str, Any] = {"keep_default_na": False, "na_filter": False, **dialect}
     if file_format == "tsv":
         options["lineterminator"] = "\n"
@@ -281,4 +282,4 @@ def _hub_facts(source: Input) -> dict[str, Any]:
     try:
         return {**facts, "revision": HfApi().dataset_info(name, revision=revision).sha}
     except _FAILURES as error:
-        raise InputError(f"The Hub does not tell the commit of {name}: {error}") from error
+        raise DataError(f"The Hub does not tell the commit of {name}: {error}") from error

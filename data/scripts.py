@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors_llink import LlinkConfigError
+
 ZERO_WIDTH_SPACE = "\u200b"
 JOINERS = "\u200c\u200d\u180e"
 
 _MANY = (3, 1000)
 _FEW = (2, 500)
 _WIDE = (0.2, 5.0)
-
-
-class ScriptError(ValueError):
-    """A language or script that llink has no row for."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ def script_code(language: str, script: str | None = None) -> str:
         script: ISO 15924 code that stands above both.
 
     Raises:
-        ScriptError: If llink has no row for the script, or does not know the language's.
+        LlinkConfigError: If llink has no row for the script, or does not know the language's.
     """
     subtags = [script] if script else language.replace("_", "-").split("-")[1:]
     for subtag in subtags:
@@ -142,11 +140,11 @@ def script_code(language: str, script: str | None = None) -> str:
         if code in SCRIPTS:
             return code
         if script or len(subtag) == 4:
-            raise ScriptError(f"There is no script {subtag!r}; those that llink knows are {', '.join(SCRIPTS)}.")
+            raise LlinkConfigError(f"There is no script {subtag!r}; those that llink knows are {', '.join(SCRIPTS)}.")
     try:
         return LANGUAGE_SCRIPTS[primary_language(language)]
     except KeyError:
-        raise ScriptError(
+        raise LlinkConfigError(
             f"llink does not know which script {language!r} is written in; give --script, one of {', '.join(SCRIPTS)}."
         ) from None
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors_llink import LlinkConfigError
+
 _PARACRAWL = """\
 @inproceedings{banon-etal-2020-paracrawl,
   title = {{ParaCrawl}: Web-Scale Acquisition of Parallel Corpora},
@@ -48,10 +50,6 @@ _TICO = """\
   year = {2020}
 }"""
 _OPUS_FILES = "https://object.pouta.csc.fi/OPUS-{corpus}/{version}"
-
-
-class SourceError(ValueError):
-    """A source that is not declared, or that does not have the language."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +141,13 @@ def find_source(name: str, language: str | None) -> Source:
         language: The tag that the user gave, if any.
 
     Raises:
-        SourceError: If there is no such source, or if it is in another language.
+        LlinkConfigError: If there is no such source, or if it is in another language.
     """
     if name not in SOURCES:
-        raise SourceError(f"There is no source {name!r}; declared are {', '.join(SOURCES)}. Files need no --source.")
+        raise LlinkConfigError(
+            f"There is no source {name!r}; declared are {', '.join(SOURCES)}. Files need no --source."
+        )
     source = SOURCES[name]
     if source.language and language and language.partition("-")[0] != source.language:
-        raise SourceError(f"The source {name} is in {source.language!r}, not in {language!r}.")
+        raise LlinkConfigError(f"The source {name} is in {source.language!r}, not in {language!r}.")
     return source

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors_llink import LlinkConfigError
 from .near_duplicates import BANDS, similarity
 
 DUPLICATE_SCOPES = ("either", "pair")
@@ -50,10 +51,6 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 KeyFunction = Callable[[np.ndarray], np.ndarray]
 
 
-class SplitError(ValueError):
-    """Splits that cannot be understood."""
-
-
 @dataclass(frozen=True)
 class Split:
     """A split: its name, the most pairs it takes (-1: all), and the share of all sentences that falls to it."""
@@ -72,21 +69,21 @@ def parse_splits(splits: Sequence[str], shares: Sequence[float] | None = None) -
             what is left when every other split has 0.05.
 
     Raises:
-        SplitError: If an item, a name, a size or a share makes no sense.
+        LlinkConfigError: If an item, a name, a size or a share makes no sense.
     """
     names, sizes = [], []
     for item in splits:
         match = re.fullmatch(r"(\w+)=(-1|[1-9]\d*)", item)
         if match is None:
-            raise SplitError(f"--splits {item!r}: give NAME=PAIRS, such as train=100000, or NAME=-1 for all.")
+            raise LlinkConfigError(f"--splits {item!r}: give NAME=PAIRS, such as train=100000, or NAME=-1 for all.")
         names.append(match[1])
         sizes.append(int(match[2]))
     if not splits or len(set(names)) < len(names):
-        raise SplitError(f"--splits {list(splits)}: give one or more splits, each name once.")
+        raise LlinkConfigError(f"--splits {list(splits)}: give one or more splits, each name once.")
     if shares is None:
         shares = _usual_shares(sizes)
     if len(shares) != len(splits) or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
-        raise SplitError(f"--shares {list(shares)}: give {len(splits)} positive shares that sum to at most 1.")
+        raise LlinkConfigError(f"--shares {list(shares)}: give {len(splits)} positive shares that sum to at most 1.")
     return [Split(*row) for row in zip(names, sizes, shares, strict=True)]
 
 
@@ -95,7 +92,7 @@ def _usual_shares(sizes: Sequence[int]) -> list[float]:
     if open_ended == 0:
         return [size / sum(sizes) for size in sizes]
     if open_ended > 1 or len(sizes) > 1 / _DEFAULT_SHARE:
-        raise SplitError("--splits with more than one size of -1, or of more than 20 splits, need --shares.")
+        raise LlinkConfigError("--splits with more than one size of -1, or of more than 20 splits, need --shares.")
     return [1 - _DEFAULT_SHARE * (len(sizes) - 1) if size == -1 else _DEFAULT_SHARE for size in sizes]
 
 

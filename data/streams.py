@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from .errors import DataError
+
 #: Bytes read at a time.
 CHUNK = 1 << 18
 #: The longest line or segment, in characters: longer ones are no sentences, and would not fit into memory.
@@ -30,10 +32,6 @@ _MAGIC = {
     b"7z\xbc\xaf": "7z",
 }
 _BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException)
-
-
-class InputError(ValueError):
-    """An input file that cannot be read: missing, damaged, of another kind, or not UTF-8."""
 
 
 class _Watched(io.RawIOBase):
@@ -61,7 +59,7 @@ def open_stream(path: Path, watch: Callable[[bytes], object] | None = None) -> I
         watch: Called with every piece of the file itself, compressed as it is.
 
     Raises:
-        InputError: If the file is missing, unreadable, an archive of several files, or damaged; errors of the block
+        DataError: If the file is missing, unreadable, an archive of several files, or damaged; errors of the block
             are translated too.
     """
     try:
@@ -70,14 +68,14 @@ def open_stream(path: Path, watch: Callable[[bytes], object] | None = None) -> I
             raw.seek(0)
             kind = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "plain")
             if kind in ("zip", "rar", "7z"):
-                raise InputError(f"{path} is a {kind} archive: unpack it and give the files in it.")
+                raise DataError(f"{path} is a {kind} archive: unpack it and give the files in it.")
             watched = _Watched(raw, watch) if watch else raw
             with _decompressed(io.BufferedReader(watched, CHUNK), kind) as stream:
                 yield stream
     except _BROKEN as error:
         if isinstance(error, OSError) and error.filename is not None:
-            raise InputError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
-        raise InputError(
+            raise DataError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
+        raise DataError(
             f"{path} is truncated or damaged ({error}). Download or copy it again; it has {path.stat().st_size} bytes."
         ) from error
 
@@ -107,7 +105,7 @@ def check_text(path: Path, watch: Callable[[bytes], object]) -> int:
         How many lines it has.
 
     Raises:
-        InputError: As [`open_stream`], or if it is empty, not UTF-8, or holds NUL; the line is named.
+        DataError: As [`open_stream`], or if it is empty, not UTF-8, or holds NUL; the line is named.
     """
     decode = codecs.getincrementaldecoder("utf-8")().decode
     lines, last = 0, b"\n"
@@ -115,20 +113,20 @@ def check_text(path: Path, watch: Callable[[bytes], object]) -> int:
         for data in chunks(stream):
             if (place := data.find(b"\0")) >= 0:
                 line = lines + data.count(b"\n", 0, place) + 1
-                raise InputError(f"{path}, line {line}: NUL. The file is binary or UTF-16; convert it to UTF-8.")
+                raise DataError(f"{path}, line {line}: NUL. The file is binary or UTF-16; convert it to UTF-8.")
             try:
                 decode(data)
             except UnicodeDecodeError as error:
                 # What the decoder kept of the piece before is in front of `data`, and holds no line end.
                 behind = error.object[error.start :]
                 line = lines + data.count(b"\n") - behind.count(b"\n") + 1
-                raise InputError(
+                raise DataError(
                     f"{path}, line {line}: byte 0x{behind[0]:02x} is not UTF-8 ({error.reason}). "
                     "Convert the file to UTF-8."
                 ) from error
             lines, last = lines + data.count(b"\n"), data[-1:]
     if last == b"\n" and lines == 0:
-        raise InputError(f"{path} is empty.")
+        raise DataError(f"{path} is empty.")
     return lines + (last != b"\n")
 
 
@@ -136,14 +134,14 @@ def read_lines(path: Path, watch: Callable[[bytes], object]) -> Iterator[str]:
     r"""The lines of a file that [`check_text`] has let through, without `\n` or `\r\n`.
 
     Raises:
-        InputError: If a line is longer than `LONGEST`.
+        DataError: If a line is longer than `LONGEST`.
     """
     with open_stream(path, watch) as stream:
         number = 0
         while line := stream.readline(4 * LONGEST):
             number += 1
             if len(line) == 4 * LONGEST:
-                raise InputError(f"{path}, line {number} has more than {LONGEST} characters: it is no sentence.")
+                raise DataError(f"{path}, line {number} has more than {LONGEST} characters: it is no sentence.")
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")

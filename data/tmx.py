@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NoReturn
 from xml.parsers import expat
 
+from .errors import DataError
 from .scripts import primary_language
-from .streams import LONGEST, InputError, chunks, open_stream
+from .streams import LONGEST, chunks, open_stream
 
 #: Native codes inside a segment, which are no text (TMX 1.4b); `hi` marks text.
 _CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
@@ -21,13 +22,13 @@ def check_tmx(path: Path, watch: Callable[[bytes], object]) -> None:
     """Reads a TMX file once, quickly, to find what is wrong with it before any work is done on it.
 
     Raises:
-        InputError: As [`open_stream`]; if it is not well-formed XML, declares entities, or is no TMX.
+        DataError: As [`open_stream`]; if it is not well-formed XML, declares entities, or is no TMX.
     """
     parser = _safe_parser(path)
 
     def first(name: str, attributes: dict[str, str]) -> None:
         if name.rpartition(":")[2] != "tmx":
-            raise InputError(f"{path} is not TMX: its outermost element is <{name}>.")
+            raise DataError(f"{path} is not TMX: its outermost element is <{name}>.")
         parser.StartElementHandler = None
 
     parser.StartElementHandler = first
@@ -48,7 +49,7 @@ def read_tmx(path: Path, english: str, foreign: str, watch: Callable[[bytes], ob
         English and foreign text; "" for a language that the unit lacks.
 
     Raises:
-        InputError: As [`check_tmx`]; if no unit, or none of the first `PATIENCE`, has both languages (those found are
+        DataError: As [`check_tmx`]; if no unit, or none of the first `PATIENCE`, has both languages (those found are
             named); if a segment is longer than `LONGEST`.
     """
     wanted = (primary_language(english), primary_language(foreign))
@@ -66,7 +67,7 @@ def read_tmx(path: Path, english: str, foreign: str, watch: Callable[[bytes], ob
         yield from pairs
     if not complete:
         found = sorted(units.languages)
-        raise InputError(
+        raise DataError(
             f"{path}: none of {seen} translation units has both {wanted[0]!r} and {wanted[1]!r}; its languages are "
             f"{', '.join(found[:_SHOWN]) or 'none'}{', …' if len(found) > _SHOWN else ''}. Give the right --language."
         )
@@ -119,7 +120,7 @@ class _Units:
             self._length += len(text)
             if self._length > LONGEST:
                 line = self.parser.CurrentLineNumber
-                raise InputError(
+                raise DataError(
                     f"{self.path}, line {line}: a segment has more than {LONGEST} characters: it is no sentence."
                 )
 
@@ -135,9 +136,7 @@ def _safe_parser(path: Path) -> expat.XMLParserType:
     """A parser that refuses every entity but the five of XML itself: no bombs, and no reading of other files."""
 
     def refuse(name: str, *_: object) -> NoReturn:
-        raise InputError(
-            f"{path} declares or uses the XML entity {name!r}; entities are refused, as they can be bombs."
-        )
+        raise DataError(f"{path} declares or uses the XML entity {name!r}; entities are refused, as they can be bombs.")
 
     parser = expat.ParserCreate()
     parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
@@ -158,9 +157,9 @@ def _parsed(parser: expat.XMLParserType, path: Path, watch: Callable[[bytes], ob
     except expat.ExpatError as error:
         reason = expat.ErrorString(error.code)
         truncated = ": the file is truncated" if "no element found" in reason or "unclosed" in reason else ""
-        raise InputError(
+        raise DataError(
             f"{path}, line {error.lineno}, column {error.offset + 1}: not well-formed XML ({reason}){truncated}. "
             "TMX is UTF-8 or UTF-16, or names its encoding in the first line."
         ) from error
     except (UnicodeError, LookupError) as error:
-        raise InputError(f"{path}: the encoding that its first line names cannot be read ({error}).") from error
+        raise DataError(f"{path}: the encoding that its first line names cannot be read ({error}).") from error

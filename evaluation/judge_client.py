@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from tqdm.auto import tqdm
 
-from ..data.chat_client import ChatClient, ChatError, work_through
+from ..data.chat_client import ChatClient, work_through
+from ..data.errors import ServerError
 from .judge import UNPARSED, parse_verdict
 from .judge_questions import JudgePrompt
 from .judge_store import (
@@ -28,10 +29,6 @@ REMINDERS = (
     '\n\nWrite only JSON: {"verdict": "A"}, {"verdict": "B"} or {"verdict": "tie"}.',
     "\n\nWrite one word and nothing else: A, B or tie.",
 )
-
-
-class JudgeServerError(RuntimeError):
-    """The judge's server refused, or stopped answering; finished judgements are kept."""
 
 
 def ask_judge(
@@ -65,9 +62,9 @@ async def ask_judge_async(
         N judgements.
 
     Raises:
-        ServerSettingsError: If the key is missing, or if Hugging Face's offline mode forbids calls.
-        JournalError: As [`JudgementFile`].
-        JudgeServerError: If the server refuses or stops answering; says how many judgements are kept.
+        LlinkConfigError: If the key is missing, or if Hugging Face's offline mode forbids calls.
+        DataError: As [`JudgementFile`].
+        ServerError: If the server refuses or stops answering; says how many judgements are kept.
     """
     missing = missing_messages(messages, prompt, settings, path)
     client = ChatClient(settings) if missing else None
@@ -88,9 +85,9 @@ async def _ask_all(missing: dict[str, str], kept: JudgementFile, client: ChatCli
 
     try:
         await work_through(lambda: next(remaining, None), judge, client)
-    except ChatError as error:
+    except ServerError as error:
         left = sum(not kept.finished(key, client.settings.attempts) for key in missing)
-        raise JudgeServerError(
+        raise ServerError(
             f"{error} {bar.total - left} of {bar.total} judgements are kept in {kept.path}; repeat the command to ask "
             "for the rest."
         ) from error

@@ -86,7 +86,7 @@ class JudgementFile(Journal[Judgement]):
         path: Need not exist.
 
     Raises:
-        JournalError: If a line is no judgement; names it.
+        DataError: If a line is no judgement; names it.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -104,7 +104,7 @@ def missing_messages(
     """The messages that must still be asked, by key.
 
     Raises:
-        JournalError: As [`JudgementFile`].
+        DataError: As [`JudgementFile`].
     """
     kept = JudgementFile(path)
     keys = {judgement_key(message, prompt, settings): message for message in messages}

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 from atomic_folder import atomic_folder
+from demo_corpus.dialogues import english_instruction_dialogues
 from pretrain_decoder import DecoderArguments, DecoderTrainingArguments, pretrain_decoder
 from pretrain_encoder import EncoderArguments, EncoderTrainingArguments, pretrain_encoder
 from transformers import AutoModel, AutoTokenizer
 
-from llink.data.demo_corpus import demo_splits, english_instruction_dialogues, monolingual
+from llink.data.demo_corpus import demo_splits
 
 MAX_MIB = 12
 
@@ -52,7 +53,6 @@ def main() -> None:
     parser.add_argument("--only", choices=("encoder", "decoder"))
     args = parser.parse_args()
     train = demo_splits()["train"]
-    khmer, _ = monolingual(train)
     run = args.output_dir / "tiny-pair-run"
     if args.only != "encoder":
         dialogues = english_instruction_dialogues(train, seed=0)
@@ -67,7 +67,7 @@ def main() -> None:
         )
         pretrain_decoder(rows, args.output_dir / "decoder", DecoderArguments(), training, dtype=torch.float16)
     if args.only != "decoder":
-        make_encoder(khmer, args.output_dir / "encoder", run, args.encoder_epochs)
+        make_encoder([pair.foreign for pair in train], args.output_dir / "encoder", run, args.encoder_epochs)
     shutil.rmtree(run, ignore_errors=True)
     files = [path for name in ("encoder", "decoder") for path in (args.output_dir / name).rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 2**20

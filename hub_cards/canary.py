@@ -131,5 +131,5 @@ def _take_as_a_stranger(folder: str, out: str, options: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["llink"] = None  # type: ignore[assignment] - cannot be imported
+    vars(sys)["modules"]["llink"] = None  # it cannot be imported
     _take_as_a_stranger(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))

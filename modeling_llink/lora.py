@@ -79,10 +79,9 @@ def add_lora(decoder: PreTrainedModel, config: LlinkConfig) -> None:
 def _by_row(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Tells a LoRA layer, in PEFT's own words, which rows of its input it acts on."""
     rows = _current.get()
-    if rows is None:
-        rows = getattr(module, "_rows_in_training", None)
-    elif module.training:  # gradient checkpointing runs the layer once more, outside the pass, even in another thread
-        module._rows_in_training = rows
+    if module.training:  # gradient checkpointing runs the layer once more, outside the pass, even in another thread
+        rows = vars(module).get("rows_in_training") if rows is None else rows
+        vars(module)["rows_in_training"] = rows
     if rows is None or rows.names is None:
         return None
     names, count = rows.names, len(args[0])

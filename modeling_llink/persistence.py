@@ -170,7 +170,12 @@ class LlinkPersistenceMixin(PreTrainedModel):
         if config is None:
             config = merged_config(source.name, stored, kwargs | source.located)
         model = cls._load(source, config, stored, loading | hub, allow_other_bases)
-        info = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": [], "error_msgs": []}
+        info: dict[str, list[Any]] = {
+            "missing_keys": [],
+            "unexpected_keys": [],
+            "mismatched_keys": [],
+            "error_msgs": [],
+        }
         loaded: Any = (model, info) if kwargs.get("output_loading_info") else model
         return loaded
 

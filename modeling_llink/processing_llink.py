@@ -286,7 +286,7 @@ class LlinkProcessor(ProcessorMixin):
 
     def render_batch(self, conversations: Sequence[Sequence[dict]], padding_side: str = "left") -> BatchFeature:
         """`input_ids` and `attention_mask` (B, S) of conversations whose passages are already slots."""
-        rendered = [(self.render(messages)[0], []) for messages in conversations]
+        rendered: list[tuple[list[int], list[Passage]]] = [(self.render(m)[0], []) for m in conversations]
         return self._batch(rendered, padding_side, "pt")
 
     def _batch(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +60,7 @@ class SlotEmbedder(nn.Module):
     reads_states = False
     #: What a passage's slots keep of it, for people; `{words}` is K - 1.
     described = "A passage reaches the decoder as one pooled vector. It keeps the topic and loses details"
+    expander: Any
     #: The lexicon, where slots are made of words.
     lexicon: Lexicon | None = None
 
@@ -274,7 +277,9 @@ class Lexicon(nn.Module):
         slots = slots + self.attention(slots, states, mask)  # (N, K, d)
         slots = slots + self.down(F.gelu(self.up(self.mlp_norm(slots))))  # (N, K, d)
         slots = self.out(self.norm(slots))  # (N, K, d)
-        with torch.autocast(slots.device.type, enabled=False):  # half precision would mix other words than inference
+        place = slots.device.type
+        exact = torch.autocast(place, enabled=False) if torch.amp.is_autocast_available(place) else nullcontext()
+        with exact:  # half precision would mix other words than inference
             cosines = F.normalize(slots.float(), dim=-1) @ F.normalize(embeddings.float(), dim=-1).T  # (N, K, V')
             return (self.sharpness.exp() * cosines + self.prior).log_softmax(dim=-1)
 

@@ -19,15 +19,27 @@ from llink.modeling_llink import LlinkForCausalLM
 torch.set_num_threads(1)
 # CI tells of a change, not of luck; elsewhere examples are drawn anew. No machine is too slow.
 settings.register_profile(
-    "llink", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+    "many",
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
 )
-settings.load_profile("llink")
+settings.register_profile("few", settings.get_profile("many"), max_examples=25)
+settings.load_profile("many" if os.environ.get("LLINK_MANY_EXAMPLES") else "few")
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests come first, so that no process ends with one alone (with `--no-loadscope-reorder`)."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in slow, item.path.name != "test_demo.py"))
+    """`slow(but=…)` does not hold for the named parameters, `matrix(only=…)` for these alone. Files with slow tests
+    come first, the demo before all, so that no process ends with one alone (with `--no-loadscope-reorder`).
+    """
+    for item in items:
+        name = item.callspec.id if hasattr(item, "callspec") else ""
+        for mark in list(item.own_markers):
+            if name in mark.kwargs.get("but", ()) or name not in mark.kwargs.get("only", (name,)):
+                item.own_markers.remove(mark)
+    first = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in first, item.path.name != "test_demo.py"))
 
 
 @pytest.fixture(scope="session")

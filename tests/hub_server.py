@@ -7,11 +7,9 @@ Large files go through the LFS batch API. Faults are told in advance: a status, 
 import hashlib
 import json
 import re
-import threading
 from base64 import b64decode
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -20,6 +18,7 @@ import tiny
 import torch
 import transformers.utils.hub
 import yaml
+from local_server import LocalServer
 
 from llink import LlinkForCausalLM
 from llink.hub_cards.staging import CODE_FILES
@@ -94,30 +93,13 @@ class Repo:
         return sha
 
 
-class HubServer:
+class HubServer(LocalServer):
     """The Hub; `requests` holds every (method, path) that it was asked for."""
 
     def __init__(self):
+        super().__init__()
         self.repos, self.blobs, self.requests, self.faults = {}, {}, [], []
         self.tokens = {TOKEN: USER}
-        self.lock = threading.RLock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self):
-                outer.handle(self)
-
-            do_GET = do_HEAD = do_POST = do_PUT = handle_any  # noqa: N815
-
-            def log_message(self, *arguments):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
     # ------------------------------------------------------------------ for tests
 
@@ -191,7 +173,8 @@ class HubServer:
                     request.close_connection = True
                     request.connection.close()
                     return
-                self.send(request, answer)
+                content = b"" if answer.content is None else answer.content
+                self.send(request, answer.status, content, answer.headers)
 
     @staticmethod
     def read(request):
@@ -203,18 +186,6 @@ class HubServer:
             request.rfile.readline()
             return b"".join(parts)
         return request.rfile.read(int(request.headers.get("Content-Length") or 0))
-
-    @staticmethod
-    def send(request, answer):
-        data = answer.content
-        if not isinstance(data, bytes):
-            data = b"" if data is None else json.dumps(data).encode()
-        request.send_response(answer.status)
-        for name, value in ({"Content-Length": str(len(data))} | answer.headers).items():
-            request.send_header(name, value)
-        request.end_headers()
-        if request.command != "HEAD":
-            request.wfile.write(data)
 
     def route(self, request, path, query, body):
         user = self.tokens.get((request.headers.get("Authorization") or "").removeprefix("Bearer "))
@@ -412,17 +383,9 @@ def commits(hub, repo) -> list[str]:
     return [message for _, message, _ in hub.repos[repo].log][1:]
 
 
-@contextmanager
 def serving():
     """A [`HubServer`] that answers while the block runs."""
-    server = HubServer()
-    server.thread.start()
-    try:
-        yield server
-    finally:
-        server.http.shutdown()
-        server.http.server_close()
-        server.thread.join()
+    return HubServer().running()
 
 
 @contextmanager

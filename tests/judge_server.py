@@ -2,10 +2,9 @@
 
 import json
 import re
-import threading
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from local_server import LocalServer
 
 FIELDS = {"model", "messages", "max_tokens", "response_format", "seed", "temperature", "stream"}
 
@@ -38,7 +37,7 @@ def always_a(body):
     return verdict("A")
 
 
-class JudgeServer:
+class JudgeServer(LocalServer):
     """Answers with `judge(body)`: a text, or a [`Refusal`]. Keeps every request and its headers.
 
     Args:
@@ -48,24 +47,10 @@ class JudgeServer:
     """
 
     def __init__(self, judge=prefers_longer, die_at=None, model="judge"):
+        super().__init__()
         self.judge, self.die_at, self.model = judge, die_at, model
         self.bodies, self.headers = [], []
-        self.lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                outer.handle(self)
-
-            def log_message(self, *arguments):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self.url += "/v1"
 
     def handle(self, request):
         body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
@@ -75,8 +60,7 @@ class JudgeServer:
             number = len(self.bodies)
         if self.die_at is not None and number >= self.die_at:
             request.close_connection = True
-            self.http.shutdown()
-            self.http.server_close()  # nobody can connect any more
+            self.stop()
             return
         answer = self.reply(request.path, body)
         if isinstance(answer, Refusal):
@@ -97,29 +81,11 @@ class JudgeServer:
             return Refusal(404, f"no model {body['model']}")
         return self.judge(body)
 
-    @staticmethod
-    def send(request, status, content, headers=()):
-        data = json.dumps(content).encode()
-        request.send_response(status)
-        own = {"Content-Type": "application/json", "Content-Length": str(len(data))}
-        for name, value in (own | dict(headers)).items():
-            request.send_header(name, value)
-        request.end_headers()
-        request.wfile.write(data)
-
     def messages(self):
         """What was asked, in the order of arrival."""
         return [body["messages"][-1]["content"] for body in self.bodies]
 
 
-@contextmanager
 def serving(judge=prefers_longer, **options):
     """A [`JudgeServer`] that answers while the block runs."""
-    server = JudgeServer(judge, **options)
-    server.thread.start()
-    try:
-        yield server
-    finally:
-        server.http.shutdown()
-        server.http.server_close()
-        server.thread.join()
+    return JudgeServer(judge, **options).running()

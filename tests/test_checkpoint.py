@@ -43,6 +43,7 @@ def keys_of(folder: Path) -> set[str]:
     + [(name, torch.bfloat16) for name in ("llama", "llama-untied", "gpt2", "gemma3")],
     ids=str,
 )
+@pytest.mark.slow(but=["llama-torch.float32-light", "gpt2-torch.float32-self-contained"])
 def test_decoders_reload_to_identical_logits(make_model, tmp_path, decoder, dtype, self_contained):
     model = make_model(decoder=decoder, dtype=dtype)
     assert model.decoder.dtype == dtype
@@ -61,6 +62,7 @@ def test_decoders_reload_to_identical_logits(make_model, tmp_path, decoder, dtyp
 
 @pytest.mark.parametrize("self_contained", [False, True], ids=["light", "self-contained"])
 @pytest.mark.parametrize("encoder", tiny.ENCODERS)
+@pytest.mark.slow(but=["xlm-roberta-light", "t5-self-contained"])
 def test_encoders_reload_to_identical_logits(make_model, tmp_path, encoder, self_contained):
     model = make_model(encoder=encoder)
     model.save_pretrained(tmp_path, self_contained=self_contained)

@@ -73,6 +73,7 @@ def test_tensors_of_two_places_do_not_mix():
 
 
 @pytest.mark.parametrize("expander", SLOT_EXPANDERS)
+@pytest.mark.slow(but=["queries", "lexicon"])
 def test_features_and_answers(make_model, expander):
     model = make_model(slot_expander=expander, teacher_conditioning="whiten", teacher_components=8)
     texts = ["ab", "cde", "f", "gh ij"]
@@ -102,6 +103,7 @@ def test_an_encoder_on_a_device_of_its_own(make_model):
 
 
 @pytest.mark.parametrize("preset", ["paper", "recommended"])
+@pytest.mark.slow(but=["recommended"])
 def test_stage_a(folder, base_folder, tmp_path, preset):
     pairs, held_out = ([folder / f"{name}.en", folder / f"{name}.km"] for name in ("pairs", "dev"))
     bases = ["--encoder", base_folder("encoder", "xlm-roberta"), "--decoder", base_folder("decoder", "llama")]
@@ -112,6 +114,7 @@ def test_stage_a(folder, base_folder, tmp_path, preset):
         run(*own, "--max_steps", 3, "--resume_from_checkpoint", "last", "--output-dir", tmp_path)
 
 
+@pytest.mark.slow
 def test_the_words_of_slots(folder, tmp_path):
     pairs, held_out = ([folder / f"{name}.en", folder / f"{name}.km"] for name in ("pairs", "dev"))
     own = ["lexicon", "--model", folder / "align", "--pairs", *pairs, "--eval-pairs", *held_out, *QUICK, *EVALUATED]
@@ -122,6 +125,7 @@ def test_the_words_of_slots(folder, tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["align", "lexicon", "inject"])
+@pytest.mark.slow
 def test_what_was_trained_in_half_precision_is_what_is_saved(folder, base_folder, tmp_path, stage):
     """accelerate's autocast is none of the model, and the canary is taken without it."""
     own = ["--model", folder / "align"]
@@ -136,6 +140,7 @@ def test_what_was_trained_in_half_precision_is_what_is_saved(folder, base_folder
 
 
 @pytest.mark.parametrize("command", ["inject", "finetune", "langbridge"])
+@pytest.mark.slow
 def test_stage_b_and_the_baselines(folder, tmp_path, command):
     own = [command, "--model", folder / "align", "--instructions", folder / "rows.jsonl", *QUICK, *EVALUATED]
     own += ["--eval-instructions", folder / "rows.jsonl", "--gradient_accumulation_steps", 2]
@@ -159,6 +164,7 @@ def test_stage_b_and_the_baselines(folder, tmp_path, command):
         ["generate", "--foreign-text", "abc", "--max-new-tokens", "3"],
     ],
 )
+@pytest.mark.slow(but=["words0"])
 def test_evaluations_use_the_gpu(folder, monkeypatch, words):
     monkeypatch.chdir(folder)
     places = []

@@ -47,7 +47,6 @@ def test_shapes_are_normalised():
         check_passages([])
 
 
-@settings(max_examples=200)
 @given(text=mixed, limit=st.integers(12, 60))
 def test_a_cut_never_falls_inside_a_cluster(text, limit):
     kept = cut_text(text, limit)
@@ -144,7 +143,6 @@ def test_no_control_token_of_the_encoder_comes_out_of_text(family, data):
     assert framed == plain[:place] + ids + plain[place + 1 :]
 
 
-@settings(max_examples=100)
 @given(st.lists(st.sampled_from(["<|end|>", "<|en", "d|>", "<tool_call>", "<tool", "_call>", "<|", "|>", "a ", "<"])))
 def test_literal_text_decodes_to_itself(pieces):
     tokenizer, text = tiny.decoder_tokenizer("llama"), "".join(pieces)

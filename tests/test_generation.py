@@ -141,6 +141,7 @@ def test_answers_end_at_the_end_of_turn(make_model):
 
 
 @pytest.mark.parametrize("decoder", tiny.DECODERS)
+@pytest.mark.slow(but=["llama", "gpt2"])
 def test_left_padding_and_company_change_no_token(shared_model, decoder):
     model = shared_model(decoder=decoder)
     texts = [["the cat"], ["a dog runs", "home"], ["we eat rice"]]
@@ -175,6 +176,7 @@ def test_caches_agree(shared_model, decoder, options):
 
 
 @pytest.mark.parametrize("decoder", tiny.DECODERS)
+@pytest.mark.slow(but=["llama", "gpt2"])
 def test_without_foreign_text_it_generates_what_the_base_generates(shared_model, base_folder, decoder):
     model = shared_model(decoder=decoder)
     base = AutoModelForCausalLM.from_pretrained(base_folder("decoder", decoder)).eval()
@@ -266,6 +268,7 @@ class ForceHigh(LogitsProcessor):
 
 
 @pytest.mark.parametrize("decoder", ["llama", "qwen2", "gpt2"])
+@pytest.mark.slow(but=["llama"])
 def test_reserved_ids_are_never_emitted(make_model, decoder):
     model = make_model(decoder=decoder)
     model.get_output_embeddings().weight.data.mul_(1e3)

@@ -53,6 +53,7 @@ def edit(folder: Path, **fields) -> None:
 
 @KINDS
 @pytest.mark.parametrize("auto", [LlinkForCausalLM, AutoModelForCausalLM], ids=["class", "auto"])
+@pytest.mark.slow(but=["class-light"])
 def test_by_name_by_revision_and_from_the_cache(hub, monkeypatch, tmp_path, auto, self_contained):
     model = build()
     wanted = scores(model)
@@ -75,6 +76,7 @@ def test_by_name_by_revision_and_from_the_cache(hub, monkeypatch, tmp_path, auto
 
 
 @KINDS
+@pytest.mark.slow(but=["light"])
 def test_subfolders_of_a_repository(hub, monkeypatch, tmp_path, self_contained):
     model = build()
     model.save_pretrained(tmp_path / "repo" / "runs" / "best", self_contained=self_contained)
@@ -101,6 +103,7 @@ def test_everything_comes_from_one_commit(hub, monkeypatch, tmp_path):
     assert model.processor.num_slots == 4
 
 
+@pytest.mark.slow
 def test_a_cache_of_ones_own(hub, monkeypatch, tmp_path):
     push_to_hub(build(), REPO)
     empty_cache(monkeypatch, tmp_path / "default")
@@ -118,6 +121,7 @@ def test_a_cache_of_ones_own(hub, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("which", ["encoder", "decoder"])
+@pytest.mark.slow(but=["encoder"])
 def test_a_gated_base(hub, monkeypatch, tmp_path, which):
     push_to_hub(build(), REPO)
     name = {"encoder": ENCODER, "decoder": DECODER}[which]
@@ -193,6 +197,8 @@ def changed(hub, name: str) -> str:
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
 @pytest.mark.parametrize("auto", [LlinkForCausalLM, AutoModelForCausalLM], ids=["class", "auto"])
+@pytest.mark.slow(but=["class-decoder"])
+@pytest.mark.matrix
 def test_a_base_of_another_commit_raises_unless_allowed(hub, kind, auto):
     model = build()
     push_to_hub(model, REPO)
@@ -229,6 +235,7 @@ def test_a_mirror_must_hold_the_same_weights(hub, tmp_path):
 
 
 @KINDS
+@pytest.mark.slow
 def test_dtype_device_map_and_attention(hub, monkeypatch, self_contained):
     model = build()
     push_to_hub(model, REPO, self_contained=self_contained)
@@ -283,6 +290,7 @@ def levels(weight: torch.Tensor) -> int:
 
 
 @KINDS
+@pytest.mark.slow
 def test_quantisation_reaches_both_bases_and_nothing_else(hub, self_contained):
     model = build()
     push_to_hub(model, REPO, self_contained=self_contained)
@@ -330,6 +338,7 @@ def refuse_loading(monkeypatch) -> None:
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
 @pytest.mark.parametrize("name", ["/etc", "../../etc", "https://example.org/model", "file:///etc", "a//b", "~/x", ".."])
+@pytest.mark.slow(but=["../../etc-decoder", "file:///etc-encoder"])
 def test_a_repository_that_names_no_repository_as_its_base(published, monkeypatch, kind, name):
     repo = published(False, **{f"{kind}_name_or_path": name})
     if kind == "encoder":  # the first of the two
@@ -388,6 +397,7 @@ def test_weights_in_a_pickle_are_not_read(hub, tmp_path, base_folder):
 
 
 @pytest.mark.parametrize("decoder", tiny.DECODERS)
+@pytest.mark.slow(but=["llama"])
 def test_merging_keeps_what_the_model_does(make_model, tmp_path, decoder):
     model = make_model(decoder=decoder)
     wanted, before = scores(model), model.get_input_embeddings().weight.clone()

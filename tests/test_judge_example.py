@@ -15,6 +15,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.slow
 def test_the_example_serves_a_real_model(base_folder, tmp_path):
     pytest.importorskip("fastapi", reason="the extra `judge` is not installed")
     files = [str(tmp_path / f"{name}.jsonl") for name in ("long", "short")]

@@ -39,6 +39,7 @@ def rows_of(batch, index):
 
 @pytest.mark.parametrize("decoder", tiny.DECODERS)
 @pytest.mark.parametrize("awake", [False, True])
+@pytest.mark.slow(but=["False-llama", "True-gpt2"])
 def test_a_prompt_without_foreign_text_gives_exactly_the_base_logits(make_model, base_folder, decoder, awake):
     model, base = make_model(decoder=decoder, awake=awake), base_of(base_folder, decoder)
     for prompts in (PROMPTS[:1], PROMPTS):

@@ -48,6 +48,7 @@ def test_one_text(answer):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
+@pytest.mark.matrix
 def test_lists_and_batches(answer, batch_size):
     with tiny.count_calls(answer.model.encoder) as calls:
         found = answer(TEXTS, prompt="Summarize.", batch_size=batch_size, **SHORT)
@@ -151,6 +152,7 @@ def test_what_it_saves_is_whole(answer, tmp_path):
 # ------------------------------------------------------------------ the library's own
 
 
+@pytest.mark.matrix
 def test_any_to_any_reads_chats_with_foreign_parts(answer, tmp_path):
     answer.save_pretrained(tmp_path)
     own = pipeline("any-to-any", model=str(tmp_path))
@@ -210,6 +212,7 @@ print("FOUND" + json.dumps([found, last["generated_text"]]))
 """
 
 
+@pytest.mark.slow
 def test_from_a_folder_and_from_the_hub_where_llink_is_not(tmp_path, monkeypatch, base_folder):
     monkeypatch.setattr(publishing, "reload", reload_here)
     with tiny_hub(monkeypatch, tmp_path / "hf", base_folder):

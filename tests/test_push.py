@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoProcessor, AutoTokenizer
 
 from llink import AlignConfig, AlignTrainer, InjectConfig, InjectTrainer, LlinkForCausalLM
 from llink.cli import main
-from llink.data.demo_corpus import generate_instructions, generate_pairs
+from llink.data.demo_corpus import demo_pairs, generate_instructions
 from llink.data.instructions import instruction_dataset
 from llink.hub_cards import publishing
 from llink.hub_cards.publishing import push_to_hub
@@ -32,6 +32,8 @@ INPUTS = (["Translate.", "A longer prompt."], ["the cat", "a dog"])
 
 
 @pytest.mark.parametrize("self_contained", [False, True], ids=["light", "self-contained"])
+@pytest.mark.matrix(only=["light"])
+@pytest.mark.slow(but=["light"])
 def test_one_commit_puts_up_the_whole_model(hub, monkeypatch, self_contained):
     """The light one with the real check: a fresh offline process that cannot import llink."""
     if self_contained:
@@ -59,7 +61,7 @@ def test_one_commit_puts_up_the_whole_model(hub, monkeypatch, self_contained):
 
 def training(kind, model, folder, **options):
     quickly = dict(report_to=[], use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False, max_steps=2)
-    pairs = generate_pairs(24)
+    pairs = demo_pairs(24)
     if kind == "align":
         rows = Dataset.from_list([dict(pair, language="km") for pair in pairs])
         sizes = dict(per_device_train_batch_size=8, queue_size=16, hard_negatives=4)
@@ -70,6 +72,7 @@ def training(kind, model, folder, **options):
 
 
 @pytest.mark.parametrize("kind", ["align", "inject"])
+@pytest.mark.slow
 def test_every_way_puts_up_the_same(hub, quick, tmp_path, kind):
     trainer = training(kind, build(), tmp_path / "run", save_strategy="no", hub_model_id="someone/Llama-a")
     trainer.train()
@@ -119,6 +122,7 @@ def test_a_trainer_refuses_at_once_what_it_could_not_push(hub, tmp_path, make_mo
     assert REPO not in hub.repos
 
 
+@pytest.mark.slow
 def test_a_push_that_fails_while_training_does_not_stop_it(hub, quick, impatient, tmp_path, caplog):
     options = dict(save_strategy="steps", save_steps=1, push_to_hub=True, hub_model_id=REPO)
     hub.faults.append(Fault("POST", "/commit/", 500, times=99))
@@ -212,6 +216,7 @@ model.push_to_hub(sys.argv[2], commit_message="again")
 """
 
 
+@pytest.mark.slow
 def test_pushing_again_without_llink_is_complete(hub, quick, tmp_path):
     """What was loaded with trust_remote_code is re-pushed by its own code: all that loading needs, in one commit."""
     model = build()
@@ -236,6 +241,7 @@ def test_pushing_again_without_llink_is_complete(hub, quick, tmp_path):
     assert torch.equal(tiny.logits_of(again, again.processor(*INPUTS)), tiny.logits_of(model, model.processor(*INPUTS)))
 
 
+@pytest.mark.slow
 def test_guard_the_auto_class_pushes_the_same(hub, quick):
     push_to_hub(build(), REPO)
     push_to_hub(AutoModelForCausalLM.from_pretrained(REPO), "someone/Llama-again")

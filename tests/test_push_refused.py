@@ -14,9 +14,15 @@ from llink.cli import main
 from llink.hub_cards import publishing
 from llink.hub_cards.publishing import push_to_hub
 from llink.hub_cards.upload import LlinkPushError
+from llink.hub_cards.verify import save_canary
 from llink.modeling_llink.weights import Finding
 
 REPO = "someone/Llama-khmer"
+
+
+def save(model, folder: Path) -> None:
+    model.save_pretrained(folder)
+    save_canary(model, folder)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -42,7 +48,7 @@ def test_bases_that_nobody_else_can_load(hub, quick, make_model, tmp_path):
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "canary/extra.pkl"])
 def test_a_pickle_never_leaves(hub, quick, tmp_path, name):
-    build().save_pretrained(tmp_path / "out")
+    save(build(), tmp_path / "out")
     (tmp_path / "out" / name).write_bytes(b"x")
     if "/" in name:
         with pytest.raises(LlinkPushError, match=r"extra\.pkl may be a pickle"):
@@ -53,9 +59,10 @@ def test_a_pickle_never_leaves(hub, quick, tmp_path, name):
         assert pushed(hub, REPO) == WHOLE
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_those_of_the_canary_never_leave(hub, tmp_path):
     """With the real check."""
-    build().save_pretrained(tmp_path / "out")
+    save(build(), tmp_path / "out")
     path = tmp_path / "out" / "model.safetensors"
     state = load_file(path)
     state["projector.up.weight"] = torch.randn_like(state["projector.up.weight"])
@@ -77,7 +84,7 @@ def test_what_reloads_as_another_model_never_leaves(hub, monkeypatch):
 
 
 def test_incomplete_folders_are_named(hub, quick, tmp_path):
-    build().save_pretrained(tmp_path / "out")
+    save(build(), tmp_path / "out")
     for name in ("processor_config.json", "encoder_tokenizer/config.json", "canary/facts.json"):
         folder = Path(shutil.copytree(tmp_path / "out", tmp_path / name.replace("/", "-")))
         (folder / name).unlink()
@@ -93,7 +100,7 @@ def test_incomplete_folders_are_named(hub, quick, tmp_path):
 
 
 def test_a_folder_without_a_canary_gets_one(hub, quick, tmp_path):
-    build().save_pretrained(tmp_path / "out")
+    save(build(), tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "canary")
     push_to_hub(tmp_path / "out", REPO)
     assert pushed(hub, REPO) == WHOLE
@@ -127,6 +134,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.slow(but=["a 500 in the commit"])
 def test_a_failed_push_changes_nothing_and_can_be_repeated(hub, quick, impatient, tmp_path, fault):
     push_to_hub(build(lora_rank=2), REPO, commit_message="good")
     model = build(lora_rank=3)
@@ -145,6 +153,7 @@ def test_a_failed_push_changes_nothing_and_can_be_repeated(hub, quick, impatient
     assert LlinkForCausalLM.from_pretrained(REPO).config.lora_rank == 3
 
 
+@pytest.mark.slow
 def test_passing_faults_are_ridden_out(hub, quick, impatient):
     hub.faults += [Fault("PUT", "/lfs/", 500), Fault("POST", "/preupload/", 503)]
     push_to_hub(build(), REPO)
@@ -176,6 +185,7 @@ def test_refused_pushes_say_why(hub, quick, impatient, repo, options, message):
     assert not hub.asked("POST", "/commit/")
 
 
+@pytest.mark.slow
 def test_a_push_on_top_of_an_unseen_commit_is_refused(hub, quick, monkeypatch):
     model = build()
     push_to_hub(model, REPO)

@@ -19,7 +19,7 @@ from synthesis_server import good
 
 from llink.app.space import ask_page
 from llink.cli import main
-from llink.data.demo_corpus import generate_instructions, generate_pairs
+from llink.data.demo_corpus import demo_pairs, generate_instructions
 from llink.evaluation.record import write_record
 from llink.hub_cards import publishing
 
@@ -34,13 +34,13 @@ def workshop(base_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(base_folder("encoder", "xlm-roberta"), folder / "encoder")
     shutil.copytree(base_folder("decoder", "llama"), folder / "decoder")
-    pairs = generate_pairs(180)
+    pairs = demo_pairs(180)
     for name, rows in (("train", pairs[:140]), ("dev", pairs[140:160]), ("test", pairs[160:])):
         (folder / f"{name}.en").write_text("".join(f"{pair.english}\n" for pair in rows), "utf-8")
         (folder / f"{name}.km").write_text("".join(f"{pair.foreign}\n" for pair in rows), "utf-8")
         lines = [json.dumps(row, ensure_ascii=False) for row in generate_instructions(rows)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
-    write_tmx(folder / "en-km.tmx.gz", [(pair.english, pair.foreign) for pair in generate_pairs(500, seed=1)])
+    write_tmx(folder / "en-km.tmx.gz", [(pair.english, pair.foreign) for pair in demo_pairs(680)[180:]])
     return folder
 
 
@@ -57,6 +57,7 @@ def readme_commands() -> list[list[str]]:
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.slow
 def test_readme_commands_run(workshop, monkeypatch, capsys):
     monkeypatch.chdir(workshop)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # the judge below is on this machine
@@ -128,6 +129,7 @@ def run_example(name: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_split_corpus_leaves_no_sentence_in_two_splits(workshop, tmp_path):
     pairs = ["--pairs", str(workshop / "train.en"), str(workshop / "train.km")]
     run_example("split_corpus.py", *pairs, "--language", "km", "--held-out", "20", "--output-dir", str(tmp_path))
@@ -145,6 +147,7 @@ def test_split_corpus_leaves_no_sentence_in_two_splits(workshop, tmp_path):
     assert not held_out & set((tmp_path / "monolingual.txt").read_text("utf-8").splitlines())
 
 
+@pytest.mark.slow
 def test_pretrain_decoder_makes_a_decoder_that_loads(workshop, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -159,6 +162,7 @@ def test_pretrain_decoder_makes_a_decoder_that_loads(workshop, tmp_path):
     assert len(tokenizer("ខ្មែរ", add_special_tokens=False)["input_ids"]) == len("ខ្មែរ".encode()), "Khmer shatters"
 
 
+@pytest.mark.slow
 def test_pretrain_encoder_makes_an_encoder_that_serves(workshop, tmp_path):
     from llink import LlinkForCausalLM
 
@@ -170,6 +174,7 @@ def test_pretrain_encoder_makes_an_encoder_that_serves(workshop, tmp_path):
     assert model.get_pooled_features(["ខ្មែរ"]).shape == (1, 48)
 
 
+@pytest.mark.slow
 def test_plot_steps_compares_runs_that_were_evaluated(tmp_path):
     for name, losses in (("inject", {10: 2.5, 20: 2.25}), ("finetune", {10: 2.0})):
         history = [{"step": 5, "loss": 9.0}, *({"step": step, "eval_loss": loss} for step, loss in losses.items())]

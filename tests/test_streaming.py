@@ -11,6 +11,8 @@ from transformers import AsyncTextIteratorStreamer, DynamicCache, TextIteratorSt
 
 from llink.modeling_llink.errors import ForeignTextError, PromptError, SlotMismatchError
 
+pytestmark = pytest.mark.matrix
+
 ASK = dict(foreign_text="the cat", prompt="Summarize.", max_new_tokens=12, min_new_tokens=12)
 
 

@@ -81,6 +81,7 @@ def test_what_was_saved_is_equal_in_everything(saved, kind, capsys):
 
 
 @pytest.mark.parametrize("family", tiny.DECODERS)
+@pytest.mark.matrix
 def test_every_family_is_equal_to_itself(make_model, tmp_path, family):
     save(make_model(decoder=family), tmp_path)
     assert different(verify(tmp_path)) == {}

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from .addresses import CODE, DIGIT_STRINGS, EMAIL, URL, read_digits, read_email, read_url
-from .cjk import CJK_RUN, read_cjk, read_ethiopic
+from .chinese import CHINESE_RUN, read_chinese
 from .entity import GROUP_SPACE, plain, show
+from .ethiopic import read_ethiopic
 from .numerals import one_of
 from .units import CURRENCY_BEFORE, UNIT_AFTER
 
@@ -109,7 +110,7 @@ def _japanese_year(match: re.Match) -> list[_Found]:
         if match["year"] == "元"
         else int(match["year"])
         if match["year"].isdigit()
-        else int(read_cjk(match["year"], after="年"))
+        else int(read_chinese(match["year"], after="年"))
     )
     return [("number", {Fraction(year), Fraction(_ERAS[match["era"]] + year)}, 0)]
 
@@ -125,7 +126,7 @@ def _ethiopian_year(match: re.Match) -> list[_Found]:
 
 
 def _chinese(match: re.Match) -> list[_Found]:
-    number = read_cjk(match[0], match.string[: match.start()], match.string[match.end() :])
+    number = read_chinese(match[0], match.string[: match.start()], match.string[match.end() :])
     return [] if number is None else [("number", {number}, 0)]
 
 
@@ -145,7 +146,7 @@ _PATTERNS: list[tuple[str | re.Pattern, Callable[[re.Match], list[_Found]]]] = [
     (rf"(?<![A-Za-z]){CURRENCY_BEFORE}(?P<amount>{_AMOUNT})(?!{_MAGNITUDE})", _number),
     (rf"{_ALONE}(?P<amount>{_AMOUNT}) ?{UNIT_AFTER}", _number),
     (CODE, lambda match: [("id", {match[0].upper()}, 0)]),
-    (CJK_RUN, _chinese),
+    (CHINESE_RUN, _chinese),
     (
         rf"{_ALONE}(?:(?P<before>သောင်း|သိန်း|သန်း|ကုဋေ)(?:ပေါင်း)? ?(?={_AMOUNT}(?!{_MAGNITUDE})))?(?P<amount>{_AMOUNT})"
         rf"(?P<after>(?:{_MAGNITUDE}){{1,2}})?",

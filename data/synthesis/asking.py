@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from tqdm.auto import tqdm
 
-from ..chat_client import ChatClient, ChatError, Messages, Reply, cost_of, estimated_tokens, json_objects, work_through
+from ..chat_client import ChatClient, Messages, Reply, cost_of, estimated_tokens, json_objects, work_through
+from ..errors import ServerError
 from ..journal import Journal
 from .config import SynthesisConfig, SynthesisServer
 from .filters import REFUSED, UNREADABLE
@@ -19,10 +20,6 @@ from .plan import Job
 from .prompts import Prompts
 from .queues import Draft, Queue
 from .tasks import answer_schema, read_example, reminder
-
-
-class SynthesisServerError(RuntimeError):
-    """The server refused, or stopped answering; what it answered is kept."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ class Asker:
         """What to ask with; None when every answer that is needed is there.
 
         Raises:
-            ServerSettingsError: If the key is missing, or if Hugging Face's offline mode forbids calls.
+            LlinkConfigError: If the key is missing, or if Hugging Face's offline mode forbids calls.
         """
         for queue in queues:
             queue.judge(self.draft)
@@ -119,8 +116,8 @@ class Asker:
         """Asks until every queue is full, its jobs are used up, or the budget is spent.
 
         Raises:
-            SynthesisServerError: If the server refuses or stops answering; says how many answers are kept.
-            JournalError: If another run is writing the answers.
+            ServerError: If the server refuses or stops answering; says how many answers are kept.
+            DataError: If another run is writing the answers.
         """
         with self.journal:
             self.tokens = self._all_tokens()  # of what another run may have added meanwhile, too
@@ -154,8 +151,8 @@ class Asker:
 
         try:
             await work_through(next_job, work, client)
-        except ChatError as error:
-            raise SynthesisServerError(
+        except ServerError as error:
+            raise ServerError(
                 f"{error} {len(self.journal.records)} answers are kept in {self.journal.path}; repeat the command to "
                 "go on."
             ) from error
@@ -179,7 +176,7 @@ class Asker:
             asked[-1]["content"] += reminder(job.task) if attempt else ""
             try:
                 reply = await client.ask(asked, answer_schema(job.task), attempt)
-            except ChatError as error:
+            except ServerError as error:
                 if not error.about_message:
                     raise
                 self.journal.add(replace(found, refused=str(error)))

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...errors_llink import LlinkConfigError
 from ..chat_settings import ServerSettings
 from ..language_identification import check_language
 from ..scripts import script_code
@@ -16,10 +17,6 @@ from .tasks import TASK_TABLE, parse_mix
 
 #: Names of files in the output folder that no split may have.
 _TAKEN = ("answers", "manifest")
-
-
-class SynthesisConfigError(ValueError):
-    """An argument of [`SynthesisConfig`] with which no examples can be made."""
 
 
 @dataclass
@@ -79,28 +76,28 @@ class SynthesisConfig:
 
     def __post_init__(self) -> None:
         if len(self.pairs) != 2:
-            raise SynthesisConfigError(
+            raise LlinkConfigError(
                 f"--pairs takes a folder of llink prepare and a split, or two files; got {self.pairs}."
             )
         low, high = self.foreign_length if len(self.foreign_length) == 2 else (1, 0)
         if not 0 <= low <= high:
-            raise SynthesisConfigError(f"--foreign-length {self.foreign_length}: give two numbers, fewest and most.")
+            raise LlinkConfigError(f"--foreign-length {self.foreign_length}: give two numbers, fewest and most.")
         if (self.price_per_million_input is None) != (self.price_per_million_output is None):
-            raise SynthesisConfigError(
+            raise LlinkConfigError(
                 "Give --price-per-million-input and --price-per-million-output together, or neither."
             )
         for name, least in (("examples_per_pair", 1), ("token_budget", 1), ("max_repeats", -1)):
             value = getattr(self, name)
             if value is not None and (value < least or value == 0):
-                raise SynthesisConfigError(f"--{name.replace('_', '-')} {value} must be {max(least, 1)} or more.")
+                raise LlinkConfigError(f"--{name.replace('_', '-')} {value} must be {max(least, 1)} or more.")
         if taken := [split.name for split in self.split_plan() if split.name in _TAKEN]:
-            raise SynthesisConfigError(f"--splits: no split can be called {taken[0]}.")
+            raise LlinkConfigError(f"--splits: no split can be called {taken[0]}.")
         if others := [task for task in self.mix() if self.rule_made and task not in RULE_TASKS]:
-            raise SynthesisConfigError(
+            raise LlinkConfigError(
                 f"--rule-made makes {', '.join(RULE_TASKS)}, not {', '.join(others)}: leave these out of --tasks."
             )
         if self.rule_made and (self.prompts or self.token_budget):
-            raise SynthesisConfigError("--rule-made asks no model: leave out --prompts and --token-budget.")
+            raise LlinkConfigError("--rule-made asks no model: leave out --prompts and --token-budget.")
         if self.identify_languages:
             check_language("en")
 
@@ -108,7 +105,7 @@ class SynthesisConfig:
         """The splits, with sizes and shares.
 
         Raises:
-            SplitError: If they are not to be understood.
+            LlinkConfigError: If they are not to be understood.
         """
         return parse_splits(self.splits, self.shares)
 
@@ -116,7 +113,7 @@ class SynthesisConfig:
         """Task → share.
 
         Raises:
-            TaskError: If it is not to be understood.
+            LlinkConfigError: If it is not to be understood.
         """
         if self.rule_made and self.tasks is None:
             return parse_mix([f"{task}={TASK_TABLE[task].share}" for task in RULE_TASKS])
@@ -126,7 +123,7 @@ class SynthesisConfig:
         """What the filters go by.
 
         Raises:
-            ScriptError: If the script of the language is not known.
+            LlinkConfigError: If the script of the language is not known.
         """
         return FilterRules(
             script=script_code(language, self.script),

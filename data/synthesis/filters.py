@@ -19,7 +19,7 @@ from ..cleaning import Side
 from ..entities.english import extract
 from ..entities.entity import GROUP_SPACE, plain
 from ..language_identification import is_another_language
-from ..near_duplicates import pair_signatures, similarity
+from ..near_duplicates import pair_signatures, sentence_keys, similarity
 from .tasks import TASK_TABLE, without_marker
 
 #: Wordings that are more alike than this count as one.
@@ -155,11 +155,12 @@ def _shape(example: Example, rules: FilterRules) -> bool:
     """An answer that is not what its task is: one point, a long title, a summary or paraphrase that only copies."""
     lines, count = example.answer.splitlines(), len(words(example.answer))
     if TASK_TABLE[example.task].answer == "points":
-        return len(lines) < 2 or len({line.casefold() for line in lines}) < len(lines)
+        return len(lines) < 2 or len(np.unique(sentence_keys(lines))) < len(lines)
     if example.task == "title":
         return len(lines) > 1 or count > _LONGEST_TITLE
     if example.task == "paraphrase":
-        return words(example.answer) == words(example.english)
+        answer, text = sentence_keys([example.answer, example.english])
+        return bool(answer == text)
     return example.task == "summarize_in_english" and count >= len(words(example.english))
 
 

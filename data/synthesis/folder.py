@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..errors import DataError
+
 MANIFEST, ANSWERS = "manifest.json", "answers.jsonl"
 KIND = "llink synthesize"
 #: Parts of a manifest that say what was to be made, and from what.
@@ -24,15 +26,11 @@ _TEMPORARY = ".tmp"
 _FROM_THE_START = {LOCK, MANIFEST + _TEMPORARY}
 
 
-class SynthesisFolderError(OSError):
-    """A folder that cannot be written, or that holds other things."""
-
-
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a folder of examples; None where nothing stands but a lock.
 
     Raises:
-        SynthesisFolderError: If something else stands there, or other files beside the examples.
+        DataError: If something else stands there, or other files beside the examples.
     """
     if not folder.exists() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= _FROM_THE_START):
         return None
@@ -42,13 +40,11 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         ours = False
     if not ours:
-        raise SynthesisFolderError(
-            f"{folder} is there and was not made by llink synthesize: give another --output-dir."
-        )
+        raise DataError(f"{folder} is there and was not made by llink synthesize: give another --output-dir.")
     known = {MANIFEST, ANSWERS, LOCK, *(split_file(split["name"]) for split in manifest["splits"])}
     present = {path.relative_to(folder).as_posix().removesuffix(_TEMPORARY) for path in folder.rglob("*")}
     if others := sorted(present - known):
-        raise SynthesisFolderError(
+        raise DataError(
             f"{folder} also holds {', '.join(others[:5])}, which llink synthesize did not write: move them, or give "
             "another --output-dir."
         )
@@ -76,12 +72,12 @@ def check_examples(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Compares finished examples with the manifest.
 
     Raises:
-        SynthesisFolderError: If a file is missing or changed.
+        DataError: If a file is missing or changed.
     """
     for split in manifest["splits"]:
         path = folder / split_file(split["name"])
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != split["sha256"]:
-            raise SynthesisFolderError(f"{path} is missing or changed since it was made: --overwrite it.")
+            raise DataError(f"{path} is missing or changed since it was made: --overwrite it.")
 
 
 def write_examples(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -117,14 +113,12 @@ def writing(folder: Path) -> Iterator[None]:
     """Translates what the system says when the folder cannot be written.
 
     Raises:
-        SynthesisFolderError: If it cannot; the answers that are in it stay.
+        DataError: If it cannot; the answers that are in it stay.
     """
     try:
         yield
-    except SynthesisFolderError:
-        raise
     except OSError as error:
-        raise SynthesisFolderError(
+        raise DataError(
             f"Cannot write {error.filename or folder}: {error.strerror or error}. What is in {folder} stays; the same "
             "command goes on."
         ) from error

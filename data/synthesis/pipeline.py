@@ -16,7 +16,9 @@ from typing import Any
 from datasets import Dataset
 
 from ..._version import __version__
+from ...errors_llink import LlinkConfigError
 from ..chat_client import cost_of, estimate_cost
+from ..errors import DataError
 from ..instructions import BUCKETS, bucket_of
 from ..journal import Journal
 from ..pairs import read_pairs, sentences
@@ -26,7 +28,6 @@ from .config import SynthesisConfig, SynthesisServer
 from .folder import (
     ANSWERS,
     KIND,
-    SynthesisFolderError,
     check_examples,
     claim,
     differences,
@@ -41,10 +42,6 @@ from .queues import Queue
 from .rule_made import made_by_rule
 
 
-class SynthesisError(RuntimeError):
-    """Pairs of which no examples can be made."""
-
-
 class Synthesis:
     """Everything that is decided before anything is asked or written.
 
@@ -57,16 +54,14 @@ class Synthesis:
         asker: None with `rule_made`.
 
     Raises:
-        SynthesisError: If no model is named, the language is not known, or no pair can be used.
-        PairFileError: If the pairs cannot be read.
-        PromptError: If a prompt is wrong.
-        SynthesisFolderError: If the output folder holds other things.
-        JournalError: If its answers cannot be read.
+        LlinkConfigError: If no model is named, the language is not known, or a prompt is wrong.
+        DataError: If the pairs cannot be read, none can be used, the output folder holds other things, or its answers
+            cannot be read.
     """
 
     def __init__(self, config: SynthesisConfig, server: SynthesisServer) -> None:
         if not config.rule_made and server.model is None:
-            raise SynthesisError("Give the --model that writes the examples, or --rule-made to ask none.")
+            raise LlinkConfigError("Give the --model that writes the examples, or --rule-made to ask none.")
         self.config, self.server, self.folder = config, server, Path(config.output_dir)
         prompts = None if config.rule_made else Prompts(config.mix(), config.prompts)
         self._existing = read_manifest(self.folder)
@@ -77,7 +72,7 @@ class Synthesis:
         jobs, self._steps = planner.plan(pairs)
         if empty := [split.name for split in splits if not any(jobs[split.name, task] for task in mix)]:
             dropped = ", ".join(f"{step['name']} {step['dropped']}" for step in self._steps if step["dropped"])
-            raise SynthesisError(f"No pair is left for {', '.join(empty)}; of {len(pairs)} dropped: {dropped}.")
+            raise DataError(f"No pair is left for {', '.join(empty)}; of {len(pairs)} dropped: {dropped}.")
         rules = config.rules(language)
         self.queues = [
             Queue(split, task, quota, jobs[split, task], rules)
@@ -98,11 +93,11 @@ class Synthesis:
         found = set(pairs.unique("language")) if "language" in pairs.column_names else {"und"}
         language = self.config.language or next(iter(found))
         if language == "und":
-            raise SynthesisError("Give --language, the BCP-47 tag of the foreign side, such as km.")
+            raise LlinkConfigError("Give --language, the BCP-47 tag of the foreign side, such as km.")
         if others := {primary_language(tag) for tag in found - {"und"}} - {primary_language(language)}:
-            raise SynthesisError(f"--language {language!r}, but the pairs are in {', '.join(sorted(others))}.")
+            raise LlinkConfigError(f"--language {language!r}, but the pairs are in {', '.join(sorted(others))}.")
         if primary_language(language) == "en":
-            raise SynthesisError(f"--language {language!r}: the foreign side cannot be English.")
+            raise LlinkConfigError(f"--language {language!r}: the foreign side cannot be English.")
         return language
 
     def estimate(self) -> dict[str, Any]:
@@ -125,10 +120,10 @@ class Synthesis:
             The manifest.
 
         Raises:
-            SynthesisFolderError: If the folder holds examples that were made otherwise, or cannot be written.
-            JournalError: If another run is writing the folder.
-            SynthesisServerError: If the server refuses or stops answering.
-            ServerSettingsError: If the key is missing, or huggingface_hub is offline.
+            DataError: If the folder holds examples that were made otherwise, cannot be written, or another run is
+                writing it.
+            ServerError: If the server refuses or stops answering.
+            LlinkConfigError: If the key is missing, or huggingface_hub is offline.
         """
         if (finished := self._finished()) is not None:
             return finished
@@ -151,7 +146,7 @@ class Synthesis:
         if self._existing is None or self.config.overwrite:
             return None
         if different := differences(self._existing, self._identity):
-            raise SynthesisFolderError(
+            raise DataError(
                 f"{self.folder} holds examples that were made otherwise: {different}. Give another --output-dir, "
                 "or --overwrite."
             )

@@ -14,7 +14,7 @@ from pathlib import Path
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ...configuration_llink import FOREIGN_TOKEN
+from ...configuration_llink import FOREIGN_TOKEN, LlinkConfigError
 from .tasks import TASK_TABLE
 
 PROMPT_FOLDER = Path(__file__).parent / "prompts"
@@ -22,10 +22,6 @@ _ENDING = ".jinja"
 _PROBE = "probe-english-probe"
 _TURN = re.compile(r"^--- (user|assistant)[ \t]*\n", re.MULTILINE)
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
-
-
-class PromptError(ValueError):
-    """A prompt that a model cannot be asked with."""
 
 
 class Prompts:
@@ -39,8 +35,8 @@ class Prompts:
         digests: Task → SHA-256 of its prompt.
 
     Raises:
-        PromptError: If the folder is missing or holds other prompts, or one is no UTF-8, no template, no chat, or does
-            not show `english` and the placeholder.
+        LlinkConfigError: If the folder is missing or holds other prompts, or one is no UTF-8, no template, no chat, or
+            does not show `english` and the placeholder.
     """
 
     def __init__(self, tasks: Iterable[str], folder: str | Path | None = None) -> None:
@@ -54,7 +50,7 @@ class Prompts:
         """The chat about a pair: `role` and `content` of every turn.
 
         Raises:
-            PromptError: If the template fails on it.
+            LlinkConfigError: If the template fails on it.
         """
         return [{"role": role, "content": _render(part, task, english)} for role, part in self._turns[task]]
 
@@ -67,14 +63,14 @@ class Prompts:
             roles = parts[::2] or ["user"]
             turns = [self._environment.from_string(part.strip()) for part in parts[1::2] or [before]]
         except (OSError, UnicodeDecodeError, TemplateError) as error:
-            raise PromptError(f"The prompt {path} is no Jinja template in UTF-8: {error}.") from error
+            raise LlinkConfigError(f"The prompt {path} is no Jinja template in UTF-8: {error}.") from error
         if (parts and before.strip()) or roles != (["user", "assistant"] * len(roles))[: len(roles) // 2 * 2 + 1]:
-            raise PromptError(f"The prompt {path} must be turns of user and assistant, the user's first and last.")
+            raise LlinkConfigError(f"The prompt {path} must be turns of user and assistant, the user's first and last.")
         self.digests[task] = hashlib.sha256(source.encode()).hexdigest()
         shown = "\n".join(_render(turn, task, _PROBE) for turn in turns)
         missing = [name for name, text in (("english", _PROBE), (FOREIGN_TOKEN, FOREIGN_TOKEN)) if text not in shown]
         if missing:
-            raise PromptError(f"The prompt {path} never shows {' and '.join(missing)}.")
+            raise LlinkConfigError(f"The prompt {path} never shows {' and '.join(missing)}.")
         return list(zip(roles, turns, strict=True))
 
 
@@ -87,17 +83,17 @@ def write_prompts(folder: str | Path) -> list[Path]:
     """Copies llink's own prompts into a folder, to be changed.
 
     Raises:
-        PromptError: If the folder holds one already, or cannot be written.
+        LlinkConfigError: If the folder holds one already, or cannot be written.
     """
     paths = [Path(folder) / prompt_file(task).name for task in TASK_TABLE]
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         if present := [str(path) for path in paths if path.exists()]:
-            raise PromptError(f"{', '.join(present)} is there already: give another folder.")
+            raise LlinkConfigError(f"{', '.join(present)} is there already: give another folder.")
         for task, path in zip(TASK_TABLE, paths, strict=True):
             path.write_bytes(prompt_file(task).read_bytes())
     except OSError as error:
-        raise PromptError(f"Cannot write {error.filename}: {error.strerror}.") from error
+        raise LlinkConfigError(f"Cannot write {error.filename}: {error.strerror}.") from error
     return paths
 
 
@@ -106,11 +102,13 @@ def _check_folder(folder: Path) -> None:
     found = {path.name for path in folder.glob(f"*{_ENDING}")}
     if not folder.is_dir() or not found or found - known:
         others = f"; it holds {', '.join(sorted(found - known))}" if found - known else ""
-        raise PromptError(f"--prompts {folder} must be a folder of {', '.join(sorted(known))}, some or all{others}.")
+        raise LlinkConfigError(
+            f"--prompts {folder} must be a folder of {', '.join(sorted(known))}, some or all{others}."
+        )
 
 
 def _render(template: Template, task: str, english: str) -> str:
     try:
         return template.render(english=english)
     except Exception as error:  # a template can raise anything
-        raise PromptError(f"The prompt of {task} cannot be filled in: {error}. It may hold `english`.") from error
+        raise LlinkConfigError(f"The prompt of {task} cannot be filled in: {error}. It may hold `english`.") from error

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from ...configuration_llink import FOREIGN_TOKEN
-
-
-class TaskError(ValueError):
-    """A mix of tasks that cannot be understood."""
+from ...configuration_llink import FOREIGN_TOKEN, LlinkConfigError
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ def parse_mix(items: Sequence[str] | None) -> dict[str, float]:
         Task → share, summing to 1; the default shares when there are no items.
 
     Raises:
-        TaskError: If an item, a task or a weight makes no sense.
+        LlinkConfigError: If an item, a task or a weight makes no sense.
     """
     if items is None:
         return {name: task.share for name, task in TASK_TABLE.items()}
@@ -58,13 +54,13 @@ def parse_mix(items: Sequence[str] | None) -> dict[str, float]:
     for item in items:
         name, _, weight = item.partition("=")
         if name not in TASK_TABLE or name in weights or not re.fullmatch(r"\d+(\.\d+)?", weight or "1"):
-            raise TaskError(
+            raise LlinkConfigError(
                 f"--tasks {item!r}: give each task once, as TASK=WEIGHT; tasks are {', '.join(TASK_TABLE)}."
             )
         weights[name] = float(weight or "1")
     total = sum(weights.values())
     if not total:
-        raise TaskError(f"--tasks {list(items)}: one weight at least must be above 0.")
+        raise LlinkConfigError(f"--tasks {list(items)}: one weight at least must be above 0.")
     return {name: weight / total for name, weight in weights.items() if weight}
 
 

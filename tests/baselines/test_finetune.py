@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from llink.baselines.direct import load_adapter, load_direct, new_direct
 from llink.cli import main
 from llink.configuration_llink import LlinkConfig, LlinkConfigError
-from llink.data.instructions import InstructionError, instruction_dataset
+from llink.data.errors import DataError
+from llink.data.instructions import instruction_dataset
 from llink.evaluation.systems import RawTextSystem
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.errors import LlinkCheckpointError
@@ -239,7 +240,7 @@ def test_bad_arguments_are_refused(tmp_path, option, value):
 
 
 def test_a_prompt_that_fills_the_length_is_refused(train):
-    with pytest.raises(InstructionError, match="r0"):
+    with pytest.raises(DataError, match="r0"):
         train(max_length=8)
 
 
@@ -288,6 +289,7 @@ def test_the_command_trains_resumes_and_refuses(llink_folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", ["align", "inject", "finetune", "langbridge", "langbridge --lora"])
+@pytest.mark.slow(but=["inject"])
 def test_the_attention_reaches_the_bases(command, llink_folder, base_folder, tmp_path, capsys):
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({**row, "english": row["completion"]}) + "\n" for row in rows(12)), "utf-8")

@@ -240,6 +240,7 @@ def test_evaluation_is_the_mean_over_tokens_of_the_whole_set(train):
 
 
 @pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.slow(but=["False"])
 def test_a_resumed_run_ends_where_the_whole_one_does(train, tmp_path, lora):
     options = dict(save_strategy="steps", save_steps=2, max_steps=4, lora=lora)
     whole = train("whole", **options)
@@ -315,6 +316,7 @@ def test_damaged_and_foreign_folders_are_refused(new_bridge, base_folder, tmp_pa
 # ------------------------------------------------------------------ the command
 
 
+@pytest.mark.slow
 def test_the_command_trains_and_resumes(llink_folder, tmp_path):
     file, output = tmp_path / "rows.jsonl", tmp_path / "lb"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows(12)), "utf-8")

@@ -13,7 +13,7 @@ import yaml
 from llink.cli import main
 from llink.cli.parsing import parse_arguments
 from llink.configuration_llink import LlinkConfigError
-from llink.data.demo_corpus import generate_instructions, generate_pairs
+from llink.data.demo_corpus import demo_pairs, generate_instructions
 from llink.data.instructions import read_instructions
 from llink.data.pairs import read_pairs
 from llink.evaluation.outputs import OutputRow, write_outputs
@@ -29,7 +29,7 @@ QUICK = ["--report_to", "none", "--use_cpu", "--disable_tqdm", "True", "--save_s
 def files(tmp_path_factory):
     """Line-aligned pairs and instruction rows of the demo corpus."""
     folder = tmp_path_factory.mktemp("files")
-    pairs = generate_pairs(60)
+    pairs = demo_pairs(60)
     for name, rows in (("train", pairs[:40]), ("dev", pairs[40:])):
         (folder / f"{name}.en").write_text("".join(f"{pair.english}\n" for pair in rows), "utf-8")
         (folder / f"{name}.km").write_text("".join(f"{pair.foreign}\n" for pair in rows), "utf-8")
@@ -70,6 +70,7 @@ def stage_b(files, stage_a):
     return output
 
 
+@pytest.mark.matrix
 def test_align_writes_model_metrics_and_plot(stage_a):
     config = json.loads((stage_a / "config.json").read_text())
     assert (config["stage"], config["num_slots"], config["teacher_components"]) == ("align", 3, 8)
@@ -124,6 +125,7 @@ def test_training_that_would_fail_later_is_refused_before_a_model_loads(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.matrix
 def test_inject_keeps_the_projector_and_reports_usage(stage_a, stage_b):
     from safetensors.torch import load_file
 

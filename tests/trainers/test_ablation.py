@@ -8,14 +8,14 @@ import yaml
 
 from llink import ablation
 from llink.cli import main
-from llink.data.demo_corpus import generate_instructions, generate_pairs
+from llink.data.demo_corpus import demo_pairs, generate_instructions
 
 
 @pytest.fixture(scope="module")
 def base(base_folder, tmp_path_factory):
     """The parts of a study that all tests share."""
     folder = tmp_path_factory.mktemp("study")
-    pairs = generate_pairs(72)
+    pairs = demo_pairs(72)
     for name, rows in (("train", pairs[:48]), ("dev", pairs[48:])):
         (folder / f"{name}.en").write_text("".join(f"{pair.english}\n" for pair in rows), "utf-8")
         (folder / f"{name}.km").write_text("".join(f"{pair.foreign}\n" for pair in rows), "utf-8")
@@ -42,6 +42,7 @@ def write(path, base, questions, **changes):
     return ["ablate", "--study", str(path), "--output-dir", str(path.parent / "out")]
 
 
+@pytest.mark.slow
 def test_slots_made_of_words_learn_them_first(base, tmp_path, monkeypatch):
     words = {f"lexicon.{name}": value for name, value in (("max_steps", 3), ("use_cpu", True), ("learning_rate", 0.02))}
     questions = {

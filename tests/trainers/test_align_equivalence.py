@@ -150,6 +150,7 @@ def launch(folder: Path, processes: int) -> tuple[list[dict], list[dict]]:
     return reports, [load_file(folder / f"rank{rank}.safetensors") for rank in range(processes)]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     (tmp_path / "one").mkdir()
     worker(tmp_path / "one")

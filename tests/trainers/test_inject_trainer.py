@@ -18,7 +18,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from llink.configuration_llink import LlinkConfigError
 from llink.data.errors import DataError
-from llink.data.instructions import InstructionError, instruction_dataset
+from llink.data.instructions import instruction_dataset
 from llink.evaluation.usage import answer_losses, answer_reach, usage_losses
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.errors import PromptError
@@ -443,7 +443,7 @@ def test_wrong_rows_show_before_a_base_runs(make_model, tmp_path, change, which)
     data = Dataset.from_list([*rows(3)[1:], {**rows(2)[1], "id": "wrong", **change}])
     with (
         tiny.count_calls(model.encoder) as calls,
-        pytest.raises((InstructionError, PromptError), match=r"Row 2|wrong"),
+        pytest.raises((DataError, PromptError), match=r"Row 2|wrong"),
     ):
         InjectTrainer(model=model, args=arguments(tmp_path, max_length=150), **{which: data})
     assert calls == []
@@ -451,7 +451,7 @@ def test_wrong_rows_show_before_a_base_runs(make_model, tmp_path, change, which)
 
 def test_one_passage_alone_cannot_be_shuffled(make_model, tmp_path):
     data = instruction_dataset([{**rows(2)[1], "id": str(i)} for i in range(4)])
-    with pytest.raises(InstructionError, match="same passage"):
+    with pytest.raises(DataError, match="same passage"):
         InjectTrainer(model=make_model(), args=arguments(tmp_path), train_dataset=data).train()
 
 

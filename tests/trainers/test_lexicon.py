@@ -22,7 +22,7 @@ from transformers import set_seed
 from llink import AlignConfig, InjectConfig, InjectTrainer, LexiconConfig, LexiconTrainer, LlinkForCausalLM
 from llink.cli import main
 from llink.configuration_llink import LlinkConfig, LlinkConfigError
-from llink.data.pairs import PairDataError
+from llink.data.errors import DataError
 from llink.modeling_llink.errors import NotFittedError
 from llink.modeling_llink.slots import SMOOTHING, Lexicon
 from llink.trainers.errors import TrainingError
@@ -328,9 +328,9 @@ def test_wrong_input_is_told_first(make_model, tmp_path):
     with pytest.raises(TypeError, match="LexiconConfig"):
         LexiconTrainer(model, AlignConfig(str(tmp_path), report_to=[], use_cpu=True), pairs())
     blank = Dataset.from_list([dict(id="1", english=" ", foreign="k")])
-    with pytest.raises(PairDataError, match="blank"):
+    with pytest.raises(DataError, match="blank"):
         LexiconTrainer(model, arguments(tmp_path), blank)
-    with pytest.raises(PairDataError, match="eval_dataset"):
+    with pytest.raises(DataError, match="eval_dataset"):
         LexiconTrainer(model, arguments(tmp_path), pairs(), blank)
 
 
@@ -361,6 +361,7 @@ def folder(make_model, tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_from_stage_a_over_words_to_stage_b(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     quick = ["--report_to", "none", "--use_cpu", "--disable_tqdm", "True", "--max_steps", "2", "--save_strategy", "no"]

@@ -16,7 +16,7 @@ import pytest
 from llink.data.instructions import read_instructions
 from llink.data.synthesis.filters import REASONS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CORPUS = ROOT.parent / "shared" / "corpora" / "en-km"
 BUDGET = 3500
 

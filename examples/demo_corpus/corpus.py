@@ -1,10 +1,12 @@
-"""Sample distinct Khmer-English pairs from the grammar, split them, and take them apart for pretraining."""
+"""Sample distinct Khmer-English pairs from the grammar."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from random import Random
 from typing import Any
+
+from llink.data.demo_corpus import DemoPair
 
 from .grammar import DemoCorpusError, Template, arabic_digits
 from .templates_health import HEALTH
@@ -15,7 +17,7 @@ from .templates_school import SCHOOL
 from .templates_shop import SHOP
 from .templates_travel import TRAVEL
 
-__all__ = ["MAX_PAIRS", "TEMPLATES", "DemoPair", "generate_pairs", "monolingual", "split_pairs"]
+__all__ = ["MAX_PAIRS", "TEMPLATES", "generate_pairs"]
 
 TEMPLATES: tuple[Template, ...] = PEOPLE + PLACES + SCHOOL + SHOP + HEALTH + OFFICE + TRAVEL
 MAX_PAIRS = 300_000
@@ -23,45 +25,6 @@ MAX_PAIRS = 300_000
 MIN_KHMER_CHARS, MAX_KHMER_CHARS = 12, 256
 ARABIC_DIGITS_SHARE = 0.35
 _ATTEMPTS = 60
-
-
-class DemoPair(dict[str, str]):
-    """A pair row (`id, english, foreign, language`) that also knows what its sentence says.
-
-    The dict is the row and nothing else, so that `datasets.Dataset.from_list(pairs)` has the columns of every other
-    corpus.
-
-    Args:
-        row: the four columns.
-        template: name of the sentence plan.
-        facts: question to answer, both English.
-        parts: the points of the text, English, without full stops.
-        summary: a shorter English sentence.
-    """
-
-    def __init__(
-        self,
-        row: dict[str, str],
-        template: str = "",
-        facts: dict[str, str] | None = None,
-        parts: Sequence[str] = (),
-        summary: str = "",
-    ) -> None:
-        super().__init__(row)
-        self.template = template
-        self.facts = dict(facts or {})
-        self.parts = list(parts)
-        self.summary = summary
-
-    @property
-    def english(self) -> str:
-        """The English sentence."""
-        return self["english"]
-
-    @property
-    def foreign(self) -> str:
-        """The Khmer sentence."""
-        return self["foreign"]
 
 
 def _rounds(rng: Random) -> Iterator[list[Template]]:
@@ -129,37 +92,3 @@ def generate_pairs(count: int = 30_000, seed: int = 0) -> list[DemoPair]:
         if len(exhausted) == len(TEMPLATES):
             break
     raise DemoCorpusError(f"The grammar ran out after {len(pairs)} of {count} pairs; ask for at most {len(pairs)}.")
-
-
-def split_pairs(pairs: Sequence[DemoPair], sizes: dict[str, int], seed: int = 0) -> dict[str, list[DemoPair]]:
-    """Shuffle pairs into named splits that share no sentence on either side.
-
-    Args:
-        pairs: pairs with distinct sentences.
-        sizes: split name to number of pairs; what is left over is not used.
-        seed: seed of the shuffle.
-
-    Raises:
-        DemoCorpusError: a size is negative, the sizes exceed the pairs, or two pairs share a sentence.
-    """
-    if any(size < 0 for size in sizes.values()) or sum(sizes.values()) > len(pairs):
-        raise DemoCorpusError(
-            f"sizes {sizes} must be at least 0 and add up to at most the {len(pairs)} pairs given; lower them."
-        )
-    for side in ("english", "foreign"):
-        if len({pair[side] for pair in pairs}) != len(pairs):
-            raise DemoCorpusError(
-                f"Two of the {len(pairs)} pairs share a sentence on the {side} side; split distinct pairs only."
-            )
-    order = list(range(len(pairs)))
-    Random(seed).shuffle(order)
-    splits, start = {}, 0
-    for name, size in sizes.items():
-        splits[name] = [pairs[index] for index in order[start : start + size]]
-        start += size
-    return splits
-
-
-def monolingual(pairs: Sequence[DemoPair]) -> tuple[list[str], list[str]]:
-    """The Khmer sentences and the English sentences, each in the order of the pairs."""
-    return [pair["foreign"] for pair in pairs], [pair["english"] for pair in pairs]

@@ -16,11 +16,12 @@ from prepare_files import make_pairs, write_moses, write_tmx
 from llink.data import blocks as blocks_module
 from llink.data import prepare as prepare_module
 from llink.data import prepared_folder
-from llink.data.blocks import BlockError, clean_blocks, finished_blocks
+from llink.data.blocks import clean_blocks, finished_blocks
+from llink.data.errors import DataError
 from llink.data.prepare import prepare
 from llink.data.prepare_config import PrepareConfig
-from llink.data.prepared_folder import PreparedFolderError
-from llink.data.readers import InputError
+
+pytestmark = pytest.mark.slow
 
 BLOCK_ROWS = 40
 
@@ -129,13 +130,13 @@ def test_unfinished_work_of_another_run_is_kept(corpus, tmp_path, monkeypatch):
         stop_at(patch, blocks_module, "clean", 1, after=True)
         with pytest.raises(Stop):
             prepare(config(tmp_path / "out", corpus))
-    with pytest.raises(PreparedFolderError, match=r"unfinished work of another run: duplicates='either'.*--overwrite"):
+    with pytest.raises(DataError, match=r"unfinished work of another run: duplicates='either'.*--overwrite"):
         prepare(config(tmp_path / "out", corpus, duplicates="pair"))
     manifest, _ = prepare(config(tmp_path / "out", corpus, duplicates="pair", overwrite=True))
     assert manifest["options"]["duplicates"] == "pair"
     (tmp_path / "new.partial").mkdir()
     (tmp_path / "new.partial" / "thesis.txt").write_text("x")
-    with pytest.raises(PreparedFolderError, match=r"is not the unfinished work of llink prepare"):
+    with pytest.raises(DataError, match=r"is not the unfinished work of llink prepare"):
         prepare(config(tmp_path / "new", corpus, overwrite=True))
     assert (tmp_path / "new.partial" / "thesis.txt").exists()
     (tmp_path / "out.partial").mkdir()
@@ -149,9 +150,9 @@ def test_an_input_that_changes_while_it_is_read(tmp_path):
     files = write_moses(tmp_path, "a", make_pairs(100))
     inputs = config(tmp_path / "out", *files).inputs()
     files[1].write_text("only\ntwo\n")
-    with pytest.raises(InputError, match="changed while it was read"):
+    with pytest.raises(DataError, match="changed while it was read"):
         list(prepare_module.read_input(inputs[0], "km", None, lambda data: None))
-    with pytest.raises(InputError, match="not line-aligned"):
+    with pytest.raises(DataError, match="not line-aligned"):
         prepare(config(tmp_path / "out", *files))
 
 
@@ -272,7 +273,7 @@ def test_a_cleaning_process_that_dies_is_told(corpus, tmp_path):
                 os.kill(number, signal.SIGKILL)
         yield from prepare_module._raw_blocks(config("x", corpus).inputs(), config("x", corpus), lambda data: None)
 
-    with pytest.raises(BlockError, match="A cleaning process died: for want of memory"):
+    with pytest.raises(DataError, match="A cleaning process died: for want of memory"):
         clean_blocks(blocks(), tmp_path, config("x", corpus).rules(), workers=1)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "prepare_speed.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "prepare_speed.py"
 SIZES = (60_000, 180_000)
 
 

@@ -1,13 +1,12 @@
-"""Chinese and Ethiopic numerals.
+"""Chinese numerals, which Japanese and Korean write too.
 
-Chinese numerals are also parts of words. A run counts if it holds ASCII digits (`3万5千`), if digits and places are
+They are also parts of words. A run counts if it holds ASCII digits (`3万5千`), if digits and places are
 composed (`二十五`), or if a counter follows (`三人`, `二〇二一年`); 一緒, 千葉, 三角 and 十分 hold no number.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from fractions import Fraction
 
 _DIGITS = {character: n for n, character in enumerate("〇一二三四五六七八九")} | {"零": 0, "两": 2, "兩": 2}
@@ -21,15 +20,15 @@ _COUNTERS = (
 #: Words that hold numerals and counters, but no number.
 _WORDS = re.compile("十分(?![間钟鐘])|二度と|八百屋|八百長|三日月|百人一首|万分|百万長者|[百千万]分之")
 #: Digits and numerals in one run; 兆 before a unit is the prefix mega, 点 a decimal point but in a time.
-CJK_RUN = (
+CHINESE_RUN = (
     rf"(?:\d[\d,]*(?:\.\d+)?|[{_CHARACTERS}](?<!兆)|兆(?![瓦字赫欧歐帕焦比伏])"
     r"|(?<=[〇零一二三四五六七八九十])[点點](?=[〇零一二三四五六七八九]+(?![〇零一二三四五六七八九十分刻半])))+"
     rf"(?<=[{_CHARACTERS}\d])"
 )
 
 
-def read_cjk(run: str, before: str = "", after: str = "") -> Fraction | None:
-    """What a match of [`CJK_RUN`] means; None where it is part of a word, or holds no Chinese numeral.
+def read_chinese(run: str, before: str = "", after: str = "") -> Fraction | None:
+    """What a match of [`CHINESE_RUN`] means; None where it is part of a word, or holds no Chinese numeral.
 
     Args:
         run: The match.
@@ -67,17 +66,3 @@ def _sum_of_places(run: str) -> Fraction:
             number = Fraction(token.replace(",", ""))
     fraction = Fraction("0." + "".join(str(_DIGITS[c]) for c in decimals)) if decimals else 0
     return total + section + (number or 0) + fraction
-
-
-def read_ethiopic(run: str) -> Fraction:
-    """`፳፻፲፫` is 2013: units and tens, times ፻ (100) and ፼ (10,000)."""
-    total = section = pending = 0
-    for character in run:
-        value = int(unicodedata.numeric(character))
-        if value == 10_000:
-            total, section, pending = total + max(section + pending, 1) * value, 0, 0
-        elif value == 100:
-            section, pending = section + max(pending, 1) * value, 0
-        else:
-            pending += value
-    return Fraction(total + section + pending)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from llink.data.demo_corpus import DemoCorpusError
-from llink.data.demo_corpus.grammar import (
+from demo_corpus.grammar import (
     Choice,
+    DemoCorpusError,
     Template,
     Word,
     arabic_digits,
@@ -18,6 +15,8 @@ from llink.data.demo_corpus.grammar import (
     finish_khmer,
     khmer_digits,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @given(st.integers(0, 999_999))

@@ -18,10 +18,12 @@ from prepare_files import compress, make_pairs, tmx, write_moses, write_table, w
 from llink.data import readers as readers_module
 from llink.data import streams as streams_module
 from llink.data import tmx as tmx_module
-from llink.data.pairs import PairFileError, read_pairs
+from llink.data.errors import DataError
+from llink.data.pairs import read_pairs
 from llink.data.readers import Input, check_input, find_columns, pin, plan_inputs, read_input
-from llink.data.sources import SOURCES, SourceError, find_source
-from llink.data.streams import InputError, check_text, open_stream, read_lines
+from llink.data.sources import SOURCES, find_source
+from llink.data.streams import check_text, open_stream, read_lines
+from llink.errors_llink import LlinkConfigError
 
 PAIRS = [("One & <two>.", "មួយ និង ពីរ។"), ('A “quote” "here".', "NA"), ("null", "ទទេ\tទេ"), ("Last.", "ចុង។")]
 
@@ -62,7 +64,7 @@ def test_tables(tmp_path, ending):
     path = write_table(tmp_path / f"c.{ending}", pairs, ("source", "target"))
     assert read([path], columns=["target", "source"]) == [(f, e) for e, f in pairs]
     if ending != "tsv":
-        with pytest.raises(InputError, match=r"'english' and 'foreign'.*it has .*source, target.*--columns"):
+        with pytest.raises(DataError, match=r"'english' and 'foreign'.*it has .*source, target.*--columns"):
             read([path])
 
 
@@ -77,7 +79,7 @@ def test_tsv_without_names_and_with_other_columns(tmp_path):
 def test_columns_that_hold_no_text(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"english": ["a"], "foreign": [1]}), path)
-    with pytest.raises(InputError, match="'foreign' holds int64, not text"):
+    with pytest.raises(DataError, match="'foreign' holds int64, not text"):
         read([path])
     assert find_columns(pa.schema([("en", pa.string()), ("km", pa.null())]), None, "km-KH", "x") == ("en", "km")
 
@@ -105,10 +107,10 @@ def test_hub_datasets(tmp_path):
     assert len(facts["sha256"]) == 64
     assert list(read_input(item, "km", None, nothing)) == PAIRS
     assert list(read_input(item, "km", ["translation.km", "translation.en"], nothing)) == [(f, e) for e, f in PAIRS]
-    with pytest.raises(InputError, match=r"translation.th.*it has translation, translation.en, translation.km"):
+    with pytest.raises(DataError, match=r"translation.th.*it has translation, translation.en, translation.km"):
         check_input(item, "th", None, nothing)
     for wrong in (("nobody/nothing", None, "train", None), (str(tmp_path / "corpus"), None, "dev", None)):
-        with pytest.raises(InputError, match="cannot be read as hub"):
+        with pytest.raises(DataError, match="cannot be read as hub"):
             check_input(Input("x", "hub", dataset=wrong), "km", None, nothing)
 
 
@@ -200,7 +202,7 @@ BAD_TMX = [
 def test_bad_tmx_is_refused_before_anything_is_read(tmp_path, content, message):
     path = tmp_path / "a.tmx"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         check_input(*plan_inputs([str(path)]), "km", None, nothing)
     assert str(path) in str(caught.value)
 
@@ -212,7 +214,7 @@ def test_an_entity_bomb_costs_nothing(tmp_path):
     path.write_text(tmx([("X", "b")], head=head).replace("X", "&l11;"), "utf-8")
     for function in (check_input, lambda *args: list(read_input(*args))):
         tracemalloc.start()
-        with pytest.raises(InputError, match="bombs"):
+        with pytest.raises(DataError, match="bombs"):
             function(*plan_inputs([str(path)]), "km", None, nothing)
         assert tracemalloc.get_traced_memory()[1] < 5e6
         tracemalloc.stop()
@@ -220,12 +222,12 @@ def test_an_entity_bomb_costs_nothing(tmp_path):
 
 def test_tmx_without_the_languages(tmp_path, monkeypatch):
     path = write_tmx(tmp_path / "a.tmx", PAIRS, tags=("en-GB", "th"))
-    with pytest.raises(InputError, match=r"none of 4 translation units has both 'en' and 'km'.*en-GB, th.*--language"):
+    with pytest.raises(DataError, match=r"none of 4 translation units has both 'en' and 'km'.*en-GB, th.*--language"):
         read([path])
     monkeypatch.setattr(tmx_module, "PATIENCE", 10)
     path = write_tmx(tmp_path / "b.tmx", PAIRS * 5000, tags=("en", "th"))
     passed = []
-    with pytest.raises(InputError, match="none of"):
+    with pytest.raises(DataError, match="none of"):
         list(read_input(*plan_inputs([str(path)]), "km", None, lambda data: passed.append(len(data))))
     assert sum(passed) < path.stat().st_size / 2, "it does not read on to the end"
 
@@ -233,10 +235,10 @@ def test_tmx_without_the_languages(tmp_path, monkeypatch):
 def test_endless_segments_and_lines_are_refused(tmp_path, monkeypatch):
     for module in (tmx_module, streams_module):
         monkeypatch.setattr(module, "LONGEST", 1000)
-    with pytest.raises(InputError, match="line 8: a segment has more than 1000 characters"):
+    with pytest.raises(DataError, match="line 8: a segment has more than 1000 characters"):
         read([write_tmx(tmp_path / "a.tmx", [("a", "b" * 1001)])])
     assert len(read([write_tmx(tmp_path / "b.tmx", [("a", "b" * 1000)])])) == 1
-    with pytest.raises(InputError, match="line 2 has more than"):
+    with pytest.raises(DataError, match="line 2 has more than"):
         read(write_moses(tmp_path, "c", [("a", "b"), ("a", "b" * 4001)]))
 
 
@@ -271,7 +273,7 @@ def test_bad_line_files(tmp_path, english, foreign, message):
     paths = [tmp_path / "a.en", tmp_path / "a.km"]
     for path, content in zip(paths, (english, foreign), strict=True):
         path.write_bytes(content)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(DataError, match=message):
         check_input(*plan_inputs([str(path) for path in paths]), "km", None, nothing)
 
 
@@ -290,7 +292,7 @@ def test_a_broken_character_between_two_pieces_is_found_in_its_line(tmp_path, mo
     monkeypatch.setattr(streams_module, "CHUNK", 4)
     path = tmp_path / "a"
     path.write_bytes(b"x" * at + b"\n" + "ក".encode() + b"\n\xe1\x9e\nrest\n")
-    with pytest.raises(InputError, match="line 3: byte 0xe1 is not UTF-8"):
+    with pytest.raises(DataError, match="line 3: byte 0xe1 is not UTF-8"):
         check_text(path, nothing)
 
 
@@ -311,7 +313,7 @@ def test_a_broken_character_between_two_pieces_is_found_in_its_line(tmp_path, mo
 def test_bad_tables(tmp_path, name, content, message, caplog):
     caplog.set_level(logging.CRITICAL, "datasets")
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(DataError, match=message):
         read([tmp_path / name])
 
 
@@ -320,23 +322,23 @@ def test_what_cannot_be_planned(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "b.tsv").write_text("x\ty\n")
     (tmp_path / "sub" / "b.tsv").write_text("x\ty\n")
-    with pytest.raises(InputError, match=r"No such file: .*gone.en"):
+    with pytest.raises(DataError, match=r"No such file: .*gone.en"):
         plan_inputs([str(tmp_path / "a.en"), str(tmp_path / "gone.en")])
-    with pytest.raises(InputError, match=r"a.en is taken as one side.*--format \(tmx, moses"):
+    with pytest.raises(DataError, match=r"a.en is taken as one side.*--format \(tmx, moses"):
         plan_inputs([str(tmp_path / "a.en")])
-    with pytest.raises(InputError, match=r"Several inputs are called b\.tsv"):
+    with pytest.raises(DataError, match=r"Several inputs are called b\.tsv"):
         plan_inputs([str(tmp_path / "b.tsv"), str(tmp_path / "sub" / "b.tsv")])
 
 
 def test_a_file_that_vanishes_or_may_not_be_read(tmp_path):
-    with pytest.raises(InputError, match="Cannot read"), open_stream(tmp_path / "gone"):
+    with pytest.raises(DataError, match="Cannot read"), open_stream(tmp_path / "gone"):
         pass
-    with pytest.raises(InputError, match="Cannot read"), open_stream(tmp_path):
+    with pytest.raises(DataError, match="Cannot read"), open_stream(tmp_path):
         pass
     if os.geteuid() != 0:
         (tmp_path / "a").write_text("x")
         (tmp_path / "a").chmod(0)
-        with pytest.raises(InputError, match="Cannot read"), open_stream(tmp_path / "a"):
+        with pytest.raises(DataError, match="Cannot read"), open_stream(tmp_path / "a"):
             pass
 
 
@@ -364,9 +366,9 @@ def test_sources_say_what_a_user_needs():
         assert len(source.obtain) > 40, name
     assert find_source("paracrawl-en-km", None).license == "cc0-1.0"
     assert find_source("paracrawl-en-km", "km-KH").columns == ("1", "2")
-    with pytest.raises(SourceError, match="declared are paracrawl-en-km, opus"):
+    with pytest.raises(LlinkConfigError, match="declared are paracrawl-en-km, opus"):
         find_source("nothing", None)
-    with pytest.raises(SourceError, match="is in 'km', not in 'my'"):
+    with pytest.raises(LlinkConfigError, match="is in 'km', not in 'my'"):
         find_source("paracrawl-en-km", "my")
 
 
@@ -378,10 +380,10 @@ def test_read_pairs_reads_a_split_of_a_folder(tmp_path):
     pairs = read_pairs(tmp_path, "held_out")
     assert pairs["english"] == ["english 0", "english 1"]
     assert pairs.column_names == ["id", "english", "foreign", "language"]
-    with pytest.raises(PairFileError, match=r"Cannot read the split 'train'.*its splits are held_out"):
+    with pytest.raises(DataError, match=r"Cannot read the split 'train'.*its splits are held_out"):
         read_pairs(tmp_path, "train")
     next((tmp_path / "data").iterdir()).write_bytes(b"no")
-    with pytest.raises(PairFileError, match="Cannot read the split 'held_out'"):
+    with pytest.raises(DataError, match="Cannot read the split 'held_out'"):
         read_pairs(tmp_path, "held_out")
-    with pytest.raises(PairFileError, match="splits are none"):
+    with pytest.raises(DataError, match="splits are none"):
         read_pairs(Path(tmp_path / "data"), "train")

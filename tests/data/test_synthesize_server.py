@@ -22,10 +22,11 @@ from synthesis_server import asked_task, example_of, good, shown_text
 
 from llink.cli import main
 from llink.cli.parsing import parse_arguments
-from llink.data.chat_client import ChatClient, ChatError
-from llink.data.demo_corpus import generate_pairs
+from llink.data.chat_client import ChatClient
+from llink.data.demo_corpus import demo_pairs
+from llink.data.errors import DataError, ServerError
 from llink.data.instructions import read_instructions
-from llink.data.journal import Journal, JournalError
+from llink.data.journal import Journal
 from llink.data.synthesis.asking import Answer
 from llink.data.synthesis.config import SynthesisConfig, SynthesisServer
 from llink.data.synthesis.pipeline import Synthesis
@@ -48,7 +49,7 @@ def online(monkeypatch):
 def pairs(tmp_path_factory):
     """Line-aligned files of a hundred pairs."""
     folder = tmp_path_factory.mktemp("pairs")
-    rows = [(pair.english, pair.foreign) for pair in generate_pairs(120)]
+    rows = [(pair.english, pair.foreign) for pair in demo_pairs(120)]
     return [str(path) for path in write_moses(folder, "demo", rows)]
 
 
@@ -225,6 +226,7 @@ def killed_after(answers, bad, arguments, output):
     assert lines_of(output / "answers.jsonl") == before + answers
 
 
+@pytest.mark.slow
 def test_a_bad_server_and_kills_in_the_middle_lose_nothing_and_double_nothing(pairs, unbroken, tmp_path):
     output, bad = tmp_path / "out", Bad()
     with serving(bad) as server:
@@ -436,7 +438,10 @@ def test_a_server_that_hangs_times_out():
         async with ChatClient(settings) as client:
             await client.ask([{"role": "user", "content": "x"}], {"title": "t"})
 
-    with serving(lambda body: time.sleep(0.5) or "{}") as server, pytest.raises(ChatError, match=r"did not answer \(2"):
+    with (
+        serving(lambda body: time.sleep(0.5) or "{}") as server,
+        pytest.raises(ServerError, match=r"did not answer \(2"),
+    ):
         asyncio.run(ask(server))
 
 
@@ -521,6 +526,6 @@ def test_a_journal_is_written_by_one_at_a_time(tmp_path):
     answer = Answer("k", "x", "title", ["{}"], "", "text", 1, 1)
     with Journal(tmp_path / "a.jsonl", Answer) as first:
         first.add(answer)
-        with ThreadPoolExecutor(1) as pool, pytest.raises(JournalError, match="Another run"):
+        with ThreadPoolExecutor(1) as pool, pytest.raises(DataError, match="Another run"):
             pool.submit(Journal(tmp_path / "a.jsonl", Answer).__enter__).result()
     assert Journal(tmp_path / "a.jsonl", Answer).records == {"k": answer}

@@ -6,11 +6,12 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llink.data.collators import FeatureBank, InstructionTensors, distinct, tokenize_instructions
-from llink.data.instructions import InstructionError, instruction_dataset, read_instructions
+from llink.data.errors import DataError
+from llink.data.instructions import instruction_dataset, read_instructions
 from llink.modeling_llink.processing_llink import LlinkProcessor
 
 ROW = {"foreign": "ក្មេងទៅសាលា", "prompt": "Translate.\n<foreign_emb>", "completion": "Children go to school."}
@@ -64,24 +65,24 @@ def test_lines_end_only_where_json_lines_end(tmp_path):
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_row_is_named(tmp_path, broken):
     path = write(tmp_path / "rows.jsonl", ROW, ROW, broken)
-    with pytest.raises(InstructionError, match="line 3"):
+    with pytest.raises(DataError, match="line 3"):
         read_instructions(path)
     if isinstance(broken, dict):
-        with pytest.raises(InstructionError, match="Row 1"):
+        with pytest.raises(DataError, match="Row 1"):
             instruction_dataset([ROW, broken])
 
 
 def test_broken_files(tmp_path):
-    with pytest.raises(InstructionError, match="does not exist"):
+    with pytest.raises(DataError, match="does not exist"):
         read_instructions(tmp_path / "missing.jsonl")
-    with pytest.raises(InstructionError, match="no rows"):
+    with pytest.raises(DataError, match="no rows"):
         read_instructions(write(tmp_path / "empty.jsonl", "\n\n"))
-    with pytest.raises(InstructionError, match="line 2"):
+    with pytest.raises(DataError, match="line 2"):
         read_instructions(write(tmp_path / "cut.jsonl", ROW, '{"foreign": "a'))
     (tmp_path / "latin.jsonl").write_bytes(json.dumps(ROW).encode() + b"\n" + b'{"foreign": "\xe9"}\n')
-    with pytest.raises(InstructionError, match="line 2"):
+    with pytest.raises(DataError, match="line 2"):
         read_instructions(tmp_path / "latin.jsonl")
-    with pytest.raises(InstructionError):
+    with pytest.raises(DataError):
         instruction_dataset([])
 
 
@@ -100,7 +101,7 @@ def test_long_answers_are_cut_and_counted_and_long_prompts_refused(caplog):
     assert cut == 1
     assert [len(row["input_ids"]) <= 60 for row in made] == [True] * 3
     assert "1 of 3" in caplog.text
-    with pytest.raises(InstructionError, match="max_length=5"):
+    with pytest.raises(DataError, match="max_length=5"):
         tokenize_instructions(processor(), rows, 5)
 
 
@@ -121,7 +122,6 @@ def tensors(passages, total) -> InstructionTensors:
     )
 
 
-@settings(max_examples=150)
 @given(st.data())
 def test_shuffled_passages_are_never_the_rows_own(data):
     total = data.draw(st.integers(2, 12))

@@ -15,7 +15,7 @@ from prepare_files import make_pairs, write_moses
 
 from llink.cli import main
 from llink.data.chat_client import json_objects
-from llink.data.demo_corpus import generate_pairs
+from llink.data.demo_corpus import demo_pairs
 from llink.data.instructions import BUCKETS, TASKS, bucket_of, read_instructions
 from llink.data.journal import Journal
 from llink.data.splitting import parse_splits
@@ -32,10 +32,11 @@ from llink.data.synthesis.filters import (
 )
 from llink.data.synthesis.folder import ANSWERS, LOCK
 from llink.data.synthesis.plan import Job, Planner
-from llink.data.synthesis.prompts import PromptError, Prompts, write_prompts
+from llink.data.synthesis.prompts import Prompts, write_prompts
 from llink.data.synthesis.queues import Queue
 from llink.data.synthesis.rule_made import RULE_TASKS, made_by_rule
-from llink.data.synthesis.tasks import TASK_TABLE, TaskError, parse_mix, quotas, read_example
+from llink.data.synthesis.tasks import TASK_TABLE, parse_mix, quotas, read_example
+from llink.errors_llink import LlinkConfigError
 
 KHMER = FilterRules("Khmr")
 ENGLISH = "The library on Hill Street, which the flood in May 2021 damaged, will open again on Monday at 9:30."
@@ -88,7 +89,7 @@ def test_quotas_sum_to_the_size_and_keep_the_mix(size, weights):
     "items", [["translate=1"], ["title=1", "title=2"], ["title=x"], ["title=-1"], ["title=0"], ["title=nan"], []]
 )
 def test_mixes_that_make_no_sense(items):
-    with pytest.raises(TaskError, match="--tasks"):
+    with pytest.raises(LlinkConfigError, match="--tasks"):
         parse_mix(items)
 
 
@@ -400,16 +401,16 @@ def test_prompts_can_be_read_changed_and_used(tmp_path, capsys):
 )
 def test_prompts_that_cannot_work_are_refused(tmp_path, name, text, words):
     (tmp_path / f"{name}.jinja").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(PromptError, match=words):
+    with pytest.raises(LlinkConfigError, match=words):
         Prompts(TASK_TABLE, tmp_path)
 
 
 def test_prompt_folders_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("x")
     for folder in (tmp_path / "none", tmp_path, tmp_path / "file"):
-        with pytest.raises(PromptError, match="must be a folder"):
+        with pytest.raises(LlinkConfigError, match="must be a folder"):
             Prompts(TASK_TABLE, folder)
-    with pytest.raises(PromptError, match="Cannot write"):
+    with pytest.raises(LlinkConfigError, match="Cannot write"):
         write_prompts(tmp_path / "file" / "x")
 
 
@@ -420,7 +421,7 @@ def test_prompt_folders_that_cannot_be(tmp_path):
 def demo(tmp_path_factory):
     """Line-aligned files of the demo corpus, which is only a source of text here."""
     folder = tmp_path_factory.mktemp("demo")
-    return [str(path) for path in write_moses(folder, "demo", [(p.english, p.foreign) for p in generate_pairs(300)])]
+    return [str(path) for path in write_moses(folder, "demo", [(p.english, p.foreign) for p in demo_pairs(300)])]
 
 
 def by_rule(pairs, output, *extra, splits=("train=60", "held_out=12")):

@@ -8,15 +8,8 @@ import pytest
 import torch
 from datasets import Dataset
 
-from llink.data.features import (
-    FeatureCache,
-    FeatureCacheError,
-    FeatureError,
-    PairTensors,
-    compute_pair_features,
-    encoder_spec,
-    teacher_spec,
-)
+from llink.data.errors import DataError
+from llink.data.features import FeatureCache, PairTensors, compute_pair_features, encoder_spec, teacher_spec
 
 SPEC = {"kind": "test", "layer": -1}
 
@@ -88,14 +81,14 @@ def test_bad_features_name_the_text(tmp_path, folder):
     def poisoned(texts):
         return torch.tensor([[float("inf") if text == "bad" else 1.0] for text in texts])
 
-    with pytest.raises(FeatureError, match="text 2: 'bad'"):
+    with pytest.raises(DataError, match="text 2: 'bad'"):
         cache.get(SPEC, ["a", "b", "bad"], poisoned)
     assert torch.equal(cache.get(SPEC, ["a"], Counter(1)), Counter(1)(["a"]))  # the poisoned chunk was not kept
-    with pytest.raises(FeatureError, match="shape"):
+    with pytest.raises(DataError, match="shape"):
         cache.get(SPEC, ["x", "y"], lambda texts: torch.ones(1, 1))
-    with pytest.raises(FeatureError, match="no texts"):
+    with pytest.raises(DataError, match="no texts"):
         cache.get(SPEC, [], Counter())
-    with pytest.raises(FeatureError, match="NoneType"):
+    with pytest.raises(DataError, match="NoneType"):
         cache.get(SPEC, [None], Counter())
     with pytest.raises(TypeError):
         cache.get({"model": object()}, ["a"], Counter())
@@ -104,7 +97,7 @@ def test_bad_features_name_the_text(tmp_path, folder):
 def test_a_changed_width_is_refused(tmp_path):
     cache = FeatureCache(tmp_path)
     cache.get(SPEC, ["a"], Counter(3))
-    with pytest.raises(FeatureError, match="width 4"):
+    with pytest.raises(DataError, match="width 4"):
         cache.get(SPEC, ["b"], Counter(4))
 
 
@@ -114,10 +107,10 @@ def test_a_damaged_file_says_so_and_how_to_go_on(tmp_path):
     path = cache.path(SPEC)
     with sqlite3.connect(path) as database:
         database.execute("UPDATE features SET vector = zeroblob(20)")
-    with pytest.raises(FeatureCacheError, match=r"checksum.*Delete"):
+    with pytest.raises(DataError, match=r"checksum.*Delete"):
         cache.get(SPEC, ["a"], Counter())
     path.write_bytes(b"no database at all, but long enough to be looked at" * 100)
-    with pytest.raises(FeatureCacheError, match=r"damaged.*Delete"):
+    with pytest.raises(DataError, match=r"damaged.*Delete"):
         cache.get(SPEC, ["a"], Counter())
     path.unlink()
     assert cache.get(SPEC, ["a"], Counter()).shape == (1, 5)
@@ -125,7 +118,7 @@ def test_a_damaged_file_says_so_and_how_to_go_on(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FeatureCacheError, match="feature_cache_dir"):
+    with pytest.raises(DataError, match="feature_cache_dir"):
         FeatureCache(tmp_path / "file" / "inner").get(SPEC, ["a"], Counter())
 
 
