@@ -6,9 +6,50 @@ Names are imported when they are first used, so that `import llink` costs nothin
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
+
+if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal to `_EXPORTS`
+    from .baselines.direct import load_direct as load_direct
+    from .baselines.direct import new_direct as new_direct
+    from .baselines.langbridge import LangBridgeForCausalLM as LangBridgeForCausalLM
+    from .data.errors import DataError as DataError
+    from .data.errors import ServerError as ServerError
+    from .data.frozen import compute_features as compute_features
+    from .data.instructions import read_instructions as read_instructions
+    from .data.pairs import read_pairs as read_pairs
+    from .data.pairs import split_pairs as split_pairs
+    from .errors_llink import LlinkConfigError as LlinkConfigError
+    from .errors_llink import LlinkError as LlinkError
+    from .evaluation.outputs import read_outputs as read_outputs
+    from .evaluation.retrieval import retrieval_metrics as retrieval_metrics
+    from .evaluation.systems import load_systems as load_systems
+    from .hub_cards.publishing import push_to_hub as push_to_hub
+    from .hub_cards.upload import LlinkPushError as LlinkPushError
+    from .modeling_llink import LlinkConfig as LlinkConfig
+    from .modeling_llink import LlinkForCausalLM as LlinkForCausalLM
+    from .modeling_llink import LlinkProcessor as LlinkProcessor
+    from .modeling_llink.errors import BaseModelError as BaseModelError
+    from .modeling_llink.errors import ForeignTextError as ForeignTextError
+    from .modeling_llink.errors import LlinkCheckpointError as LlinkCheckpointError
+    from .modeling_llink.errors import NotFittedError as NotFittedError
+    from .modeling_llink.errors import PromptError as PromptError
+    from .modeling_llink.errors import SlotMismatchError as SlotMismatchError
+    from .trainers.align_config import AlignConfig as AlignConfig
+    from .trainers.align_loss import AlignLoss as AlignLoss
+    from .trainers.align_trainer import AlignTrainer as AlignTrainer
+    from .trainers.errors import TrainingError as TrainingError
+    from .trainers.finetune_config import FinetuneConfig as FinetuneConfig
+    from .trainers.finetune_trainer import FinetuneTrainer as FinetuneTrainer
+    from .trainers.inject_config import InjectConfig as InjectConfig
+    from .trainers.inject_loss import InjectLoss as InjectLoss
+    from .trainers.inject_trainer import InjectTrainer as InjectTrainer
+    from .trainers.langbridge_config import LangBridgeConfig as LangBridgeConfig
+    from .trainers.langbridge_trainer import LangBridgeTrainer as LangBridgeTrainer
+    from .trainers.lexicon_config import LexiconConfig as LexiconConfig
+    from .trainers.lexicon_trainer import LexiconTrainer as LexiconTrainer
+    from .trainers.presets import preset as preset
 
 _EXPORTS = {
     "LlinkConfig": ".modeling_llink",
@@ -38,6 +79,18 @@ _EXPORTS = {
     "split_pairs": ".data.pairs",
     "read_instructions": ".data.instructions",
     "retrieval_metrics": ".evaluation.retrieval",
+    "LlinkError": ".errors_llink",
+    "LlinkConfigError": ".errors_llink",
+    "LlinkCheckpointError": ".modeling_llink.errors",
+    "BaseModelError": ".modeling_llink.errors",
+    "ForeignTextError": ".modeling_llink.errors",
+    "PromptError": ".modeling_llink.errors",
+    "SlotMismatchError": ".modeling_llink.errors",
+    "NotFittedError": ".modeling_llink.errors",
+    "DataError": ".data.errors",
+    "ServerError": ".data.errors",
+    "TrainingError": ".trainers.errors",
+    "LlinkPushError": ".hub_cards.upload",
 }
 
 _SUBPACKAGES = ("app", "baselines", "data", "evaluation", "hub_cards", "modeling_llink", "trainers")

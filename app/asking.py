@@ -18,16 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import StoppingCriteriaList, TextIteratorStreamer
 
+from ..data.errors import DataError
 from ..evaluation.usage import usage_losses, usage_metrics
 
 MAX_QUESTION = 2000
 #: Other texts whose slots stand in for the asked one's.
 CONTROLS = 3
 NEAREST = 5
-
-
-class QuestionError(ValueError):
-    """A text or a question that cannot be answered; the message is for whoever asked."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +59,14 @@ class Asker:
         max_new_tokens: Length of an answer at most.
 
     Raises:
-        QuestionError: If there are fewer than two distinct other texts.
+        DataError: If there are fewer than two distinct other texts.
     """
 
     def __init__(self, model: Any, sentences: Sequence[str], others: Sequence[str], max_new_tokens: int = 256) -> None:
         self.model, self.sentences, self.max_new_tokens = model.eval(), list(sentences), max_new_tokens
         self.others = list(dict.fromkeys(text.strip() for text in others))
         if len(self.others) < 2:
-            raise QuestionError(f"The usage meter needs two other texts or more, and has {len(self.others)}.")
+            raise DataError(f"The usage meter needs two other texts or more, and has {len(self.others)}.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the beginning of a long text is another text, too
             self.other_slots = model.encode_foreign(self.others)  # (O, K, d)
@@ -100,7 +97,7 @@ class Asker:
             with_base: Whether the base decoder answers, too.
 
         Raises:
-            QuestionError: If the text or the question is unusable, before anything is computed.
+            DataError: If the text or the question is unusable, before anything is computed.
         """
         text, question = text.strip(), question.strip() or self.default_question
         inputs = self._checked(text, question)
@@ -124,31 +121,31 @@ class Asker:
         """The model's inputs.
 
         Raises:
-            QuestionError: If the text or the question is empty, too long, or holds what cannot be read.
+            DataError: If the text or the question is empty, too long, or holds what cannot be read.
         """
         processor = self.model.processor
         if not text:
-            raise QuestionError("There is no text yet: type or paste a foreign text, or choose an example.")
+            raise DataError("There is no text yet: type or paste a foreign text, or choose an example.")
         if len(text) > self.max_characters:
-            raise QuestionError(
+            raise DataError(
                 f"The text is too long: the model reads up to {self.max_characters} characters, and it has "
                 f"{len(text)}. Shorten it."
             )
         if len(question) > MAX_QUESTION:
-            raise QuestionError(f"The question is too long: {len(question)} characters of up to {MAX_QUESTION}.")
+            raise DataError(f"The question is too long: {len(question)} characters of up to {MAX_QUESTION}.")
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", message=".*max_foreign_tokens")
                 inputs = processor(question, text)
         except UserWarning as warning:
-            raise QuestionError(
+            raise DataError(
                 f"The text is too long: it has more than {processor.max_foreign_tokens} of the encoder's tokens. "
                 "Shorten it."
             ) from warning
         except ValueError as error:
-            raise QuestionError(str(error)) from error
+            raise DataError(str(error)) from error
         if self._room(length := inputs["input_ids"].shape[1]) < 1:
-            raise QuestionError(f"The question is too long: with it, the prompt has {length} tokens. Shorten it.")
+            raise DataError(f"The question is too long: with it, the prompt has {length} tokens. Shorten it.")
         return inputs.to(self.model.device)
 
     def _room(self, tokens: int) -> int:

@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .asking import Asker, QuestionError, Reply
+from ..data.errors import DataError
+from .asking import Asker, Reply
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -68,7 +69,7 @@ def build(
         max_new_tokens: Length of an answer at most.
 
     Raises:
-        QuestionError: If there are fewer than two distinct examples.
+        DataError: If there are fewer than two distinct examples.
     """
     import gradio as gr
 
@@ -97,7 +98,7 @@ def build(
                 for reply in asker.ask(text or "", question or "", with_base):
                     shown = gr.update(value=reply.base or "", visible=with_base)
                     yield gr.update(visible=False), reply.answer, shown, *fragments(reply)
-            except QuestionError as error:
+            except DataError as error:
                 message = f'<div class="llink note" role="alert">{html.escape(str(error))}</div>'
                 yield gr.update(value=message, visible=True), "", gr.update(visible=False), *fragments(Reply())
 

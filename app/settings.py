@@ -9,14 +9,11 @@ from typing import Any
 
 from ..data.demo_corpus import DemoPair, demo_splits
 from ..data.pairs import read_lines
+from ..errors_llink import LlinkConfigError
 from ..hub_cards.card import EXAMPLES
 
 #: Of the demo corpus' held-out pairs: texts that a demo model can read, and sentences of everyday life.
 DEMO_EXAMPLES, DEMO_SENTENCES = 2, 200
-
-
-class AppError(ValueError):
-    """A page that cannot be made as asked."""
 
 
 def page_settings(
@@ -32,11 +29,11 @@ def page_settings(
         max_new_tokens: Length of an answer at most.
 
     Raises:
-        AppError: If Gradio is not installed, or a file holds too few lines.
+        LlinkConfigError: If Gradio is not installed, or a file holds too few lines.
         DataError: If a file cannot be read.
     """
     if importlib.util.find_spec("gradio") is None:
-        raise AppError("The page is made with Gradio, which is not installed: pip install 'llink[app]'.")
+        raise LlinkConfigError("The page is made with Gradio, which is not installed: pip install 'llink[app]'.")
     own_sentences = _lines(sentences, 1) if sentences else None
     own_examples = _lines(examples, 2) if examples else None
     return {
@@ -57,5 +54,5 @@ def _lines(file: str, least: int) -> list[str]:
     """The distinct lines of a file that are not blank."""
     lines = list(dict.fromkeys(line.strip() for line in read_lines(Path(file)) if line.strip()))
     if len(lines) < least:
-        raise AppError(f"{file} holds {len(lines)} distinct lines: give at least {least}, one text a line.")
+        raise LlinkConfigError(f"{file} holds {len(lines)} distinct lines: give at least {least}, one text a line.")
     return lines

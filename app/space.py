@@ -40,7 +40,10 @@ from .page import STARTED
 
 ROOT = Path(__file__).parent.parent
 #: The page's files, from the package's root; in a Space they lie in the same order under `CODE`.
-PAGE_FILES = ("app/asking.py", "app/page.py", "evaluation/bootstrap.py", "evaluation/usage.py")
+PAGE_FILES = (
+    *("app/asking.py", "app/page.py", "evaluation/bootstrap.py", "evaluation/usage.py"),
+    *("data/errors.py", "errors_llink.py"),
+)
 CODE, MODEL, SETTINGS = "llink_page", "model", "page.json"
 OWNED = ("app.py", "requirements.txt", SETTINGS, f"{CODE}/*", f"{MODEL}/*")
 #: What the model's code and the page import; Gradio comes with the Space's `sdk_version`.

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..configuration_llink import LlinkConfigError
-from ..evaluation.consistency import ConsistencyError, impossibilities, possible_ranges
+from ..data.errors import DataError
+from ..evaluation.consistency import impossibilities, possible_ranges
 from ..evaluation.report import table
 from .parsing import parse_arguments
 
@@ -90,8 +91,8 @@ def _found(content: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _named(name: str, function: Any, row: Mapping[str, Any]) -> Any:
     try:
         return function(row)
-    except ConsistencyError as error:
-        raise ConsistencyError(f"Row {name}: {error}") from error
+    except DataError as error:
+        raise DataError(f"Row {name}: {error}") from error
 
 
 def _cells(row: Mapping[str, Any], found: Mapping[str, str]) -> Iterator[str]:

@@ -6,22 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..data.errors import DataError
+
 #: Cells of the counts that are held at once.
 _CELLS = 4_000_000
-
-
-class ResamplingError(ValueError):
-    """Settings that no interval can be drawn with."""
 
 
 def check_resampling(resamples: int, confidence: float = 0.95) -> None:
     """Refuses settings that no interval can be drawn with.
 
     Raises:
-        ResamplingError: If `resamples` is not positive or `confidence` not inside (0, 1).
+        DataError: If `resamples` is not positive or `confidence` not inside (0, 1).
     """
     if resamples < 1 or not 0 < confidence < 1:
-        raise ResamplingError(f"resamples={resamples} must be positive and confidence={confidence} inside (0, 1).")
+        raise DataError(f"resamples={resamples} must be positive and confidence={confidence} inside (0, 1).")
 
 
 def draw_counts(occurrences: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:

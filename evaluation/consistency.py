@@ -17,15 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from ..data.errors import DataError
+
 _SLACK = 1e-9  # of floating-point sums
 _UNKNOWN_POOL = 1e6
 _SLOPES = 2000
 
 Range = tuple[float, float]
-
-
-class ConsistencyError(ValueError):
-    """A row that nothing can be said about: no R@k, a figure that is no number, or out of its range."""
 
 
 def possible_ranges(row: Mapping[str, Any]) -> dict[str, Range]:
@@ -42,12 +40,12 @@ def possible_ranges(row: Mapping[str, Any]) -> dict[str, Range]:
         `mean_rank_given_mrr`.
 
     Raises:
-        ConsistencyError: If the row is unusable (see the class), or no ranking has these R@k.
+        DataError: If the row is unusable (see the class), or no ranking has these R@k.
     """
     known = _Known.read(row)
     problems = known.problems()
     if problems:
-        raise ConsistencyError(" ".join(problems.values()))
+        raise DataError(" ".join(problems.values()))
     return _ranges(known, row)
 
 
@@ -63,7 +61,7 @@ def impossibilities(row: Mapping[str, Any]) -> dict[str, str]:
         allow, but not together with the row's MRR.
 
     Raises:
-        ConsistencyError: If the row is unusable; see the class.
+        DataError: If the row is unusable; see the class.
     """
     known = _Known.read(row)
     problems = known.problems()
@@ -105,7 +103,7 @@ class _Known:
     def read(cls, row: Mapping[str, Any]) -> _Known:
         ks = sorted(_k(name) for name in row if name.startswith("r@") and row[name] not in (None, ""))
         if not ks:
-            raise ConsistencyError(f"The row has no r@k, only {sorted(row)}: nothing follows from the rest.")
+            raise DataError(f"The row has no r@k, only {sorted(row)}: nothing follows from the rest.")
         n = _count(row.get("n"))
         shares = np.array([_share(k, row[f"r@{k}"]) for k in ks])  # (m, 2)
         low, high = shares[:, 0].clip(min=0), shares[:, 1].clip(max=1)
@@ -189,9 +187,9 @@ def _interval(name: str, value: Any) -> Range:
     try:
         number = Decimal(str(value).strip())
     except InvalidOperation:
-        raise ConsistencyError(f"{name}={value!r} is not a number.") from None
+        raise DataError(f"{name}={value!r} is not a number.") from None
     if not number.is_finite():
-        raise ConsistencyError(f"{name}={value!r} is not finite.")
+        raise DataError(f"{name}={value!r} is not finite.")
     written = isinstance(value, (str, Decimal))
     half = Decimal(5).scaleb(number.as_tuple().exponent - 1) if written else Decimal(0)
     return float(number - half), float(number + half)
@@ -200,14 +198,14 @@ def _interval(name: str, value: Any) -> Range:
 def _share(k: int, value: Any) -> Range:
     interval = _interval(f"r@{k}", value)
     if interval[1] < 0 or interval[0] > 1:
-        raise ConsistencyError(f"r@{k}={value} is not in [0, 1]: give shares, not per cent.")
+        raise DataError(f"r@{k}={value} is not in [0, 1]: give shares, not per cent.")
     return interval
 
 
 def _k(name: str) -> int:
     digits = name.removeprefix("r@")
     if not digits.isdecimal() or int(digits) < 1:
-        raise ConsistencyError(f"{name!r} is not r@1, r@2, ….")
+        raise DataError(f"{name!r} is not r@1, r@2, ….")
     return int(digits)
 
 
@@ -217,7 +215,7 @@ def _count(value: Any) -> int | None:
     interval = _interval("n", value)
     count = round(sum(interval) / 2)
     if count < 1 or count != sum(interval) / 2:
-        raise ConsistencyError(f"n={value!r} is not a positive whole number.")
+        raise DataError(f"n={value!r} is not a positive whole number.")
     return count
 
 

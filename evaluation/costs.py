@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PretrainedConfig
 
 from ..configuration_llink import LlinkConfig
+from ..data.errors import DataError
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.bases import base_config
 from ..modeling_llink.layers import LlinkProjector
@@ -44,10 +45,6 @@ _ATTENTION = {"attention", "full_attention", "sliding_attention", "chunked_atten
 #: Settings of attention whose cache is compressed, shared between layers, or of another width in some of them.
 _OTHER_SHAPES = ("kv_lora_rank", "num_kv_shared_layers", "global_head_dim")
 _EXPERTS = re.compile(r"(?:^|\.)experts(?:\.(\d+))?(?=\.|$)")
-
-
-class CostError(ValueError):
-    """A model whose cost cannot be told from its shape."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +87,14 @@ def stack_cost(model: nn.Module, causal: bool) -> StackCost:
         causal: Whether it is a decoder.
 
     Raises:
-        CostError: If its configuration names no layers or attention heads, or layers that do not all hold attention of
+        DataError: If its configuration names no layers or attention heads, or layers that do not all hold attention of
             one shape, or its experts cannot be told apart.
     """
     config = model.config.get_text_config()
     layers = getattr(config, "num_hidden_layers", None)
     heads = getattr(config, "num_attention_heads", None)
     if not layers or not heads:
-        raise CostError(
+        raise DataError(
             f"The configuration of {type(model).__name__} (model_type {config.model_type!r}) names no "
             "num_hidden_layers or num_attention_heads: only transformers with attention in every layer are counted."
         )
@@ -123,7 +120,7 @@ def _check_layers(model: nn.Module, config: PretrainedConfig, causal: bool) -> N
     if causal and any(isinstance(part, nn.Conv1d) for part in model.modules()):
         causes.append("convolutions over the positions, as state-space layers have")
     if causes:
-        raise CostError(
+        raise DataError(
             f"{type(model).__name__} (model_type {config.model_type!r}) has {', '.join(causes)}: its cache and its "
             f"work do not follow from heads and layers. Choose a model whose layers all hold {_listed(_ATTENTION)} "
             "of one shape."
@@ -142,7 +139,7 @@ def matrix_parameters(model: nn.Module, head: nn.Module | None = None) -> tuple[
         head: Its output layer or pooler, which is not counted; embeddings are not either.
 
     Raises:
-        CostError: If there are experts of which the configuration does not say how many a token passes, or that are
+        DataError: If there are experts of which the configuration does not say how many a token passes, or that are
             neither in one tensor nor in a list.
     """
     config = getattr(model, "config", None)
@@ -177,7 +174,7 @@ def _passed(name: str, part: nn.Module, parameter: nn.Parameter, chosen: Any) ->
             return size if int(experts[1]) < chosen else 0
         if stacked and parameter.shape[0] >= chosen:
             return size // parameter.shape[0] * chosen
-    raise CostError(
+    raise DataError(
         f"{name} ({type(part).__name__}) holds a matrix of shape {list(parameter.shape)}, of which "
         f"num_experts_per_tok={chosen} does not tell what a token passes: experts must be in a list or in one tensor "
         "of three axes, and the configuration must say how many are chosen."
@@ -240,9 +237,9 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
         passages of which the slots hold only the beginning; `n`.
 
     Raises:
-        TokenizationError: If there are no passages.
+        DataError: If there are no passages.
         ForeignTextError: If a passage is unusable.
-        CostError: As [`stack_cost`].
+        DataError: As [`stack_cost`].
     """
     processor, config = model.processor, model.config
     lengths = prompt_lengths(processor, foreign, prompt)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..data.chat_client import json_objects
+from ..data.errors import DataError
 
 #: What a judge may answer.
 VERDICTS = ("A", "B", "tie")
@@ -21,10 +22,6 @@ UNPARSED = "unparsed"
 #: Both systems gave the same text: a tie without asking.
 IDENTICAL = "identical"
 MIRRORED = {"A": "B", "B": "A", "tie": "tie", UNPARSED: UNPARSED, IDENTICAL: IDENTICAL}
-
-
-class JudgeError(ValueError):
-    """Outputs, a prompt, verdicts or settings that nothing can be judged with."""
 
 
 def parse_verdict(answer: str) -> str:
@@ -52,14 +49,14 @@ def outcome(verdicts: tuple[str, str]) -> str:
         `win`, `loss`, `tie`, `inconsistent` (the verdicts differ), `identical` or `unparsed`.
 
     Raises:
-        JudgeError: If one is no verdict.
+        DataError: If one is no verdict.
     """
     for verdict in verdicts:
         if verdict not in MIRRORED:
-            raise JudgeError(f"{verdict!r} is no verdict; choose from {', '.join(MIRRORED)}.")
+            raise DataError(f"{verdict!r} is no verdict; choose from {', '.join(MIRRORED)}.")
     straight, mirrored = verdicts[0], MIRRORED[verdicts[1]]
     if (straight == IDENTICAL) != (mirrored == IDENTICAL):
-        raise JudgeError(f"{verdicts}: the answers cannot be identical in one order only.")
+        raise DataError(f"{verdicts}: the answers cannot be identical in one order only.")
     if UNPARSED in verdicts:
         return UNPARSED
     if straight != mirrored:
@@ -77,10 +74,10 @@ def tally(verdicts: Sequence[tuple[str, str]]) -> dict[str, Any]:
         name an answer (0.5 without position bias). A share of nothing is None, and has no interval.
 
     Raises:
-        JudgeError: If there are none, or one is no verdict.
+        DataError: If there are none, or one is no verdict.
     """
     if not verdicts:
-        raise JudgeError("There are no verdicts to count.")
+        raise DataError("There are no verdicts to count.")
     counts = Counter(outcome(pair) for pair in verdicts)
     wins, losses = counts["win"], counts["loss"]
     ties = counts["tie"] + counts["inconsistent"] + counts[IDENTICAL]

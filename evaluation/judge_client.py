@@ -31,10 +31,6 @@ REMINDERS = (
 )
 
 
-class JudgeServerError(RuntimeError):
-    """The judge's server refused, or stopped answering; finished judgements are kept."""
-
-
 def ask_judge(
     messages: Sequence[str],
     prompt: JudgePrompt,
@@ -68,7 +64,7 @@ async def ask_judge_async(
     Raises:
         LlinkConfigError: If the key is missing, or if Hugging Face's offline mode forbids calls.
         DataError: As [`JudgementFile`].
-        JudgeServerError: If the server refuses or stops answering; says how many judgements are kept.
+        ServerError: If the server refuses or stops answering; says how many judgements are kept.
     """
     missing = missing_messages(messages, prompt, settings, path)
     client = ChatClient(settings) if missing else None
@@ -91,7 +87,7 @@ async def _ask_all(missing: dict[str, str], kept: JudgementFile, client: ChatCli
         await work_through(lambda: next(remaining, None), judge, client)
     except ServerError as error:
         left = sum(not kept.finished(key, client.settings.attempts) for key in missing)
-        raise JudgeServerError(
+        raise ServerError(
             f"{error} {bar.total - left} of {bar.total} judgements are kept in {kept.path}; repeat the command to ask "
             "for the rest."
         ) from error

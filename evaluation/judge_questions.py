@@ -13,8 +13,9 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..configuration_llink import FOREIGN_TOKEN
+from ..data.errors import DataError
 from ..data.instructions import BUCKETS, OTHER_BUCKET, bucket_of
-from .judge import IDENTICAL, MIRRORED, VERDICTS, JudgeError, tally
+from .judge import IDENTICAL, MIRRORED, VERDICTS, tally
 from .outputs import OutputRow, aligned_outputs
 
 DEFAULT_PROMPT_FILE = Path(__file__).parent / "judge_prompt.jinja"
@@ -65,7 +66,7 @@ class JudgePrompt:
         verification: Which of `english` and `reference` it shows, so that the judge can verify an answer.
 
     Raises:
-        JudgeError: If it is no template, leaves out what the judge must see, names an unknown variable, or does not
+        DataError: If it is no template, leaves out what the judge must see, names an unknown variable, or does not
             name the verdicts.
     """
 
@@ -77,19 +78,19 @@ class JudgePrompt:
         try:
             self._template = environment.from_string(source)
         except TemplateError as error:
-            raise JudgeError(f"The judge's prompt is no Jinja template: {error}.") from error
+            raise DataError(f"The judge's prompt is no Jinja template: {error}.") from error
         shown = self._render(probes)
         missing = [name for name in PROMPT_NEEDS if probes[name] not in shown]
         if missing:
-            raise JudgeError(
+            raise DataError(
                 f"The judge's prompt leaves out {', '.join(missing)}; it must show {', '.join(PROMPT_NEEDS)}."
             )
         self.verification = tuple(name for name in PROMPT_NEEDS_ONE if self._shows(name, probes))
         if not self.verification:
-            raise JudgeError(f"The judge's prompt must show {' or '.join(PROMPT_NEEDS_ONE)}, for verification.")
+            raise DataError(f"The judge's prompt must show {' or '.join(PROMPT_NEEDS_ONE)}, for verification.")
         unnamed = [verdict for verdict in VERDICTS if not re.search(rf"\b{verdict}\b", shown)]
         if unnamed:
-            raise JudgeError(
+            raise DataError(
                 f"The judge's prompt never says {', '.join(unnamed)}: it must ask for a JSON object whose verdict is "
                 f"{', '.join(VERDICTS)}, or for one of these words alone."
             )
@@ -98,7 +99,7 @@ class JudgePrompt:
         """The message about a pair; with `swapped` the second system's answer is A.
 
         Raises:
-            JudgeError: If the template fails on it.
+            DataError: If the template fails on it.
         """
         first, second = reversed(pair.outputs) if swapped else pair.outputs
         fields = {name: value for name, value in asdict(pair).items() if name not in ("id", "outputs")}
@@ -114,22 +115,22 @@ class JudgePrompt:
             return self._template.render(fields)
         except Exception as error:  # a template can raise anything
             valid = ", ".join((*PROMPT_NEEDS, *PROMPT_NEEDS_ONE, *PROMPT_MAY_HOLD))
-            raise JudgeError(f"The judge's prompt cannot be filled in: {error}. It may hold {valid}.") from error
+            raise DataError(f"The judge's prompt cannot be filled in: {error}. It may hold {valid}.") from error
 
 
 def load_prompt(path: str | Path | None = None) -> JudgePrompt:
     """The judge's prompt in a file; without one, llink's own (`evaluation/judge_prompt.jinja`).
 
     Raises:
-        JudgeError: If there is no such file, or it is not UTF-8, or as [`JudgePrompt`].
+        DataError: If there is no such file, or it is not UTF-8, or as [`JudgePrompt`].
     """
     path = DEFAULT_PROMPT_FILE if path is None else Path(path)
     if not path.is_file():
-        raise JudgeError(f"The judge's prompt {path} does not exist.")
+        raise DataError(f"The judge's prompt {path} does not exist.")
     try:
         return JudgePrompt(path.read_text("utf-8"))
     except UnicodeDecodeError as error:
-        raise JudgeError(f"The judge's prompt {path} is not UTF-8: {error}") from error
+        raise DataError(f"The judge's prompt {path} is not UTF-8: {error}") from error
 
 
 def pair_outputs(
@@ -143,12 +144,12 @@ def pair_outputs(
         names: Of the systems, for errors; the judge never sees them.
 
     Raises:
-        OutputError: If the two do not answer the same rows.
-        JudgeError: If there are none, or if all answers are the same.
+        DataError: If the two do not answer the same rows.
+        DataError: If there are none, or if all answers are the same.
     """
     first, second = aligned_outputs(first, second)
     if not first:
-        raise JudgeError("There are no outputs to judge.")
+        raise DataError("There are no outputs to judge.")
     pairs = [
         Pair(
             id=one.id,
@@ -162,7 +163,7 @@ def pair_outputs(
         for one, other in zip(first, second, strict=True)
     ]
     if all(pair.outputs[0] == pair.outputs[1] for pair in pairs):
-        raise JudgeError(f"All {len(pairs)} answers of {names[0]} and {names[1]} are the same: is it one system twice?")
+        raise DataError(f"All {len(pairs)} answers of {names[0]} and {names[1]} are the same: is it one system twice?")
     return pairs
 
 
@@ -170,12 +171,12 @@ def sample_pairs(pairs: Sequence[Pair], limit: int | None, seed: int) -> list[Pa
     """At most `limit` pairs of each bucket, in their order; a larger limit adds pairs and drops none.
 
     Raises:
-        JudgeError: If the limit is not positive.
+        DataError: If the limit is not positive.
     """
     if limit is None:
         return list(pairs)
     if limit < 1:
-        raise JudgeError(f"The limit is {limit}; give a positive number of examples a bucket, or none.")
+        raise DataError(f"The limit is {limit}; give a positive number of examples a bucket, or none.")
     kept = []
     for bucket in (*BUCKETS, OTHER_BUCKET):
         members = [index for index, pair in enumerate(pairs) if bucket_of(pair.task) == bucket]
@@ -193,13 +194,13 @@ def make_questions(pairs: Sequence[Pair], prompt: JudgePrompt, seed: int) -> lis
     """Both orders of every pair whose answers differ; which comes first is random.
 
     Raises:
-        JudgeError: If all that the prompt shows for verification is empty in such a pair, or as [`JudgePrompt`].
+        DataError: If all that the prompt shows for verification is empty in such a pair, or as [`JudgePrompt`].
     """
     differing = [(index, pair) for index, pair in enumerate(pairs) if pair.outputs[0] != pair.outputs[1]]
     blind = [pair.id for _, pair in differing if not any(getattr(pair, name).strip() for name in prompt.verification)]
     if blind:
         ids = ", ".join(blind[:_NAMED_IDS]) + (", …" if len(blind) > _NAMED_IDS else "")
-        raise JudgeError(
+        raise DataError(
             f"{len(blind)} examples have no {' and no '.join(prompt.verification)}, and the judge's prompt shows "
             f"nothing else to verify their answers by: {ids}. Let the prompt show {' and '.join(PROMPT_NEEDS_ONE)}, or "
             "leave these examples out."
@@ -233,7 +234,7 @@ def judge_groups(pairs: Sequence[Pair], verdicts: Sequence[tuple[str, str]], see
         seed: Of [`make_questions`].
 
     Raises:
-        JudgeError: As [`tally`].
+        DataError: As [`tally`].
     """
     groups: dict[str, list[tuple[str, str]]] = {"all": list(verdicts)}
     for bucket in (*BUCKETS, OTHER_BUCKET):

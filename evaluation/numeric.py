@@ -19,15 +19,12 @@ from ..data.entities.english import extract, known_names
 from ..data.entities.entity import KINDS, Entity
 from ..data.entities.foreign import FOREIGN_KINDS, extract_foreign
 from ..data.entities.matching import foreign_kept, kept_and_lost
+from ..data.errors import DataError
 from .bootstrap import percentile_ends, resampled_sums
 from .texts import check_texts
 
 #: The row of a result that holds every kind.
 ALL = "all"
-
-
-class NumericError(ValueError):
-    """Texts that cannot be compared."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +79,9 @@ def numeric_metrics(
         (None where there is nothing to divide by), `n` (in the references), `n_output` and `intervals`.
 
     Raises:
-        NumericError: If the lengths differ, if there is nothing to score, or if an item is not a string.
+        DataError: If the lengths differ, if there is nothing to score, or if an item is not a string.
     """
-    check_texts(NumericError, outputs=outputs, references=references)
+    check_texts(DataError, outputs=outputs, references=references)
     known = known_names(references)
     comparisons = [compare(output, reference, known) for output, reference in zip(outputs, references, strict=True)]
     counts = np.zeros((len(outputs), len(KINDS) + 1, 3))
@@ -131,10 +128,10 @@ def source_metrics(
         `recall` (None where there is nothing to divide by), `n` and `intervals`.
 
     Raises:
-        NumericError: If the lengths differ, if there is nothing to score, or if an output is not a string.
+        DataError: If the lengths differ, if there is nothing to score, or if an output is not a string.
     """
     texts = [source if isinstance(source, str) else "\n".join(source) for source in sources]
-    check_texts(NumericError, outputs=outputs, sources=texts)
+    check_texts(DataError, outputs=outputs, sources=texts)
     counts = np.zeros((len(outputs), len(FOREIGN_KINDS) + 1, 3))
     for row, (output, text) in enumerate(zip(outputs, texts, strict=True)):
         wanted = extract_foreign(text)
@@ -155,9 +152,9 @@ def entity_rows(english: Sequence[str], foreign: Sequence[str]) -> list[int]:
     """The rows of a parallel text that hold an entity other than a name on either side.
 
     Raises:
-        NumericError: If the lengths differ, if there are no rows, or if an item is not a string.
+        DataError: If the lengths differ, if there are no rows, or if an item is not a string.
     """
-    check_texts(NumericError, english=english, foreign=foreign)
+    check_texts(DataError, english=english, foreign=foreign)
     return [row for row, sides in enumerate(zip(english, foreign, strict=True)) if _holds_entities(*sides)]
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.entities.moments import MONTHS
-from .numeric import NumericError
+from ..data.errors import DataError
 
 _PATH = Path(__file__).with_suffix(".txt")
 _ROWS_EACH = 2
@@ -65,7 +65,7 @@ def read_suite(language: str | None = None) -> list[SuiteCase]:
         language: Only the cases of this one; all of them by default.
 
     Raises:
-        NumericError: If there are no cases in the language; names those that there are.
+        DataError: If there are no cases in the language; names those that there are.
     """
     cases = list(_cases())
     if language is None:
@@ -73,7 +73,7 @@ def read_suite(language: str | None = None) -> list[SuiteCase]:
     chosen = [case for case in cases if case.language == language]
     if not chosen:
         languages = ", ".join(dict.fromkeys(case.language for case in cases))
-        raise NumericError(f"The suite has no language {language!r}: choose one of {languages}, or bring --pairs.")
+        raise DataError(f"The suite has no language {language!r}: choose one of {languages}, or bring --pairs.")
     return chosen
 
 

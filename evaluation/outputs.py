@@ -13,15 +13,12 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from ..data.errors import DataError
 from .report import write_json
 from .systems import System
 
 #: Tasks whose answers must hold everything that their source holds; rows without a task are taken for translations.
 TRANSLATION_TASKS = ("translate_to_english", "")
-
-
-class OutputError(ValueError):
-    """Outputs that cannot be read, do not belong together, or do not belong to these rows."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +51,11 @@ def output_rows(rows: Iterable[Mapping[str, Any]], answers: Sequence[str]) -> li
     """Joins N instruction rows with N answers.
 
     Raises:
-        OutputError: If the numbers differ.
+        DataError: If the numbers differ.
     """
     rows = list(rows)
     if len(rows) != len(answers):
-        raise OutputError(f"{len(answers)} answers for {len(rows)} instruction rows: give one for each.")
+        raise DataError(f"{len(answers)} answers for {len(rows)} instruction rows: give one for each.")
     return [
         OutputRow(
             id=str(row["id"]),
@@ -77,15 +74,15 @@ def read_outputs(path: str | os.PathLike) -> list[OutputRow]:
     """Reads a file of output rows.
 
     Raises:
-        OutputError: If the file is missing or empty, or a line is no output row; names file and line.
+        DataError: If the file is missing or empty, or a line is no output row; names file and line.
     """
     path = Path(path)
     if not path.is_file():
-        raise OutputError(f"The outputs {path} do not exist: write them with `llink eval outputs`.")
+        raise DataError(f"The outputs {path} do not exist: write them with `llink eval outputs`.")
     lines = path.read_bytes().split(b"\n")
     rows = [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
     if not rows:
-        raise OutputError(f"{path} holds no outputs.")
+        raise DataError(f"{path} holds no outputs.")
     return rows
 
 
@@ -93,15 +90,15 @@ def _parsed(line: bytes, where: str) -> OutputRow:
     try:
         row = json.loads(line.decode("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise OutputError(f"{where} is not one JSON object in UTF-8: {error}") from error
+        raise DataError(f"{where} is not one JSON object in UTF-8: {error}") from error
     if not isinstance(row, dict) or set(row) != set(_FIELDS):
         found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-        raise OutputError(f"{where} holds {found}; an output row has exactly {', '.join(_FIELDS)}.")
+        raise DataError(f"{where} holds {found}; an output row has exactly {', '.join(_FIELDS)}.")
     texts = {name: [value] if name != "foreign" else value for name, value in row.items()}
     for name, value in texts.items():
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             wanted = "a list of strings" if name == "foreign" else "a string"
-            raise OutputError(f"{where}: {name} is {row[name]!r}; it must be {wanted}.")
+            raise DataError(f"{where}: {name} is {row[name]!r}; it must be {wanted}.")
     return OutputRow(**row)
 
 
@@ -128,13 +125,13 @@ def aligned_outputs(*outputs: str | os.PathLike | Sequence[OutputRow]) -> list[l
         One list of rows a system.
 
     Raises:
-        OutputError: If a file is unreadable, if lengths differ, or if a row's id, or what it asks, differs.
+        DataError: If a file is unreadable, if lengths differ, or if a row's id, or what it asks, differs.
     """
     names = [str(o) if isinstance(o, (str, os.PathLike)) else f"outputs {i}" for i, o in enumerate(outputs)]
     systems = [read_outputs(o) if isinstance(o, (str, os.PathLike)) else list(o) for o in outputs]
     for name, rows in zip(names[1:], systems[1:], strict=True):
         if len(rows) != len(systems[0]):
-            raise OutputError(
+            raise DataError(
                 f"{names[0]} holds {len(systems[0])} outputs and {name} {len(rows)}: let both systems answer the same "
                 "rows (`llink eval outputs` goes on where a run stopped)."
             )
@@ -142,7 +139,7 @@ def aligned_outputs(*outputs: str | os.PathLike | Sequence[OutputRow]) -> list[l
             differing = [f for f in _FIELDS if f != "output" and getattr(first, f) != getattr(other, f)]
             if differing:
                 field = differing[0]
-                raise OutputError(
+                raise DataError(
                     f"Row {place} of {names[0]} and {name} differ in {field}: {getattr(first, field)!r} and "
                     f"{getattr(other, field)!r}. Let both systems answer the same instruction file."
                 )
@@ -153,11 +150,11 @@ def named_outputs(paths: Sequence[str | os.PathLike]) -> dict[str, list[OutputRo
     """[`aligned_outputs`] of files by their names without ending, which tell the systems apart.
 
     Raises:
-        OutputError: As [`aligned_outputs`]; if two files are called alike, or one is called `foreign` or `reference`.
+        DataError: As [`aligned_outputs`]; if two files are called alike, or one is called `foreign` or `reference`.
     """
     names = [Path(path).stem for path in paths]
     if len(set(names)) < len(names) or {"foreign", "reference"} & set(names):
-        raise OutputError(f"Outputs are told apart by their file names, which are {', '.join(names)}: rename one.")
+        raise DataError(f"Outputs are told apart by their file names, which are {', '.join(names)}: rename one.")
     return dict(zip(names, aligned_outputs(*paths), strict=True))
 
 
@@ -198,7 +195,7 @@ def generate_outputs(
         every run) and `seconds_per_answer` (mean over all that was generated).
 
     Raises:
-        OutputError: If the file was begun with other rows or settings.
+        DataError: If the file was begun with other rows or settings.
     """
     rows, path = list(rows), Path(path)
     log = path.with_suffix(".json")
@@ -249,7 +246,7 @@ def check_resumable(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], 
     """How many of the rows a file already answers; needs no model, so it can be asked before one loads.
 
     Raises:
-        OutputError: If the file was begun with other rows or settings, or is damaged before its last line.
+        DataError: If the file was begun with other rows or settings, or is damaged before its last line.
     """
     path = Path(path)
     content = path.read_bytes() if path.is_file() else b""
@@ -262,10 +259,10 @@ def check_resumable(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], 
     before = json.loads(log.read_text("utf-8"))["settings"] if log.is_file() else None
     if before != dict(settings):
         changed = [k for k in settings if before is None or before.get(k) != settings[k]]
-        raise OutputError(f"{path} was begun with other settings ({', '.join(changed) or 'more of them'}). {remedy}")
+        raise DataError(f"{path} was begun with other settings ({', '.join(changed) or 'more of them'}). {remedy}")
     for place, (old, new) in enumerate(zip(kept, output_rows(rows, [""] * len(rows)), strict=False), start=1):
         if any(getattr(old, name) != getattr(new, name) for name in _FIELDS if name != "output"):
-            raise OutputError(
+            raise DataError(
                 f"Line {place} of {path} answers example {old.id!r}, but example {new.id!r} of these instructions "
                 f"stands there. {remedy}"
             )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.errors import DataError
 from .report import table, write_json, write_text
 
 #: Order and titles of the sections; other kinds follow by name.
@@ -47,10 +48,6 @@ HEADLINES: dict[str, tuple[Any, ...]] = {
     "prompt tokens, raw over slots": ("tokens", "costs", ONLY, "ratio", "tokens"),
 }
 SHOWN_EXAMPLES = 10
-
-
-class PageError(ValueError):
-    """Folders that no report can be made of."""
 
 
 @dataclass(frozen=True)
@@ -90,21 +87,21 @@ def read_records(folder: str | os.PathLike) -> dict[str, dict[str, Any]]:
     """The records of a run's folder by kind, in the page's order; each also knows its pictures (`plots`).
 
     Raises:
-        PageError: If the folder does not exist, holds no record, or holds a damaged one.
+        DataError: If the folder does not exist, holds no record, or holds a damaged one.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise PageError(f"{folder} is not a folder. Give folders that `llink eval … --output-dir` wrote.")
+        raise DataError(f"{folder} is not a folder. Give folders that `llink eval … --output-dir` wrote.")
     records = {}
     for path in sorted(folder.glob("*.json")):
         try:
             record = json.loads(path.read_text("utf-8"))
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise PageError(f"{path} is not JSON: {error}. Run its evaluation again, or take the file away.") from error
+            raise DataError(f"{path} is not JSON: {error}. Run its evaluation again, or take the file away.") from error
         if isinstance(record, dict) and {"kind", "results"} <= record.keys():
             records[record["kind"]] = record | {"plots": sorted(folder.glob(f"{record['kind']}*.png"))}
     if not records:
-        raise PageError(f"{folder} holds no record. Give folders that `llink eval … --output-dir` wrote.")
+        raise DataError(f"{folder} holds no record. Give folders that `llink eval … --output-dir` wrote.")
     order = list(TITLES)
     return dict(sorted(records.items(), key=lambda item: (item[0] not in order, (order + [item[0]]).index(item[0]))))
 

@@ -6,9 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib import pyplot as plt
-
-from .report import save_figure, table
+from .report import new_figure, save_figure, table
 
 
 def ablation_table(question: str, variants: Mapping[str, Mapping[str, Any]]) -> str:
@@ -38,7 +36,7 @@ def plot_ablation(results: Mapping[str, Mapping[str, Mapping[str, Any]]], path: 
     measured = {name for variants in results.values() for metrics in variants.values() for name in metrics}
     metrics = [name for name in ("r@1", "full_r@1", "zeroed_gap") if name in measured]
     heights = [1 + 0.4 * len(variants) for variants in results.values()]
-    figure, axes = plt.subplots(
+    figure, axes = new_figure(
         len(results),
         len(metrics),
         figsize=(4 + 4 * len(metrics), 1 + sum(heights)),

@@ -6,9 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib import pyplot as plt
-
-from .report import save_figure, table
+from .report import new_figure, save_figure, table
 
 Comparisons = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -71,7 +69,7 @@ def plot_judge(comparisons: Comparisons, path: str | os.PathLike) -> None:
         path: PNG file.
     """
     bars = [(f"{name}\n{group}", counts) for name, groups in comparisons.items() for group, counts in groups.items()]
-    figure, axis = plt.subplots(figsize=(9, 1.2 + 0.55 * len(bars)), layout="constrained")
+    figure, axis = new_figure(figsize=(9, 1.2 + 0.55 * len(bars)), layout="constrained")
     left = [0.0] * len(bars)
     for kind, color in _BARS.items():
         widths = [_percent(counts, kind) for _, counts in bars]

@@ -6,11 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib import pyplot as plt
-
 from ..data.entities.entity import KINDS
 from .numeric import ALL
-from .report import save_figure
+from .report import new_figure, save_figure
 
 
 def plot_numeric(results: Mapping[str, Mapping[str, Any]], path: str | os.PathLike) -> None:
@@ -23,7 +21,7 @@ def plot_numeric(results: Mapping[str, Mapping[str, Any]], path: str | os.PathLi
     kinds = [kind for kind in (ALL, *KINDS) if any(kind in found["kinds"] for found in results.values())]
     most = {kind: max(found["kinds"].get(kind, {}).get("n", 0) for found in results.values()) for kind in kinds}
     width = 0.8 / len(results)
-    figure, axis = plt.subplots(figsize=(1.5 + 0.9 * len(kinds), 4), layout="constrained")
+    figure, axis = new_figure(figsize=(1.5 + 0.9 * len(kinds), 4), layout="constrained")
     for column, (name, found) in enumerate(results.items()):
         places, heights, errors = [], [], []
         for index, kind in enumerate(kinds):

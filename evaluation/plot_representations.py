@@ -6,10 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from .report import save_figure
+from .report import new_figure, save_figure
 
 
 def plot_representations(results: Mapping[str, Any], path: str | os.PathLike) -> None:
@@ -21,7 +20,7 @@ def plot_representations(results: Mapping[str, Any], path: str | os.PathLike) ->
     """
     readings, reference = results["readings"], results["reference"]
     colours = {name: f"C{number}" for number, name in enumerate(readings)}
-    figure, axes = plt.subplots(2, 3, figsize=(14, 7.5), layout="constrained")
+    figure, axes = new_figure(2, 3, figsize=(14, 7.5), layout="constrained")
     for name, cosines in results["cosines"].items():
         axes[0, 0].plot(cosines["matched"], color=colours[name], marker=".", label=name)
         axes[0, 0].plot(cosines["mismatched"], color=colours[name], linestyle=":")

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 from torch import Tensor
 
-from .report import save_figure, table, with_interval
+from .report import new_figure, save_figure, table, with_interval
 
 #: The rows in the order of the paper's table 1.
 ROW_TITLES = {
@@ -48,7 +47,7 @@ def plot_retrieval(
         ranks: (N,) ranks of the same rows by direction.
         path: PNG file.
     """
-    figure, axes = plt.subplots(len(results), 2, figsize=(12, 3.8 * len(results)), layout="constrained", squeeze=False)
+    figure, axes = new_figure(len(results), 2, figsize=(12, 3.8 * len(results)), layout="constrained", squeeze=False)
     for (bars, steps), (direction, rows) in zip(axes, results.items(), strict=True):
         title = DIRECTION_TITLES.get(direction, direction)
         width = 0.8 / len(rows)
@@ -79,7 +78,7 @@ def plot_encoders(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike) ->
         rows: With `encoder`, `layer`, `depth` (the layer counted from the embeddings), `pooling`, `probe`, `zero_shot`.
         path: PNG file.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained", sharey=True)
+    figure, axes = new_figure(1, 2, figsize=(12, 4), layout="constrained", sharey=True)
     for axis, measure, title in zip(
         axes, ("probe", "zero_shot"), ("linear probe, held-out folds", "zero-shot, all pairs"), strict=True
     ):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from .report import save_figure
 
@@ -30,7 +30,7 @@ def plot_tokens(results: Mapping[str, Any], path: str | os.PathLike) -> None:
         for text, flags in found.items()
     ]
     height = 1.2 + 0.32 * len(strips)
-    figure = plt.figure(figsize=(12, height + 4), layout="constrained")
+    figure = Figure(figsize=(12, height + 4), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[height, 4])
     _draw_strips(top.subplots(), strips)
     axes = bottom.subplots(1, 3 if costs else 1, squeeze=False)[0]

@@ -6,9 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib import pyplot as plt
-
-from .report import save_figure
+from .report import new_figure, save_figure
 
 _RISE = "loss above that with slots (nats a token)"
 
@@ -22,7 +20,7 @@ def plot_usage(results: Mapping[str, Any], path: str | os.PathLike) -> None:
     """
     tasks, per_slot = results["tasks"], results.get("per_slot", [])
     panels = 1 + bool(tasks) + bool(per_slot)
-    figure, axes = plt.subplots(1, panels, figsize=(1 + 4.2 * panels, 4), squeeze=False, layout="constrained")
+    figure, axes = new_figure(1, panels, figsize=(1 + 4.2 * panels, 4), squeeze=False, layout="constrained")
     free = iter(axes[0])
     gaps = list(results["intervals"])
     names = [gap.removesuffix("_gap") for gap in gaps]

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data.errors import DataError
 from ..modeling_llink.layers import device_of, pool
 from ..modeling_llink.passages import fit_passage
 from ..modeling_llink.teacher import TeacherSpace
@@ -23,10 +24,6 @@ from .retrieval import retrieval_ranks
 
 #: Ridge penalties that are tried, as multiples of the mean squared singular value of the features.
 PENALTIES = tuple(10.0**power for power in range(-4, 3))
-
-
-class ProbeError(ValueError):
-    """Pairs, layers or folds that no probe can be fitted on."""
 
 
 @torch.no_grad()
@@ -108,12 +105,12 @@ def probe_folds(
         seed: Decides which group goes where.
 
     Raises:
-        ProbeError: If there are fewer than 2 folds, or a fold would be left without rows.
+        DataError: If there are fewer than 2 folds, or a fold would be left without rows.
     """
     order = sorted(set(groups))
     random.Random(seed).shuffle(order)
     if not 2 <= folds <= len(order):
-        raise ProbeError(f"folds={folds} must lie between 2 and {len(order)}, the groups of pairs that share no text.")
+        raise DataError(f"folds={folds} must lie between 2 and {len(order)}, the groups of pairs that share no text.")
     fold_of = {group: place % folds for place, group in enumerate(order)}
     place = torch.tensor([fold_of[group] for group in groups])
     made = []
@@ -176,7 +173,7 @@ def layer_numbers(count: int, wanted: Sequence[str], name: str) -> list[int]:
         name: How messages call the encoder.
 
     Raises:
-        ProbeError: If a layer does not exist.
+        DataError: If a layer does not exist.
     """
     if list(wanted) == ["all"]:
         return [*range(count), -1]
@@ -187,7 +184,7 @@ def _layers(count: int, wanted: Sequence[str], name: str) -> Iterator[int]:
     for text in wanted:
         number = int(text) if text.removeprefix("-").isdecimal() else None
         if number is None or not -count - 1 <= number <= count:
-            raise ProbeError(
+            raise DataError(
                 f"Layer {text!r} of {name} does not exist: give `all`, or numbers from {-count - 1} to {count}."
             )
         place = number % (count + 1)

@@ -8,11 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")  # results are drawn to files, also where there is no screen
-
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 RETRIEVAL_COLUMNS = ("r@1", "r@5", "r@10", "mrr", "mean_rank", "n")
 TITLES = {"untrained": "untrained projector", "stage_a": "Stage A", "full": "full model"}
@@ -68,7 +64,7 @@ def plot_history(history: Sequence[Mapping[str, float]], path: str | os.PathLike
         path: PNG file.
         metric: An evaluation key such as `eval_r@1`.
     """
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axis = new_figure(figsize=(7, 4), layout="constrained")
     steps = [(row["step"], row["loss"]) for row in history if "loss" in row]
     if steps:
         axis.plot(*zip(*steps, strict=True), color="tab:blue", label="training loss")
@@ -86,7 +82,7 @@ def plot_history(history: Sequence[Mapping[str, float]], path: str | os.PathLike
 
 def plot_demo(report: Mapping[str, Any], path: str | os.PathLike) -> None:
     """Draws a demo report: retrieval, usage, prompt tokens, translation."""
-    figure, axes = plt.subplots(1, 4, figsize=(15, 3.8), layout="constrained")
+    figure, axes = new_figure(1, 4, figsize=(15, 3.8), layout="constrained")
     retrieval = report["retrieval"]
     for offset, key in enumerate(("r@1", "r@5", "r@10")):
         places = [index + 0.27 * (offset - 1) for index in range(len(retrieval))]
@@ -109,11 +105,18 @@ def _bars(axis: Any, title: str, values: Mapping[str, float]) -> None:
     axis.set_title(title)
 
 
+def new_figure(
+    rows: int = 1, columns: int = 1, figsize: tuple[float, float] = (6.4, 4.8), layout: str = "constrained", **grid: Any
+) -> Any:
+    """A figure to be saved and its axes, as `pyplot.subplots` gives them, without touching the user's pyplot."""
+    figure = Figure(figsize=figsize, layout=layout)
+    return figure, figure.subplots(rows, columns, **grid)
+
+
 def save_figure(figure: Any, path: str | os.PathLike) -> None:
-    """Draws a figure into a PNG file, moved into place, and closes it."""
+    """Draws a figure into a PNG file, moved into place."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp.png")
     figure.savefig(temporary, dpi=120)
-    plt.close(figure)
     os.replace(temporary, path)

@@ -15,16 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..data.errors import DataError
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.passages import encode_literal
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
 from .usage import answer_losses
 
 SLOTS = "slots"
-
-
-class RepresentationError(ValueError):
-    """States that cannot be compared."""
 
 
 @dataclass
@@ -65,17 +62,17 @@ def paired_cosines(states: Tensor, others: Tensor) -> dict[str, float]:
         `matched`, the mean over the N pairs; `mismatched`, the mean over the N (N - 1) other ones.
 
     Raises:
-        RepresentationError: If the shapes differ, there are fewer than two rows, or a value is NaN or infinite.
+        DataError: If the shapes differ, there are fewer than two rows, or a value is NaN or infinite.
     """
     if states.dim() != 2 or states.shape != others.shape or len(states) < 2:
-        raise RepresentationError(
+        raise DataError(
             f"States of shapes {tuple(states.shape)} and {tuple(others.shape)}: both must be (N, d) with the same "
             "N > 1 and d, for a baseline of mismatched pairs."
         )
     for given in (states, others):
         bad = (~torch.isfinite(given)).any(dim=1).nonzero().flatten()
         if len(bad):
-            raise RepresentationError(f"{len(bad)} states are NaN or infinite, the first is row {bad[0].item()}.")
+            raise DataError(f"{len(bad)} states are NaN or infinite, the first is row {bad[0].item()}.")
     one, two = F.normalize(states.double(), dim=1), F.normalize(others.double(), dim=1)
     matched = (one * two).sum()
     everything = one.sum(dim=0) @ two.sum(dim=0)
@@ -187,11 +184,11 @@ def read_passages(
         show_progress: Whether to show a bar.
 
     Raises:
-        RepresentationError: If there are not as many answers as passages, or none.
+        DataError: If there are not as many answers as passages, or none.
         ForeignTextError: If a passage is unusable.
     """
     if len(texts) != len(answers) or not texts:
-        raise RepresentationError(f"{len(texts)} passages and {len(answers)} answers: give one answer for each.")
+        raise DataError(f"{len(texts)} passages and {len(answers)} answers: give one answer for each.")
     slots = model.encode_foreign(list(texts), batch_size) if as_slots else None  # (N, K, d)
     rows = [_example(model, text, prompt, answer, as_slots) for text, answer in zip(texts, answers, strict=True)]
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]), reverse=True)

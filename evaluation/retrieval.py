@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..data.errors import DataError
 from .bootstrap import check_resampling, draw_counts, percentile_ends
 
 #: The k of recall at k in the paper's table 1.
@@ -22,10 +23,6 @@ KS = (1, 5, 10)
 #: Two cosines closer than this many units in the last place cannot be told apart, and count as a tie.
 _TIE_UNITS = 8
 _CANDIDATE_CHUNK = 16_384
-
-
-class RetrievalError(ValueError):
-    """Vectors that no retrieval can be scored on."""
 
 
 def retrieval_metrics(
@@ -43,7 +40,7 @@ def retrieval_metrics(
         `r@k` for every k, `mrr`, `mean_rank`, `median_rank`, and `n`, as plain numbers.
 
     Raises:
-        RetrievalError: If the shapes differ, if a vector is NaN or infinite, if a k is not positive, or if there are
+        DataError: If the shapes differ, if a vector is NaN or infinite, if a k is not positive, or if there are
             fewer candidates than the largest k.
     """
     check_ks(ks, len(queries))
@@ -67,7 +64,7 @@ def retrieval_ranks(queries: Tensor, candidates: Tensor, chunk_size: int = 1024,
         (N,) int64 ranks from 1 to N, on the CPU.
 
     Raises:
-        RetrievalError: If the shapes differ, if there are no rows, if a vector is NaN or infinite, or if `chunk_size`
+        DataError: If the shapes differ, if there are no rows, if a vector is NaN or infinite, or if `chunk_size`
             is not positive.
     """
     _check_vectors(queries, candidates, chunk_size)
@@ -96,7 +93,7 @@ def rank_metrics(ranks: Tensor, ks: Sequence[int] = KS) -> dict[str, float]:
         ks: The k of recall at k.
 
     Raises:
-        RetrievalError: If a k is not positive, or if there are fewer ranks than the largest k.
+        DataError: If a k is not positive, or if there are fewer ranks than the largest k.
     """
     check_ks(ks, len(ranks))
     exact = ranks.cpu().double()
@@ -132,8 +129,8 @@ def bootstrap_interval(
         (low, high) of `r@k` for every k, of `mrr`, `mean_rank` and `median_rank`.
 
     Raises:
-        RetrievalError: If a k is out of range.
-        ResamplingError: If `resamples` or `confidence` is.
+        DataError: If a k is out of range.
+        DataError: If `resamples` or `confidence` is.
     """
     n = len(ranks)
     check_ks(ks, n)
@@ -155,7 +152,7 @@ def rank_report(ranks: Tensor, ks: Sequence[int] = KS) -> dict[str, Any]:
     """[`rank_metrics`] with their 95 % [`bootstrap_interval`] as lists under `intervals`: one row of a record.
 
     Raises:
-        RetrievalError: As [`rank_metrics`].
+        DataError: As [`rank_metrics`].
     """
     intervals = {name: list(ends) for name, ends in bootstrap_interval(ranks, ks).items()}
     return {**rank_metrics(ranks, ks), "intervals": intervals}
@@ -167,25 +164,25 @@ def _unit(vectors: Tensor) -> Tensor:
 
 
 def check_ks(ks: Sequence[int], n: int) -> None:
-    """Raises [`RetrievalError`] unless every k is positive and no larger than n, the number of candidates."""
+    """Raises [`DataError`] unless every k is positive and no larger than n, the number of candidates."""
     if not ks or min(ks) < 1:
-        raise RetrievalError(f"ks={tuple(ks)} must hold positive numbers.")
+        raise DataError(f"ks={tuple(ks)} must hold positive numbers.")
     if n < max(ks):
-        raise RetrievalError(
+        raise DataError(
             f"Recall at {max(ks)} over {n} pairs is always 1: evaluate on at least {max(ks)} pairs, or lower ks."
         )
 
 
 def _check_vectors(queries: Tensor, candidates: Tensor, chunk_size: int) -> None:
     if queries.dim() != 2 or queries.shape != candidates.shape or not len(queries):
-        raise RetrievalError(
+        raise DataError(
             f"Queries of shape {tuple(queries.shape)} and candidates of shape {tuple(candidates.shape)}: "
             "both must be (N, d) with the same N > 0 and d."
         )
     if chunk_size < 1:
-        raise RetrievalError(f"chunk_size={chunk_size} must be positive.")
+        raise DataError(f"chunk_size={chunk_size} must be positive.")
     for name, vectors in (("queries", queries), ("candidates", candidates)):
         finite = torch.cat([torch.isfinite(part).all(dim=1) for part in vectors.split(_CANDIDATE_CHUNK)])
         bad = (~finite).nonzero().flatten()
         if len(bad):
-            raise RetrievalError(f"{len(bad)} {name} are NaN or infinite, the first is row {bad[0].item()}.")
+            raise DataError(f"{len(bad)} {name} are NaN or infinite, the first is row {bad[0].item()}.")

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..data.errors import DataError
 from ..data.features import condition
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.lora import lora_rows
 from ..modeling_llink.passages import cut_text
-from .retrieval import RetrievalError
 
 
 def retrieval_rows(
@@ -48,7 +48,7 @@ def retrieval_rows(
         was used, but z_F and the teacher's vectors.
 
     Raises:
-        RetrievalError: If the fine-tuned decoder is not the model's, or if `rows` names one that cannot be had.
+        DataError: If the fine-tuned decoder is not the model's, or if `rows` names one that cannot be had.
         NotFittedError: If the teacher's space was never fitted.
         ForeignTextError: If a text is empty or not usable.
     """
@@ -78,7 +78,7 @@ def _wanted_rows(model: LlinkForCausalLM, finetuned: PreTrainedModel | None, row
     trained = {"untrained": ["untrained"], "inject": ["stage_a", "full"]}
     possible += trained.get(model.config.stage, ["stage_a"])
     if unknown := set(rows) - set(possible):
-        raise RetrievalError(f"There is no row {', '.join(sorted(unknown))} here: choose from {', '.join(possible)}.")
+        raise DataError(f"There is no row {', '.join(sorted(unknown))} here: choose from {', '.join(possible)}.")
     return set(rows or possible)
 
 
@@ -88,7 +88,7 @@ def _check_decoder(model: LlinkForCausalLM, finetuned: PreTrainedModel | None) -
     own, other = model.decoder.config.get_text_config(), finetuned.config.get_text_config()
     for name in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size"):
         if getattr(own, name) != getattr(other, name):
-            raise RetrievalError(
+            raise DataError(
                 f"The fine-tuned decoder has {name}={getattr(other, name)}, the model's own {getattr(own, name)}: "
                 "compare with a fine-tune of the same decoder."
             )

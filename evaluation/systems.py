@@ -13,13 +13,10 @@ from transformers import BatchFeature
 from ..baselines.direct import ADAPTER_CONFIG, RawTextProcessor, like, load_direct
 from ..baselines.langbridge import LangBridgeForCausalLM, is_langbridge
 from ..configuration_llink import FOREIGN_TOKEN
+from ..data.errors import DataError
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 
 Rows = Sequence[Mapping[str, Any]]
-
-
-class BaselineError(ValueError):
-    """A folder from which no baseline can be loaded."""
 
 
 class System:
@@ -135,18 +132,18 @@ def baseline_kinds(folders: Sequence[str]) -> dict[str, str]:
         Folder by name: `finetune` or `langbridge`.
 
     Raises:
-        BaselineError: If a folder holds neither, or two hold the same.
+        DataError: If a folder holds neither, or two hold the same.
     """
     kinds: dict[str, str] = {}
     for folder in folders:
         adapter = (Path(folder) / ADAPTER_CONFIG).is_file()
         if not adapter and not is_langbridge(folder):
-            raise BaselineError(
+            raise DataError(
                 f"{folder} holds no baseline: give a folder that `llink finetune` or `llink langbridge` wrote."
             )
         name = "finetune" if adapter else "langbridge"
         if name in kinds:
-            raise BaselineError(f"{kinds[name]} and {folder} are both a {name}: compare with one at a time.")
+            raise DataError(f"{kinds[name]} and {folder} are both a {name}: compare with one at a time.")
         kinds[name] = str(folder)
     return kinds
 
@@ -166,7 +163,7 @@ def load_systems(
         By name: `base`, `llink`, and `finetune` and `langbridge` where their folders are given.
 
     Raises:
-        BaselineError: If a folder holds no baseline, or two hold the same kind; before anything is loaded.
+        DataError: If a folder holds no baseline, or two hold the same kind; before anything is loaded.
         LlinkCheckpointError, BaseModelError: If a model cannot be loaded.
     """
     kinds = baseline_kinds(baselines)

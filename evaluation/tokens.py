@@ -13,6 +13,7 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
+from ..data.errors import DataError
 from ..modeling_llink.bases import is_empty
 from ..modeling_llink.passages import check_passages, cut_text
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT, LlinkProcessor
@@ -23,10 +24,6 @@ LLAMA3_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _TIKTOKEN_NAMES = ("tokenizer.model", "tiktoken.model")
-
-
-class TokenizationError(ValueError):
-    """A tokenizer that cannot be loaded, or texts whose tokens cannot be compared."""
 
 
 # ------------------------------------------------------------------ tokenizers
@@ -50,7 +47,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             `tokenizer.model` (also a folder that holds nothing else), which is read with Llama-3's pattern.
 
     Raises:
-        TokenizationError: If it is none of these, or damaged.
+        DataError: If it is none of these, or damaged.
     """
     path = Path(name)
     if path.is_dir() and not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
@@ -80,9 +77,9 @@ def _unknown_token(path: Path) -> str | None:
     return model.get("unk_token") if number is None else model["vocab"][number][0]
 
 
-def _unreadable(name: str, error: Exception) -> TokenizationError:
+def _unreadable(name: str, error: Exception) -> DataError:
     first = str(error).strip().partition("\n")[0]
-    return TokenizationError(
+    return DataError(
         f"{name!r} is no tokenizer that can be read ({first}). Give a repository or folder with tokenizer files, a "
         "tokenizer.json, or a tiktoken file such as Llama-3's tokenizer.model."
     )
@@ -133,14 +130,14 @@ def tokenization(
         (a sentence), `n`. Special tokens are not counted.
 
     Raises:
-        TokenizationError: If the English is missing or without tokens, there are no sentences, numbers of sentences
+        DataError: If the English is missing or without tokens, there are no sentences, numbers of sentences
             differ, or one is blank.
     """
     check_aligned(texts, english)
     pieces = {name: token_pieces(tokenizer, lines) for name, lines in texts.items()}
     totals = {name: sum(len(ids) for ids, _ in rows) for name, rows in pieces.items()}
     if not totals[english]:
-        raise TokenizationError(f"The tokenizer makes no tokens of the English sentences ({english!r}).")
+        raise DataError(f"The tokenizer makes no tokens of the English sentences ({english!r}).")
     found = {}
     for name, lines in texts.items():
         rows, total = pieces[name], max(totals[name], 1)
@@ -160,16 +157,16 @@ def tokenization(
 
 
 def check_aligned(texts: Mapping[str, Sequence[str]], english: str) -> None:
-    """Raises [`TokenizationError`] unless the texts are line-aligned sentences, English among them."""
+    """Raises [`DataError`] unless the texts are line-aligned sentences, English among them."""
     if english not in texts:
-        raise TokenizationError(f"The English texts {english!r} are not among {', '.join(texts) or 'no texts'}.")
+        raise DataError(f"The English texts {english!r} are not among {', '.join(texts) or 'no texts'}.")
     counts = {name: len(lines) for name, lines in texts.items()}
     if len(set(counts.values())) != 1 or not counts[english]:
-        raise TokenizationError(f"The texts are not line-aligned sentences: their numbers are {counts}.")
+        raise DataError(f"The texts are not line-aligned sentences: their numbers are {counts}.")
     for name, lines in texts.items():
         blank = [number for number, line in enumerate(lines) if not line.strip()]
         if blank:
-            raise TokenizationError(f"Sentence {blank[0]} of {name!r} is blank: leave it out of all texts.")
+            raise DataError(f"Sentence {blank[0]} of {name!r} is blank: leave it out of all texts.")
 
 
 def example_strips(
@@ -210,11 +207,11 @@ def prompt_lengths(
         characters; `slotted`; `raw_uncut`, with all of the passage.
 
     Raises:
-        TokenizationError: If there are no passages.
+        DataError: If there are no passages.
         ForeignTextError: If a passage is unusable.
     """
     if not foreign:
-        raise TokenizationError("There are no passages whose prompts could be counted.")
+        raise DataError("There are no passages whose prompts could be counted.")
     whole = [text.strip() for (text,) in check_passages(list(foreign))]
     read = [cut_text(text, processor.max_foreign_chars).rstrip() for text in whole]
     slotted = len(processor.render([processor.user_message(prompt, 1)])[0])  # of any passage
@@ -244,7 +241,7 @@ def prompt_tokens(
         slotted), `n`.
 
     Raises:
-        TokenizationError: If there are no passages.
+        DataError: If there are no passages.
         ForeignTextError: If a passage is unusable.
     """
     lengths = prompt_lengths(processor, foreign, prompt)

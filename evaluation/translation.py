@@ -16,6 +16,7 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric
 
+from ..data.errors import DataError
 from . import comet_runner
 from .bootstrap import percentile_ends, resampled_sums
 from .texts import check_texts
@@ -24,10 +25,6 @@ from .texts import check_texts
 COMET_MODEL = "Unbabel/wmt22-comet-da"
 #: Looks for COMET without importing it, which takes seconds.
 _LOOK = f"import sys, importlib.util as u; sys.exit(0 if u.find_spec('comet') else {comet_runner.NOT_INSTALLED})"
-
-
-class TranslationError(ValueError):
-    """Hypotheses and references that cannot be scored against each other."""
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str], word_order: int = 2) -> float:
@@ -39,9 +36,9 @@ def chrf(hypotheses: Sequence[str], references: Sequence[str], word_order: int =
         word_order: 2 for chrF++ (the default), 0 for plain chrF.
 
     Raises:
-        TranslationError: If the lengths differ, if there is nothing to score, or if an item is not a string.
+        DataError: If the lengths differ, if there is nothing to score, or if an item is not a string.
     """
-    check_texts(TranslationError, hypotheses=hypotheses, references=references)
+    check_texts(DataError, hypotheses=hypotheses, references=references)
     return CHRF(word_order=word_order).corpus_score(list(hypotheses), [list(references)]).score
 
 
@@ -53,9 +50,9 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
         references: N references.
 
     Raises:
-        TranslationError: If the lengths differ, if there is nothing to score, or if an item is not a string.
+        DataError: If the lengths differ, if there is nothing to score, or if an item is not a string.
     """
-    check_texts(TranslationError, hypotheses=hypotheses, references=references)
+    check_texts(DataError, hypotheses=hypotheses, references=references)
     return BLEU().corpus_score(list(hypotheses), [list(references)]).score
 
 
@@ -68,9 +65,9 @@ def translation_metrics(hypotheses: Sequence[str], references: Sequence[str], re
         resamples: Draws of the bootstrap, over translations; 0 leaves the intervals out.
 
     Raises:
-        TranslationError: As [`chrf`].
+        DataError: As [`chrf`].
     """
-    check_texts(TranslationError, hypotheses=hypotheses, references=references)
+    check_texts(DataError, hypotheses=hypotheses, references=references)
     texts = list(hypotheses), [list(references)]
     metrics: dict[str, Metric] = {"chrf": CHRF(word_order=2), "bleu": BLEU()}
     counts = {name: metric._extract_corpus_statistics(*texts) for name, metric in metrics.items()}  # (N, S) each
@@ -83,10 +80,6 @@ def _interval(metric: Metric, counts: list[list[float]], resamples: int) -> list
     """sacrebleu's own bootstrap stops where a draw scores 0: it takes a mean of float and float32."""
     drawn = resampled_sums(np.array(counts, dtype=float), resamples, seed=0)  # (R, S)
     return percentile_ends(np.array([metric._compute_score_from_stats(row).score for row in drawn.tolist()])).tolist()
-
-
-class CometError(RuntimeError):
-    """COMET that is not there, or that cannot score."""
 
 
 def comet(
@@ -109,11 +102,11 @@ def comet(
         batch_size: Segments in one forward pass.
 
     Raises:
-        TranslationError: As [`chrf`], of the sources too.
-        CometError: If the interpreter does not start or has no COMET, or if COMET fails; says what it said.
+        DataError: As [`chrf`], of the sources too.
+        DataError: If the interpreter does not start or has no COMET, or if COMET fails; says what it said.
     """
-    check_texts(TranslationError, hypotheses=hypotheses, references=references)
-    check_texts(TranslationError, hypotheses=hypotheses, sources=sources)
+    check_texts(DataError, hypotheses=hypotheses, references=references)
+    check_texts(DataError, hypotheses=hypotheses, sources=sources)
     samples = [{"src": s, "mt": h, "ref": r} for s, h, r in zip(sources, hypotheses, references, strict=True)]
     own = Path(model).expanduser()
     request = {"model": str(own.resolve()) if own.exists() else model, "samples": samples, "batch_size": batch_size}
@@ -124,7 +117,7 @@ def comet(
         done = _run(python, script, str(source), str(target), folder=scratch)
         if done.returncode != 0 or not target.is_file():
             said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
-            raise CometError(
+            raise DataError(
                 f"COMET failed with {model}: {said} Give a checkpoint file, or a model that {python or sys.executable} "
                 "can download or has in its cache."
             )
@@ -138,12 +131,12 @@ def check_comet(python: str | None = None) -> None:
         python: As [`comet`] takes it.
 
     Raises:
-        CometError: If the interpreter does not start, does not run Python, or has none.
+        DataError: If the interpreter does not start, does not run Python, or has none.
     """
     with tempfile.TemporaryDirectory() as scratch:
         done = _run(python, _LOOK, folder=scratch)
     if done.returncode != 0:
-        raise CometError(f"{python or sys.executable} is no Python that runs: it ended with {done.returncode}.")
+        raise DataError(f"{python or sys.executable} is no Python that runs: it ended with {done.returncode}.")
 
 
 def _run(python: str | None, script: str, *words: str, folder: str) -> subprocess.CompletedProcess[str]:
@@ -153,9 +146,9 @@ def _run(python: str | None, script: str, *words: str, folder: str) -> subproces
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise CometError(f"The interpreter {command[0]} does not start: {error.strerror or error}.") from error
+        raise DataError(f"The interpreter {command[0]} does not start: {error.strerror or error}.") from error
     if done.returncode == comet_runner.NOT_INSTALLED:
-        raise CometError(
+        raise DataError(
             f"{command[0]} has no COMET. It needs an environment of its own: "
             "`python -m venv comet && comet/bin/pip install unbabel-comet`; then name comet/bin/python."
         )

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..data.errors import DataError
 from .bootstrap import check_resampling, percentile_ends, resampled_sums
 
 #: What the Trainer's evaluation runs.
@@ -24,10 +25,6 @@ VARIANTS = ("slots", "zeroed", "shuffled")
 #: How the share of examples is called whose loss is lower with their own slots than with a variant.
 SHARES = {"zeroed": "slots_help", "shuffled": "own_slots_help", "gaussian": "real_slots_help"}
 _WITHOUT = "without_"
-
-
-class UsageError(ValueError):
-    """Losses that no usage gap can be computed from, or a variant that does not exist."""
 
 
 # ------------------------------------------------------------------ pure functions of losses
@@ -85,7 +82,7 @@ def usage_metrics(
         shuffled and gaussian.
 
     Raises:
-        UsageError: If there are no answer tokens, shapes differ, or a loss is NaN or infinite.
+        DataError: If there are no answer tokens, shapes differ, or a loss is NaN or infinite.
     """
     losses, tokens = _checked(losses, tokens, variants)
     means = losses.sum(axis=0) / tokens.sum()
@@ -137,8 +134,8 @@ def gap_intervals(
         (low, high) of each `<variant>_gap`, in nats a token.
 
     Raises:
-        UsageError: As [`usage_metrics`].
-        ResamplingError: If `resamples` or `confidence` is out of range.
+        DataError: As [`usage_metrics`].
+        DataError: If `resamples` or `confidence` is out of range.
     """
     check_resampling(resamples, confidence)
     losses, tokens = _checked(losses, tokens, variants)
@@ -198,12 +195,12 @@ def _task_rows(tasks: Sequence[str]) -> dict[str, np.ndarray]:
 def _checked(losses: Any, tokens: Any, variants: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     losses, tokens = np.asarray(losses, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
     if losses.ndim != 2 or losses.shape[1] != len(variants) or len(losses) != len(tokens) or tokens.sum() == 0:
-        raise UsageError(
+        raise DataError(
             f"Usage needs one row of {len(variants)} losses ({', '.join(variants)}) and a token count for each of at "
             f"least one example; got shapes {losses.shape} and {tokens.shape}."
         )
     if not np.isfinite(losses).all():
-        raise UsageError(f"The losses of {int((~np.isfinite(losses)).any(axis=1).sum())} examples are NaN or infinite.")
+        raise DataError(f"The losses of {int((~np.isfinite(losses)).any(axis=1).sum())} examples are NaN or infinite.")
     return losses, tokens
 
 
@@ -259,7 +256,7 @@ def usage_losses(
         (B, V) summed losses in the order of `variants`, and (B,) answer tokens.
 
     Raises:
-        UsageError: If a variant is unknown.
+        DataError: If a variant is unknown.
     """
     prompt = {name: batch[name] for name in ("input_ids", "attention_mask")}
     options = {"use_cache": False, "logits_to_keep": answer_reach(batch["labels"])}
@@ -284,7 +281,7 @@ def _replacement(variant: str, slots: Tensor, batch: dict[str, Any], seed: int) 
     number = variant.removeprefix(_WITHOUT)
     if variant == number or not number.isdecimal() or int(number) >= slots.shape[2]:
         known = ", ".join(usage_variants(0))
-        raise UsageError(f"There is no variant {variant!r} of {slots.shape[2]} slots: use {known} or {_WITHOUT}k.")
+        raise DataError(f"There is no variant {variant!r} of {slots.shape[2]} slots: use {known} or {_WITHOUT}k.")
     without = slots.clone()
     without[:, :, int(number)] = 0
     return {"foreign_slots": without, "foreign_mask": batch["foreign_mask"]}
@@ -310,7 +307,7 @@ def collect_usage(
         (N, V) losses, (N,) answer tokens, (N,) row numbers, on the CPU.
 
     Raises:
-        UsageError: If there are no batches.
+        DataError: If there are no batches.
     """
     was_training = model.training
     model.eval()
@@ -322,6 +319,6 @@ def collect_usage(
     finally:
         model.train(was_training)
     if not found:
-        raise UsageError("There are no rows to measure usage on.")
+        raise DataError("There are no rows to measure usage on.")
     losses, tokens, rows = (torch.cat(column) for column in zip(*found, strict=True))
     return losses, tokens, rows

@@ -36,7 +36,7 @@ def evaluate_usage(
         show_progress: Whether to show a bar.
 
     Raises:
-        UsageError: If a loss is NaN or infinite.
+        DataError: If a loss is NaN or infinite.
     """
     variants = usage_variants(model.config.num_slots, gaussian, per_slot)
     loader = DataLoader(tensors, batch_size=batch_size, collate_fn=tensors.collate)

@@ -15,7 +15,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils.hub import cached_file
 
-from ..evaluation.page import PageError, read_records
+from ..data.errors import DataError
+from ..evaluation.page import read_records
 from ..evaluation.report import table
 from ..modeling_llink.persistence import RECORD_FILE
 from ..modeling_llink.slots import SLOTS
@@ -44,10 +45,6 @@ EXAMPLES = {
 }
 
 
-class CardError(ValueError):
-    """A folder that no card can be made of."""
-
-
 def escape(value: Any) -> str:
     """Text of others as it is, in Markdown: no tag, link, table cell or code of theirs takes effect."""
     text = html.escape(str(value), quote=False).replace("\n", " ")
@@ -71,7 +68,7 @@ def write_card(folder: Path, repo_id: str, ask_hub: bool = False) -> ModelCard:
         The card, whose metadata has passed huggingface_hub's validation.
 
     Raises:
-        CardError: If the folder holds no llink model or a damaged record.
+        DataError: If the folder holds no llink model or a damaged record.
     """
     path = folder / README
     own = own_text(path.read_text("utf-8")) if path.is_file() else ""
@@ -84,11 +81,11 @@ def build_card(folder: Path, repo_id: str, own: str = "", ask_hub: bool = False)
     """The card of a checkpoint's folder; see [`write_card`].
 
     Raises:
-        CardError: If the folder holds no llink model or a damaged record.
+        DataError: If the folder holds no llink model or a damaged record.
     """
     config = _read(folder / "config.json")
     if config.get("model_type") != "llink":
-        raise CardError(f"{folder} holds no llink model, so there is no card to write.")
+        raise DataError(f"{folder} holds no llink model, so there is no card to write.")
     stages = _read(folder / RECORD_FILE, optional=True).get("stages", [])
     records = _records(folder / EVALUATION_FOLDER)
     languages = sorted({name for stage in stages for name in stage["data"].get("languages", ()) if name != "und"})
@@ -177,7 +174,7 @@ def _read(path: Path, optional: bool = False) -> dict[str, Any]:
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise CardError(f"{path} cannot be read ({error}): save the model again.") from error
+        raise DataError(f"{path} cannot be read ({error}): save the model again.") from error
 
 
 def _records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -185,8 +182,8 @@ def _records(folder: Path) -> dict[str, dict[str, Any]]:
         return {}
     try:
         return read_records(folder)
-    except PageError as error:
-        raise CardError(str(error)) from error
+    except DataError as error:
+        raise DataError(str(error)) from error
 
 
 # ------------------------------------------------------------------ metadata

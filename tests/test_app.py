@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from page_server import serving
 
 from llink import LlinkForCausalLM
-from llink.app.asking import Asker, QuestionError, Reply
+from llink.app.asking import Asker, Reply
 from llink.app.page import NEEDED, fragments, verdict
 from llink.app.settings import page_settings
 from llink.app.space import free_port
 from llink.cli import main
 from llink.data.demo_corpus import demo_splits
+from llink.data.errors import DataError
 from llink.demo import ASSETS
 
 SENTENCES = ["the cat sat on the mat", "a dog runs", "we eat rice at noon", "he has two books"]
@@ -147,18 +148,18 @@ def test_a_failing_model_fails_the_question_and_does_not_hang(asker, model, monk
 )
 def test_what_cannot_be_answered_is_said_before_anything_runs(asker, model, monkeypatch, text, question, words):
     monkeypatch.setattr(model, "encode_foreign", lambda *_: pytest.fail("it ran"))
-    with pytest.raises(QuestionError, match=words):
+    with pytest.raises(DataError, match=words):
         next(asker.ask(text, question))
 
 
 def test_a_text_of_too_many_encoder_tokens_is_refused(make_model):
     narrow = make_model(max_foreign_tokens=12)
-    with pytest.raises(QuestionError, match="more than 12 of the encoder's tokens"):
+    with pytest.raises(DataError, match="more than 12 of the encoder's tokens"):
         next(Asker(narrow, [], OTHERS, NEW).ask("the cat sat on the mat"))
 
 
 def test_the_control_needs_another_text(model):
-    with pytest.raises(QuestionError, match="two other texts"):
+    with pytest.raises(DataError, match="two other texts"):
         Asker(model, [], ["the cat", " the cat "])
 
 

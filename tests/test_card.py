@@ -14,9 +14,10 @@ from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llink.data.errors import DataError
 from llink.evaluation.record import write_record
 from llink.hub_cards import publishing
-from llink.hub_cards.card import CardError, build_card, escape, snippet, write_card
+from llink.hub_cards.card import build_card, escape, snippet, write_card
 from llink.hub_cards.licences import LICENCES, licence_of, name_problem, strictest
 from llink.hub_cards.publishing import push_to_hub
 from llink.hub_cards.upload import OWN_END, OWN_START, own_text, with_own_text
@@ -143,13 +144,13 @@ def test_a_model_without_papers_says_so(make_model, tmp_path):
     assert "There is no record of how this model was trained." in text
     assert "It has not been evaluated." in text
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(CardError, match="no llink model"):
+    with pytest.raises(DataError, match="no llink model"):
         build_card(tmp_path, "someone/km")
 
 
 def test_damaged_papers_are_named(copy):
     (copy / "llink_run.json").write_text("{", "utf-8")
-    with pytest.raises(CardError, match=r"llink_run\.json"):
+    with pytest.raises(DataError, match=r"llink_run\.json"):
         build_card(copy, "someone/km")
 
 

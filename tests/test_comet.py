@@ -6,8 +6,9 @@ import textwrap
 import evaluate
 import pytest
 
+from llink.data.errors import DataError
 from llink.evaluation import module_path
-from llink.evaluation.translation import CometError, TranslationError, check_comet, comet, translation_metrics
+from llink.evaluation.translation import check_comet, comet, translation_metrics
 
 #: As in unbabel-comet 2.2.7: `download_model` returns a checkpoint's path or raises KeyError, `load_from_checkpoint`
 #: raises Exception without a file, `predict` takes lists of src/mt/ref and returns scores and their mean.
@@ -71,34 +72,34 @@ def test_batches_and_interpreter_are_handed_on(installed):
 
 
 def test_a_model_that_comet_cannot_load_is_named(installed, tmp_path):
-    with pytest.raises(CometError, match=r"COMET failed with Unbabel/unknown: KeyError.*not supported"):
+    with pytest.raises(DataError, match=r"COMET failed with Unbabel/unknown: KeyError.*not supported"):
         comet(*TEXTS, "Unbabel/unknown")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CometError, match=r"COMET failed with .*empty"):
+    with pytest.raises(DataError, match=r"COMET failed with .*empty"):
         comet(*TEXTS, str(tmp_path / "empty"))
 
 
 def test_a_missing_comet_is_told_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(CometError, match=r"has no COMET.*pip install unbabel-comet"):
+    with pytest.raises(DataError, match=r"has no COMET.*pip install unbabel-comet"):
         comet(*TEXTS)
     (tmp_path / "comet.py").write_text("", "utf-8")  # another package of the name
-    with pytest.raises(CometError, match="has no COMET"):
+    with pytest.raises(DataError, match="has no COMET"):
         comet(*TEXTS)
     (tmp_path / "comet.py").write_text("import pytorch_lightning_that_is_missing", "utf-8")
-    with pytest.raises(CometError, match="pytorch_lightning_that_is_missing"):
+    with pytest.raises(DataError, match="pytorch_lightning_that_is_missing"):
         comet(*TEXTS)
 
 
 def test_comet_is_looked_for_without_importing_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(CometError, match=r"has no COMET.*pip install unbabel-comet"):
+    with pytest.raises(DataError, match=r"has no COMET.*pip install unbabel-comet"):
         check_comet()
     (tmp_path / "comet.py").write_text("raise SystemExit('imported')", "utf-8")
     check_comet()
-    with pytest.raises(CometError, match="does not start"):
+    with pytest.raises(DataError, match="does not start"):
         check_comet(str(tmp_path / "python"))
-    with pytest.raises(CometError, match="is no Python that runs"):
+    with pytest.raises(DataError, match="is no Python that runs"):
         check_comet("false")
 
 
@@ -110,18 +111,18 @@ def test_a_relative_interpreter_is_found_from_the_folder_it_was_named_in(install
 
 
 def test_an_interpreter_that_does_not_start_is_told(tmp_path):
-    with pytest.raises(CometError, match="does not start"):
+    with pytest.raises(DataError, match="does not start"):
         comet(*TEXTS, python=str(tmp_path / "python"))
 
 
 def test_texts_are_checked_before_anything_starts():
-    with pytest.raises(TranslationError, match="2 hypotheses for 1 sources"):
+    with pytest.raises(DataError, match="2 hypotheses for 1 sources"):
         comet(["ក"], ["a", "b"], ["a", "b"], python="/nowhere")
-    with pytest.raises(TranslationError, match="2 hypotheses for 1 references"):
+    with pytest.raises(DataError, match="2 hypotheses for 1 references"):
         comet(["ក", "ខ"], ["a", "b"], ["a"], python="/nowhere")
-    with pytest.raises(TranslationError, match="no hypotheses"):
+    with pytest.raises(DataError, match="no hypotheses"):
         comet([], [], [], python="/nowhere")
-    with pytest.raises(TranslationError, match=r"sources\[0\] is a int"):
+    with pytest.raises(DataError, match=r"sources\[0\] is a int"):
         comet([1], ["a"], ["a"], python="/nowhere")
 
 

@@ -12,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llink.cli import main
-from llink.evaluation.consistency import ConsistencyError, impossibilities, possible_ranges
+from llink.data.errors import DataError
+from llink.evaluation.consistency import impossibilities, possible_ranges
 from llink.evaluation.retrieval import rank_metrics
 
 PAPER = {
@@ -139,7 +140,7 @@ def test_a_possible_row_of_the_same_shape():
 def test_single_figures(row, flagged):
     assert set(impossibilities(row)) == flagged
     if any(name.startswith("r@") for name in flagged):
-        with pytest.raises(ConsistencyError, match="impossible"):
+        with pytest.raises(DataError, match="impossible"):
             possible_ranges(row)
 
 
@@ -157,7 +158,7 @@ def test_single_figures(row, flagged):
     ],
 )
 def test_rows_that_nothing_can_be_said_about(row, message):
-    with pytest.raises(ConsistencyError, match=message):
+    with pytest.raises(DataError, match=message):
         impossibilities(row)
 
 

@@ -10,9 +10,9 @@ from transformers import AutoTokenizer
 from transformers.modeling_outputs import BaseModelOutput
 
 from llink.cli import encoders, main
+from llink.data.errors import DataError
 from llink.evaluation.probes import (
     PENALTIES,
-    ProbeError,
     layer_features,
     layer_numbers,
     probe_folds,
@@ -56,7 +56,7 @@ def test_layer_numbers(wanted, numbers):
 
 @pytest.mark.parametrize("wanted", [["4"], ["-5"], ["1.5"], ["all", "1"], ["--1"]])
 def test_layers_that_do_not_exist(wanted):
-    with pytest.raises(ProbeError, match="from -4 to 3"):
+    with pytest.raises(DataError, match="from -4 to 3"):
         layer_numbers(3, wanted, "the encoder")
 
 
@@ -118,7 +118,7 @@ def test_the_space_of_a_fold_knows_nothing_of_what_it_holds_out():
 
 @pytest.mark.parametrize(("groups", "folds"), [(range(10), 1), (range(10), 11), ([0] * 10, 2)])
 def test_folds_that_cannot_be(groups, folds):
-    with pytest.raises(ProbeError, match="folds="):
+    with pytest.raises(DataError, match="folds="):
         probe_folds(random(10, 6), groups, folds=folds)
 
 

@@ -10,8 +10,9 @@ from llink.baselines.direct import load_direct, new_direct
 from llink.baselines.langbridge import LangBridgeForCausalLM
 from llink.cli import main
 from llink.data.demo_corpus import demo_pairs
+from llink.data.errors import DataError
 from llink.evaluation.plot_retrieval import direction_table, plot_retrieval
-from llink.evaluation.retrieval import RetrievalError, rank_report, retrieval_ranks
+from llink.evaluation.retrieval import rank_report, retrieval_ranks
 from llink.evaluation.retrieval_rows import raw_text_states, retrieval_rows
 from llink.modeling_llink.errors import NotFittedError
 from llink.modeling_llink.lora import lora_modules, lora_rows
@@ -106,7 +107,7 @@ def test_only_the_wanted_rows_are_computed(model):
     assert list(found) == ["stage_a", "full"]
     for name, sides in found.items():
         assert all(map(torch.equal, sides, every[name]))
-    with pytest.raises(RetrievalError, match="no row finetune here: choose from encoder, base, stage_a, full"):
+    with pytest.raises(DataError, match="no row finetune here: choose from encoder, base, stage_a, full"):
         next(retrieval_rows(model, ENGLISH, FOREIGN, rows=["finetune"]))
 
 
@@ -123,7 +124,7 @@ def test_what_cannot_be_compared_is_refused_before_a_base_runs(make_model, finet
     with tiny.count_calls(unfitted.encoder) as calls, pytest.raises(NotFittedError, match="statistics"):
         next(retrieval_rows(unfitted, ENGLISH, FOREIGN))
     assert not calls
-    with tiny.count_calls(other.encoder) as calls, pytest.raises(RetrievalError, match="model_type=llama"):
+    with tiny.count_calls(other.encoder) as calls, pytest.raises(DataError, match="model_type=llama"):
         next(retrieval_rows(other, ENGLISH, FOREIGN, finetuned))
     assert not calls
 

@@ -4,8 +4,9 @@ import evaluate
 import pytest
 import torch
 
+from llink.data.errors import DataError
 from llink.evaluation import CITATION, module_path
-from llink.evaluation.retrieval import RetrievalError, bootstrap_interval, retrieval_metrics, retrieval_ranks
+from llink.evaluation.retrieval import bootstrap_interval, retrieval_metrics, retrieval_ranks
 from llink.evaluation.usage import gap_intervals
 
 
@@ -37,9 +38,9 @@ def test_retrieval_in_batches(retrieval):
 
 
 def test_retrieval_refuses_what_the_function_refuses(retrieval):
-    with pytest.raises(RetrievalError, match="Recall at 10 over 3 pairs"):
+    with pytest.raises(DataError, match="Recall at 10 over 3 pairs"):
         retrieval.compute(predictions=torch.eye(3), references=torch.eye(3))
-    with pytest.raises(RetrievalError, match="NaN"):
+    with pytest.raises(DataError, match="NaN"):
         retrieval.compute(predictions=[[float("nan")]], references=[[1.0]], ks=[1])
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llink.data.chat_client import estimate_cost
+from llink.data.errors import DataError
 from llink.data.instructions import BUCKETS, TASKS, bucket_of
 from llink.evaluation import module_path
 from llink.evaluation.judge import (
@@ -15,7 +16,6 @@ from llink.evaluation.judge import (
     MIRRORED,
     UNPARSED,
     VERDICTS,
-    JudgeError,
     outcome,
     parse_verdict,
     tally,
@@ -31,7 +31,7 @@ from llink.evaluation.judge_questions import (
     sample_pairs,
     swapped_first,
 )
-from llink.evaluation.outputs import OutputError, OutputRow
+from llink.evaluation.outputs import OutputRow
 
 ASKED = st.tuples(*[st.sampled_from([*VERDICTS, UNPARSED])] * 2)
 PAIRS = st.lists(st.one_of(ASKED, st.just((IDENTICAL, IDENTICAL))), min_size=1, max_size=30)
@@ -110,7 +110,7 @@ def test_outcome_of_both_orders(verdicts, expected):
 
 @pytest.mark.parametrize("verdicts", [("A", "C"), ("win", "loss"), (IDENTICAL, "A")])
 def test_what_is_no_verdict_is_refused(verdicts):
-    with pytest.raises(JudgeError, match=r"verdict|identical"):
+    with pytest.raises(DataError, match=r"verdict|identical"):
         tally([verdicts])
 
 
@@ -155,7 +155,7 @@ def test_a_tally_by_hand():
         "agreement": 5 / 6,
         "picks_a": 7 / 11,
     }
-    with pytest.raises(JudgeError, match="no verdicts"):
+    with pytest.raises(DataError, match="no verdicts"):
         tally([])
 
 
@@ -222,7 +222,7 @@ def test_a_reference_that_is_the_english_stands_once():
 )
 def test_a_prompt_that_hides_something_is_refused(source, words):
     assert JudgePrompt(GOOD).source == GOOD
-    with pytest.raises(JudgeError, match=words):
+    with pytest.raises(DataError, match=words):
         JudgePrompt(source)
 
 
@@ -230,7 +230,7 @@ def test_examples_that_the_prompt_cannot_verify_are_named():
     bare, full = (pair_outputs(outputs("ab", english=text), outputs("cd", english=text)) for text in (" ", "It."))
     english = JudgePrompt(GOOD.replace("reference", "english"))
     assert english.verification == ("english",)
-    with pytest.raises(JudgeError, match=r"2 examples have no english, .*: 0, 1\. Let the prompt show"):
+    with pytest.raises(DataError, match=r"2 examples have no english, .*: 0, 1\. Let the prompt show"):
         make_questions(bare, english, seed=0)
     assert len(make_questions(full, english, seed=0)) == 4
     either = JudgePrompt(
@@ -240,7 +240,7 @@ def test_examples_that_the_prompt_cannot_verify_are_named():
         assert prompt.verification == ("english", "reference")
         assert len(make_questions(bare, prompt, seed=0)) == 4
     same = pair_outputs(outputs("ab", english=""), outputs("ac", english=""))
-    with pytest.raises(JudgeError, match=r"1 examples .*: 1\. "):
+    with pytest.raises(DataError, match=r"1 examples .*: 1\. "):
         make_questions(same, english, seed=0)
 
 
@@ -249,21 +249,21 @@ def test_prompt_files(tmp_path):
     assert load_prompt(tmp_path / "good.txt").source == GOOD
     (tmp_path / "bytes.txt").write_bytes(b"\xff")
     for name, words in (("none.txt", "does not exist"), ("bytes.txt", "not UTF-8")):
-        with pytest.raises(JudgeError, match=words):
+        with pytest.raises(DataError, match=words):
             load_prompt(tmp_path / name)
 
 
 def test_outputs_that_cannot_be_compared():
     good = outputs(["a", "b"])
     for other, error, words in (
-        (outputs(["c"]), OutputError, "2 outputs"),
-        (outputs(["c", "d"], prompt="Sum up.\n<foreign_emb>"), OutputError, "prompt"),
-        (list(reversed(outputs(["c", "d"]))), OutputError, "differ in id"),
-        (outputs(["a ", "b"]), JudgeError, "one system twice"),
+        (outputs(["c"]), DataError, "2 outputs"),
+        (outputs(["c", "d"], prompt="Sum up.\n<foreign_emb>"), DataError, "prompt"),
+        (list(reversed(outputs(["c", "d"]))), DataError, "differ in id"),
+        (outputs(["a ", "b"]), DataError, "one system twice"),
     ):
         with pytest.raises(error, match=words):
             pair_outputs(good, other)
-    with pytest.raises(JudgeError, match="no outputs"):
+    with pytest.raises(DataError, match="no outputs"):
         pair_outputs([], [])
     assert len(pair_outputs(good, outputs(["a", "c"]))) == 2, "one answer may be the same"
 
@@ -301,7 +301,7 @@ def test_a_larger_limit_only_adds(tasks, limit, seed):
 
 
 def test_a_limit_of_none_is_refused():
-    with pytest.raises(JudgeError, match="limit is 0"):
+    with pytest.raises(DataError, match="limit is 0"):
         sample_pairs(pairs_of(3), 0, seed=0)
 
 
@@ -353,7 +353,7 @@ def test_the_evaluate_module_is_the_tally(monkeypatch, tmp_path):
     verdicts = [("A", "B"), ("A", "A"), (UNPARSED, "tie"), (IDENTICAL, IDENTICAL)]
     first, second = map(list, zip(*verdicts, strict=True))
     assert metric.compute(predictions=first, references=second) == tally(verdicts)
-    with pytest.raises(JudgeError, match="no verdict"):
+    with pytest.raises(DataError, match="no verdict"):
         metric.compute(predictions=["yes"], references=["no"])
 
 

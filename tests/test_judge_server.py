@@ -17,10 +17,10 @@ from judge_server import Refusal, always_a, prefers_longer, serving, shown_answe
 
 from llink.cli import main
 from llink.data.chat_client import ChatClient
-from llink.data.errors import DataError
+from llink.data.errors import DataError, ServerError
 from llink.errors_llink import LlinkConfigError
 from llink.evaluation.judge import UNPARSED, tally
-from llink.evaluation.judge_client import JudgeServerError, ask_judge, ask_judge_async
+from llink.evaluation.judge_client import ask_judge, ask_judge_async
 from llink.evaluation.judge_questions import both_verdicts, load_prompt, make_questions, pair_outputs
 from llink.evaluation.judge_store import JudgementFile, JudgeSettings
 from llink.evaluation.outputs import OutputRow, write_outputs
@@ -147,27 +147,27 @@ def test_a_server_that_hangs_times_out_and_is_named(tmp_path):
         time.sleep(1)
         return always_a(body)
 
-    with serving(hangs) as server, pytest.raises(JudgeServerError, match=r"(?i)timed? ?out"):
+    with serving(hangs) as server, pytest.raises(ServerError, match=r"(?i)timed? ?out"):
         ask(server, tmp_path, MESSAGES[:1], timeout=0.1, retries=1)
 
 
 def test_a_refusal_stops_at_once_and_says_why(tmp_path):
     with serving() as server:
-        with pytest.raises(JudgeServerError, match=r"refuses.*no model other"):
+        with pytest.raises(ServerError, match=r"refuses.*no model other"):
             ask(server, tmp_path, judge_model="other", concurrency=1)
         assert len(server.bodies) == 1, "no retries"
 
 
 def test_what_is_no_completion_is_no_verdict(tmp_path):
     with serving(lambda body: Refusal(200, "not a completion")) as server:
-        with pytest.raises(JudgeServerError, match="no chat completion"):
+        with pytest.raises(ServerError, match="no chat completion"):
             ask(server, tmp_path, MESSAGES[:1])
         assert len(server.bodies) == 3
 
 
 def test_a_server_that_dies_loses_nothing_and_the_rest_is_asked(tmp_path):
     with serving(die_at=8) as server:
-        with pytest.raises(JudgeServerError, match=rf"did not answer.* 7 of {2 * N} judgements are kept"):
+        with pytest.raises(ServerError, match=rf"did not answer.* 7 of {2 * N} judgements are kept"):
             ask(server, tmp_path, concurrency=1)
         server.thread.join(60)
         assert not server.thread.is_alive(), "vacuous unless it died"
@@ -180,7 +180,7 @@ def test_a_server_that_dies_loses_nothing_and_the_rest_is_asked(tmp_path):
 
 
 def test_an_unreadable_answer_is_kept_when_the_server_then_dies(tmp_path):
-    died = pytest.raises(JudgeServerError, match="0 of 1 judgements are kept")
+    died = pytest.raises(ServerError, match="0 of 1 judgements are kept")
     with serving(lambda body: "Well...", die_at=2) as server, died:
         ask(server, tmp_path, MESSAGES[:1])
     (kept,) = JudgementFile(tmp_path / "judgements.jsonl").records.values()
@@ -202,7 +202,7 @@ def test_answers_under_way_are_kept_when_another_call_fails(tmp_path, monkeypatc
         return prefers_longer(body)
 
     with serving(slow_but_for_one) as server:
-        with pytest.raises(JudgeServerError, match=f"3 of {2 * N}"):
+        with pytest.raises(ServerError, match=f"3 of {2 * N}"):
             ask(server, tmp_path, concurrency=4)
         assert len(server.bodies) == 4, "nothing new is begun"
 
@@ -265,7 +265,7 @@ def test_the_strictest_response_format_that_the_server_takes(tmp_path):
             assert formats.count(accepted) == 2 * N
             assert len(formats) <= 2 * N + 6, "it is settled once"
             if expected != "json_schema":
-                with pytest.raises(JudgeServerError, match="what is schema"):
+                with pytest.raises(ServerError, match="what is schema"):
                     ask(server, tmp_path / "forced", response_format="json_schema")
         formats.clear()
 
@@ -275,7 +275,7 @@ def test_a_bad_request_after_the_format_is_settled_is_reported(tmp_path):
         return Refusal(400, "too long") if "english 5" in body["messages"][0]["content"] else prefers_longer(body)
 
     with serving(refuses_one) as server:
-        with pytest.raises(JudgeServerError, match="too long"):
+        with pytest.raises(ServerError, match="too long"):
             ask(server, tmp_path, concurrency=1)
         assert "english 5" in server.messages()[-1]
         assert "english 5" not in server.messages()[-2], "asked once: the format is not the reason"
@@ -292,7 +292,7 @@ def test_a_bad_request_after_the_format_is_settled_is_reported(tmp_path):
 )
 def test_a_message_that_is_too_long_does_not_loosen_the_format(tmp_path, words):
     with serving(lambda body: Refusal(400, words)) as server:
-        with pytest.raises(JudgeServerError, match="refuses"):
+        with pytest.raises(ServerError, match="refuses"):
             ask(server, tmp_path, concurrency=1)
         assert len(server.bodies) == 1, "not asked again in another format"
 
@@ -315,11 +315,11 @@ def test_only_the_named_key_is_sent_and_it_is_written_nowhere(tmp_path, monkeypa
         ask(server, tmp_path, MESSAGES[:2], api_key_env="JUDGE_KEY")
         assert server.headers[-1]["authorization"] == "Bearer sk-secret-of-the-judge"
     with serving(lambda body: Refusal(401, "bad key sk-secret-of-the-judge")) as server:
-        with pytest.raises(JudgeServerError, match=r"bad key \*\*\*") as caught:
+        with pytest.raises(ServerError, match=r"bad key \*\*\*") as caught:
             ask(server, tmp_path, api_key_env="JUDGE_KEY")
         assert "secret" not in str(caught.value)
     with serving(lambda body: Refusal(401, 40 * "sk-secret-of-the-judge")) as server:  # one is where the text is cut
-        with pytest.raises(JudgeServerError, match=r"\*\*\*") as caught:
+        with pytest.raises(ServerError, match=r"\*\*\*") as caught:
             ask(server, tmp_path, api_key_env="JUDGE_KEY")
         assert "sk-" not in str(caught.value)
         command = command_of(tmp_path, server.url, "--api-key-env", "JUDGE_KEY")

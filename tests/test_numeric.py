@@ -17,15 +17,9 @@ from llink.data.entities.entity import KINDS, Entity, plain, show
 from llink.data.entities.foreign import FOREIGN_KINDS, ForeignEntity, extract_foreign
 from llink.data.entities.matching import foreign_kept
 from llink.data.entities.numerals import ORDINALS, read_ordinal, show_ordinal
+from llink.data.errors import DataError
 from llink.evaluation import module_path
-from llink.evaluation.numeric import (
-    NumericError,
-    compare,
-    entity_rows,
-    kind_counts,
-    numeric_metrics,
-    source_metrics,
-)
+from llink.evaluation.numeric import compare, entity_rows, kind_counts, numeric_metrics, source_metrics
 
 CORPORA = Path(llink.__file__).parent.parent / "shared" / "corpora"
 QUICK = settings(max_examples=40)  # a shared machine may pause any example
@@ -550,12 +544,12 @@ def test_rows_with_entities_are_chosen():
     ],
 )
 def test_bad_input_is_refused(outputs, references, message):
-    with pytest.raises(NumericError, match=message):
+    with pytest.raises(DataError, match=message):
         numeric_metrics(outputs, references)
 
 
 def test_bad_sources_are_refused():
-    with pytest.raises(NumericError, match="2 outputs for 1 sources"):
+    with pytest.raises(DataError, match="2 outputs for 1 sources"):
         source_metrics(["a", "b"], ["a"])
 
 

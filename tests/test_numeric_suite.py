@@ -10,7 +10,8 @@ from llink.data.entities.english import extract, known_names
 from llink.data.entities.entity import KINDS
 from llink.data.entities.foreign import extract_foreign
 from llink.data.entities.matching import foreign_kept
-from llink.evaluation.numeric import NumericError, compare, numeric_metrics, source_metrics
+from llink.data.errors import DataError
+from llink.evaluation.numeric import compare, numeric_metrics, source_metrics
 from llink.evaluation.numeric_suite import read_suite
 from llink.evaluation.outputs import OutputRow, write_outputs
 from llink.evaluation.plot_numeric import plot_numeric
@@ -99,7 +100,7 @@ def test_references_score_perfectly_and_faults_do_not():
 
 def test_a_language_is_chosen_or_refused():
     assert {case.language for case in read_suite("km")} == {"km"}
-    with pytest.raises(NumericError, match="no language 'xx': choose one of km, my, ar"):
+    with pytest.raises(DataError, match="no language 'xx': choose one of km, my, ar"):
         read_suite("xx")
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llink.data.errors import DataError
 from llink.evaluation.outputs import (
-    OutputError,
     OutputRow,
     aligned_outputs,
     check_resumable,
@@ -68,7 +68,7 @@ def test_what_is_written_is_read(tmp_path_factory, rows):
 def test_columns_come_from_the_instruction_row():
     (made,) = output_rows([dict(id=3, foreign=["ក"], prompt="p", completion="c")], ["o"])
     assert made == OutputRow("3", "", ["ក"], "p", "c", "", "o")
-    with pytest.raises(OutputError, match="2 answers for 1 instruction rows"):
+    with pytest.raises(DataError, match="2 answers for 1 instruction rows"):
         output_rows(instructions(1), ["a", "b"])
 
 
@@ -87,18 +87,18 @@ def test_columns_come_from_the_instruction_row():
 def test_bad_lines_are_named(tmp_path, line, complaint):
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps(asdict(row(0))) + "\n\n" + line + "\n", "utf-8")
-    with pytest.raises(OutputError, match=f"x.jsonl, line 3.*{complaint}"):
+    with pytest.raises(DataError, match=f"x.jsonl, line 3.*{complaint}"):
         read_outputs(path)
 
 
 def test_missing_empty_and_undecodable_files_are_refused(tmp_path):
-    with pytest.raises(OutputError, match="do not exist"):
+    with pytest.raises(DataError, match="do not exist"):
         read_outputs(tmp_path / "none.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(OutputError, match="no outputs"):
+    with pytest.raises(DataError, match="no outputs"):
         read_outputs(tmp_path / "empty.jsonl")
     (tmp_path / "latin.jsonl").write_bytes(b'{"id": "\xe9"}\n')
-    with pytest.raises(OutputError, match="line 1"):
+    with pytest.raises(DataError, match="line 1"):
         read_outputs(tmp_path / "latin.jsonl")
 
 
@@ -122,7 +122,7 @@ def test_systems_that_answered_the_same_rows_fit(tmp_path):
     ],
 )
 def test_systems_that_do_not_fit_are_refused(other, complaint):
-    with pytest.raises(OutputError, match=complaint):
+    with pytest.raises(DataError, match=complaint):
         aligned_outputs([row(i) for i in range(3)], other)
 
 
@@ -176,17 +176,17 @@ def test_answers_of_other_rows_or_settings_are_not_mixed(tmp_path):
     path = tmp_path / "x.jsonl"
     generate_outputs(Fake(), instructions(2), path, {"model": "m"})
     kept = path.read_bytes()
-    with pytest.raises(OutputError, match=r"other settings .model"):
+    with pytest.raises(DataError, match=r"other settings .model"):
         generate_outputs(Fake(), instructions(3), path, {"model": "n"})
-    with pytest.raises(OutputError, match="max_new_tokens"):
+    with pytest.raises(DataError, match="max_new_tokens"):
         generate_outputs(Fake(), instructions(3), path, {"model": "m"}, max_new_tokens=5)
-    with pytest.raises(OutputError, match=r"Line 1 .*'r0'.*'r1'"):
+    with pytest.raises(DataError, match=r"Line 1 .*'r0'.*'r1'"):
         generate_outputs(Fake(), instructions(3)[1:], path, {"model": "m"})
     changed = [{**r, "completion": "other"} for r in instructions(3)]
-    with pytest.raises(OutputError, match="Line 1"):
+    with pytest.raises(DataError, match="Line 1"):
         check_resumable(path, changed, {"model": "m", "max_new_tokens": 64})
     path.with_suffix(".json").unlink()
-    with pytest.raises(OutputError, match="other settings"):
+    with pytest.raises(DataError, match="other settings"):
         generate_outputs(Fake(), instructions(3), path, {"model": "m"})
     assert path.read_bytes() == kept
 
@@ -196,7 +196,7 @@ def test_damage_before_the_last_line_is_not_repaired(tmp_path):
     generate_outputs(Fake(), instructions(3), path, {})
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + b"{broken\n" + lines[2])
-    with pytest.raises(OutputError, match="line 2"):
+    with pytest.raises(DataError, match="line 2"):
         generate_outputs(Fake(), instructions(3), path, {})
 
 

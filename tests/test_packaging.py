@@ -190,3 +190,15 @@ def test_there_is_one_copy_of_every_class():
     module = importlib.import_module("llink.modeling_llink")
     names = [name for name, m in sys.modules.items() if getattr(m, "__file__", None) == module.__file__]
     assert names == ["llink.modeling_llink"]
+
+
+def test_what_is_exported_is_typed():
+    """The lazy names, and what type checkers and editors are shown in their place."""
+    block = next(node for node in tree(ROOT / "__init__.py").body if isinstance(node, ast.If))
+    shown = {
+        alias.asname: f".{node.module}"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert shown == llink._EXPORTS

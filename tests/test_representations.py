@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llink.cli import main
+from llink.data.errors import DataError
 from llink.evaluation.representations import (
-    RepresentationError,
     layer_cosines,
     paired_cosines,
     passage_means,
@@ -62,7 +62,7 @@ def test_an_anisotropic_space_has_a_high_baseline():
     ],
 )
 def test_states_that_cannot_be_compared(one, two, words):
-    with pytest.raises(RepresentationError, match=words):
+    with pytest.raises(DataError, match=words):
         paired_cosines(one, two)
 
 
@@ -156,7 +156,7 @@ def test_text_never_becomes_control(model):
 
 def test_what_cannot_be_read(model):
     for texts, answers in (([], []), (KHMER[:2], ENGLISH[:1])):
-        with pytest.raises(RepresentationError, match="answer"):
+        with pytest.raises(DataError, match="answer"):
             read_passages(model, texts, answers)
     with pytest.raises(ForeignTextError):
         read_passages(model, ["ក", " "], ENGLISH[:2], as_slots=True)

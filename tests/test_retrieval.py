@@ -7,17 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llink.data.errors import DataError
 from llink.evaluation import retrieval
-from llink.evaluation.bootstrap import ResamplingError
-from llink.evaluation.retrieval import (
-    RetrievalError,
-    bootstrap_interval,
-    rank_metrics,
-    rank_report,
-    retrieval_metrics,
-    retrieval_ranks,
-)
-from llink.evaluation.translation import TranslationError, bleu, chrf, translation_metrics
+from llink.evaluation.retrieval import bootstrap_interval, rank_metrics, rank_report, retrieval_metrics, retrieval_ranks
+from llink.evaluation.translation import bleu, chrf, translation_metrics
 
 # Small whole numbers give many exact ties; an offset keeps them from the zero vector.
 rows = st.lists(st.tuples(*[st.integers(-2, 2)] * 3).filter(any), min_size=1, max_size=12)
@@ -86,19 +79,19 @@ def test_candidate_blocks(monkeypatch):
     ],
 )
 def test_bad_vectors(queries, candidates, message):
-    with pytest.raises(RetrievalError, match=message):
+    with pytest.raises(DataError, match=message):
         retrieval_ranks(queries, candidates)
 
 
 def test_bad_arguments():
     vectors = torch.eye(5)
-    with pytest.raises(RetrievalError, match="Recall at 10 over 5 pairs"):
+    with pytest.raises(DataError, match="Recall at 10 over 5 pairs"):
         retrieval_metrics(vectors, vectors)
-    with pytest.raises(RetrievalError, match="positive"):
+    with pytest.raises(DataError, match="positive"):
         retrieval_metrics(vectors, vectors, ks=(0, 1))
-    with pytest.raises(RetrievalError, match="chunk_size=0"):
+    with pytest.raises(DataError, match="chunk_size=0"):
         retrieval_ranks(vectors, vectors, chunk_size=0)
-    with pytest.raises(ResamplingError, match="confidence=1"):
+    with pytest.raises(DataError, match="confidence=1"):
         bootstrap_interval(torch.arange(1, 20), confidence=1)
 
 
@@ -179,5 +172,5 @@ def test_chrf_and_bleu():
 )
 def test_bad_translations(hypotheses, references, message):
     for metric in (chrf, bleu):
-        with pytest.raises(TranslationError, match=message):
+        with pytest.raises(DataError, match=message):
             metric(hypotheses, references)

@@ -11,10 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llink.baselines.direct import RawTextProcessor, like
 from llink.cli import main
+from llink.data.errors import DataError
 from llink.data.instructions import instruction_dataset
 from llink.evaluation.outputs import aligned_outputs, read_outputs
 from llink.evaluation.samples import side_by_side, translation_scores
-from llink.evaluation.systems import BaselineError, baseline_kinds, llink_systems, load_systems
+from llink.evaluation.systems import baseline_kinds, llink_systems, load_systems
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.errors import ForeignTextError, PromptError
 from llink.modeling_llink.passages import cut_text
@@ -168,7 +169,7 @@ def test_folders_are_told_by_what_they_hold(folders, tmp_path, monkeypatch):
         ([str(folders / "llink")], "holds no baseline"),
         ([fine, bridge, fine], "both a finetune"),
     ):
-        with pytest.raises(BaselineError, match=complaint):
+        with pytest.raises(DataError, match=complaint):
             load_systems(str(folders / "llink"), wrong)
 
 

@@ -17,8 +17,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, LlamaConfi
 from llink.baselines.direct import RawTextProcessor, like
 from llink.cli import main
 from llink.configuration_llink import SLOT_EXPANDERS
+from llink.data.errors import DataError
 from llink.evaluation.costs import (
-    CostError,
     StackCost,
     bridge_flops,
     matrix_parameters,
@@ -28,7 +28,6 @@ from llink.evaluation.costs import (
     stack_cost,
 )
 from llink.evaluation.tokens import (
-    TokenizationError,
     example_strips,
     load_tokenizer,
     prompt_lengths,
@@ -116,7 +115,7 @@ def test_what_is_no_tokenizer_is_named(base_folder, tmp_path):
     config = base_folder("decoder", "llama") + "/config.json"
     files = [str(tmp_path / name) for name in ("words.model", "piece.model", "broken.json", "none")]
     for name in [*files, str(tmp_path), config]:
-        with pytest.raises(TokenizationError, match=r"no tokenizer.*tiktoken"):
+        with pytest.raises(DataError, match=r"no tokenizer.*tiktoken"):
             load_tokenizer(name)
 
 
@@ -166,7 +165,7 @@ def test_unknown_tokens_are_reported():
     ],
 )
 def test_texts_that_cannot_be_compared(texts, english, words):
-    with pytest.raises(TokenizationError, match=words):
+    with pytest.raises(DataError, match=words):
         tokenization(tiny.decoder_tokenizer("llama"), texts, english)
 
 
@@ -187,7 +186,7 @@ def test_prompts_are_counted_as_they_are_rendered(model):
     found = prompt_tokens(processor, KHMER, "Say it.")
     means = {"raw": sum(raw) / 3, "slotted": slotted[0], "raw_uncut": sum(raw) / 3}
     assert found == {**means, "ratio": sum(raw) / 3 / slotted[0], "n": 3}
-    with pytest.raises(TokenizationError, match="no passages"):
+    with pytest.raises(DataError, match="no passages"):
         prompt_tokens(processor, [])
     with pytest.raises(ForeignTextError, match="row 1"):
         prompt_tokens(processor, [KHMER[0], " "])
@@ -336,11 +335,11 @@ def test_biases_of_stacked_experts_do_not_count():
 
 
 def test_experts_that_cannot_be_told_apart_are_refused():
-    with pytest.raises(CostError, match="num_experts_per_tok=None"):
+    with pytest.raises(DataError, match="num_experts_per_tok=None"):
         matrix_parameters(Experts(4))
     joined = Experts(1, num_experts_per_tok=2)
     joined.experts = torch.nn.Linear(6, 20)  # all of them in one matrix
-    with pytest.raises(CostError, match=r"experts \(Linear\)"):
+    with pytest.raises(DataError, match=r"experts \(Linear\)"):
         matrix_parameters(joined)
 
 
@@ -354,7 +353,7 @@ def test_packed_weights_count_as_what_they_stand_for():
 def test_a_model_without_attention_is_refused():
     with torch.device("meta"):
         mamba = AutoModelForCausalLM.from_config(AutoConfig.for_model("mamba", hidden_size=16, num_hidden_layers=1))
-    with pytest.raises(CostError, match="mamba"):
+    with pytest.raises(DataError, match="mamba"):
         stack_cost(mamba, True)
 
 
@@ -375,7 +374,7 @@ SMALL = dict(vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_lay
 def test_layers_that_do_not_attend_alike_are_refused(family, changes, words):
     with torch.device("meta"):
         decoder = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SMALL, **changes))
-    with pytest.raises(CostError, match=words):
+    with pytest.raises(DataError, match=words):
         stack_cost(decoder, True)
 
 

@@ -16,10 +16,8 @@ from llink.data.collators import PassageBank, instruction_tensors, shuffled_pass
 from llink.data.errors import DataError
 from llink.data.instructions import instruction_dataset
 from llink.evaluation import module_path
-from llink.evaluation.bootstrap import ResamplingError
 from llink.evaluation.usage import (
     VARIANTS,
-    UsageError,
     collect_usage,
     gap_intervals,
     gaussian_slots,
@@ -188,15 +186,15 @@ def test_intervals_repeat_with_their_seed_and_shrink_to_a_point():
     ids=["empty", "no tokens", "columns", "lengths", "NaN"],
 )
 def test_losses_without_a_gap_are_refused(losses, tokens, variants):
-    with pytest.raises(UsageError):
+    with pytest.raises(DataError):
         usage_metrics(losses, tokens, variants)
-    with pytest.raises(UsageError):
+    with pytest.raises(DataError):
         gap_intervals(losses, tokens, variants)
 
 
 @pytest.mark.parametrize("options", [{"resamples": 0}, {"confidence": 1.0}, {"confidence": 0.0}])
 def test_impossible_intervals_are_refused(options):
-    with pytest.raises(ResamplingError, match="resamples"):
+    with pytest.raises(DataError, match="resamples"):
         gap_intervals(np.ones((2, 3)), np.ones(2), **options)
 
 
@@ -255,7 +253,7 @@ def test_a_slot_that_is_never_read_is_worth_nothing():
 
 @pytest.mark.parametrize("variant", ["without_2", "without_-1", "without_", "other"])
 def test_unknown_variants_are_named(variant):
-    with pytest.raises(UsageError, match=f"'{variant}'"):
+    with pytest.raises(DataError, match=f"'{variant}'"):
         usage_losses(Fake(lambda slots: slots.sum(dim=(1, 2, 3))), FAKE_BATCH, ("slots", variant))
 
 
@@ -296,7 +294,7 @@ def test_measuring_leaves_the_model_in_its_mode(make_model, tensors):
         model.train(training)
         collect_usage(model, batches)
         assert model.training is training
-    with pytest.raises(UsageError, match="no rows"):
+    with pytest.raises(DataError, match="no rows"):
         collect_usage(model, [])
 
 
