@@ -86,6 +86,7 @@ def test_features_and_answers(make_model, expander):
         assert model.generate(foreign_text=texts, do_sample=True, **options).device == GPU
 
 
+@pytest.mark.slow
 def test_an_encoder_on_a_device_of_its_own(make_model):
     for expander in ("mlp", "segments", "lexicon"):
         model = make_model(slot_expander=expander)

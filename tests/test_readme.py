@@ -109,6 +109,7 @@ def test_pushing_and_the_pipeline_as_the_readme_shows_them(workshop, monkeypatch
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.slow
 def test_readme_python_runs(workshop, monkeypatch):
     monkeypatch.chdir(workshop)
     snippets = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

@@ -176,6 +176,7 @@ def test_soft_tokens_that_do_not_fit_are_refused(new_bridge):
 
 
 @pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.slow(but=["False"])
 def test_the_loss_falls_and_the_bases_stay(train, base_folder, lora):
     trainer = train(max_steps=40, lora=lora, learning_rate=3e-2)
     assert losses_of(trainer)[-1] < losses_of(trainer)[0] - 0.5
@@ -265,6 +266,7 @@ def test_learning_rates_are_by_module(train):
 
 
 @pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.slow
 def test_what_is_saved_answers_as_what_was_trained(train, tmp_path, lora):
     trainer = train(lora=lora, max_steps=8)
     trainer.save_model()

@@ -233,6 +233,7 @@ def test_yaml_stands_between_preset_and_flags(files, bases, tmp_path):
     assert config["teacher_conditioning"] == "none"
 
 
+@pytest.mark.slow
 def test_a_broken_run_goes_on_from_its_checkpoint(files, bases, tmp_path, capsys):
     command = ["align", *bases, "--report_to", "none", "--use_cpu", "--output-dir", str(tmp_path / "a")]
     command += ["--pairs", f"{files}/train.en", f"{files}/train.km", "--per-device-train-batch-size", "8"]

@@ -280,6 +280,7 @@ def test_one_message_that_the_server_never_takes_is_dropped(pairs, unbroken, tmp
 
 
 @pytest.mark.parametrize("trouble", [429, 500, "hangs"])
+@pytest.mark.slow
 def test_passing_trouble_with_one_message_is_no_refusal_and_is_asked_again(pairs, unbroken, tmp_path, capsys, trouble):
     poison, others = json.loads(examples(unbroken)["train"].splitlines()[3])["english"], threading.Semaphore(0)
 

@@ -67,6 +67,7 @@ def test_words_of_slots_that_have_none_are_no_question(base, tmp_path, capsys):
     assert "model.slot_expander: lexicon" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_study_runs_each_setting_once_and_goes_on(base, tmp_path, capsys, monkeypatch):
     trained = {"AlignTrainer": 0, "InjectTrainer": 0}
     for name in trained:

@@ -232,6 +232,7 @@ def test_training_lowers_the_loss_and_slots_are_used(make_model, train):
 
 
 @pytest.mark.parametrize(("variant", "reduction"), [("zeroed", "row"), ("shuffled", "row"), ("zeroed", "step")])
+@pytest.mark.slow
 def test_accumulation_equals_the_big_batch(train, variant, reduction):
     usage = dict(usage_variant=variant, usage_reduction=reduction)
     big = train("big", **usage)
@@ -262,6 +263,7 @@ def test_an_uneven_last_batch_is_weighed_by_its_size(train):
 
 
 @pytest.mark.parametrize("self_contained", [False, True], ids=["light", "self-contained"])
+@pytest.mark.slow(but=["light"])
 def test_resuming_in_the_middle_of_an_epoch_equals_an_unbroken_run(make_model, train, tmp_path, self_contained):
     def fresh():
         model = make_model(awake=False, lora_dropout=0.2, stage="align")

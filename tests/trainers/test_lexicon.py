@@ -223,6 +223,7 @@ def test_only_the_lexicon_changes(make_model, tmp_path):
     assert trainer.llink_model.config.stage == "lexicon"
 
 
+@pytest.mark.slow
 def test_training_finds_the_words(train):
     trainer = train(max_steps=150, learning_rate=1e-2)
     losses, metrics = losses_of(trainer), trainer.evaluate(pairs(range(201, 217)))
@@ -292,6 +293,7 @@ def test_two_processes_equal_one(base_folder, train, tmp_path):
         assert found["eval"][name] == pytest.approx(metrics[name], rel=5e-3), name
 
 
+@pytest.mark.slow
 def test_resuming_equals_an_unbroken_run(train, tmp_path):
     unbroken = train("unbroken", max_steps=6)
     train("broken", max_steps=6, save_strategy="steps", save_steps=3)

@@ -158,6 +158,7 @@ def test_blocks_end_with_where_the_figures_come_from(run):
     not shutil.which("chromium") and not os.environ.get("LLINK_BROWSER_REQUIRED"),
     reason="needs the program `chromium`; CI installs it",
 )
+@pytest.mark.slow
 def test_a_browser_shows_the_page_and_its_pictures(run, tmp_path):
     main(["report", str(run)])
     page = (run / "report" / "index.html").read_text("utf-8")

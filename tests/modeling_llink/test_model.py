@@ -183,6 +183,7 @@ def test_any_company_gives_the_same_scores(model, rows, side):
 
 @pytest.mark.parametrize("encoder", tiny.ENCODERS)
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+@pytest.mark.slow(but=["mean-xlm-roberta", "cls-bert", "max-t5"])
 def test_pooled_features_do_not_depend_on_the_batch(make_model, base_folder, encoder, pooling):
     model = make_model(encoder=encoder, pooling=pooling)
     batched = model.get_pooled_features(tiny.SENTENCES, batch_size=4)

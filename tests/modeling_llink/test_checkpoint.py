@@ -73,6 +73,7 @@ def test_encoders_reload_to_identical_logits(make_model, tmp_path, encoder, self
 
 @pytest.mark.parametrize("self_contained", [False, True], ids=["light", "self-contained"])
 @pytest.mark.parametrize("halves", [("encoder", "decoder"), ("decoder", "encoder")], ids=str)
+@pytest.mark.slow
 def test_bases_of_different_dtypes(tmp_path, self_contained, halves):
     """XLM-R comes in float32 and Llama in bfloat16: the most ordinary pair of all."""
     half, whole = halves

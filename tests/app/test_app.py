@@ -263,6 +263,7 @@ RECORD = """() => {
 }"""
 
 
+@pytest.mark.slow
 def test_a_reader_asks_in_a_browser(checkpoint, browser, tmp_path):
     pair = demo_splits()["test"][0]
     model = LlinkForCausalLM.from_pretrained(checkpoint)

@@ -237,6 +237,7 @@ def test_a_repository_at_a_revision(tmp_path, monkeypatch, base_folder):
         assert main(["verify", "someone/nothing"]) == 2
 
 
+@pytest.mark.slow
 def test_the_folders_own_code_in_a_fresh_process(copy, capsys):
     folder = copy("self-contained")
     path = folder / "layers.py"

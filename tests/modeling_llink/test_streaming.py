@@ -91,6 +91,7 @@ def requests() -> list[dict]:
     return rows
 
 
+@pytest.mark.slow
 def test_threads_on_one_model_give_what_one_after_another_gives(make_model):
     """LoRA is on for some and off for others, and tokenizers keep settings of their last call."""
     model = make_model()

@@ -195,6 +195,7 @@ def files(tmp_path_factory):
 
 
 @pytest.mark.parametrize("stage", ["align", "inject"])
+@pytest.mark.slow
 def test_the_command_writes_record_and_plot(files, make_model, tmp_path, capsys, stage):
     make_model(stage=stage).save_pretrained(tmp_path / "model")
     command = ["eval", "representations", "--model", str(tmp_path / "model"), "--pairs", f"{files}/a.en"]

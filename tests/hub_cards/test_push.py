@@ -95,6 +95,7 @@ def test_every_way_puts_up_the_same(hub, quick, tmp_path, kind):
     assert str(tmp_path) not in json.dumps(record)
 
 
+@pytest.mark.slow
 def test_pushes_while_training_are_whole_and_many(hub, quick, tmp_path):
     options = dict(save_strategy="steps", save_steps=1, push_to_hub=True, hub_model_id=REPO)
     trainer = training("inject", build(), tmp_path, hub_strategy="every_save", hub_always_push=True, **options)
@@ -136,6 +137,7 @@ def test_a_push_that_fails_while_training_does_not_stop_it(hub, quick, impatient
     assert LlinkForCausalLM.from_pretrained(tmp_path).config.stage == "inject"
 
 
+@pytest.mark.slow
 def test_a_private_repository_a_branch_and_a_pull_request(hub, quick, tmp_path):
     build().save_pretrained(tmp_path / "out")
     push = ["push", str(tmp_path / "out"), REPO]
@@ -177,6 +179,7 @@ def test_what_is_stale_goes_and_what_is_the_readers_stays(hub, quick, tmp_path):
     assert pushed(hub, REPO) == WHOLE | {"notes.txt"}
 
 
+@pytest.mark.slow
 def test_a_readers_text_and_metadata_survive(hub, quick):
     model = build()
     push_to_hub(model, REPO, tags=["first"])

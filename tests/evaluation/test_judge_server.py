@@ -117,6 +117,7 @@ def test_a_reminder_helps(tmp_path):
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
+@pytest.mark.slow
 def test_passing_trouble_is_waited_out(tmp_path, status):
     seen = Counter()
 

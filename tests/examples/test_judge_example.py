@@ -11,7 +11,7 @@ import pytest
 
 from llink.evaluation.outputs import OutputRow, write_outputs
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.timeout(3600)

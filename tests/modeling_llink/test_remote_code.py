@@ -148,6 +148,7 @@ def in_cache(folder, root: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("kind", ["light", "self-contained"])
 @pytest.mark.matrix(only=["light"])
+@pytest.mark.slow(but=["light"])
 def test_the_auto_classes_without_llink(saved, tmp_path, kind):
     snapshot = in_cache(saved / kind, tmp_path, "tiny-llink")
     if kind == "light":
@@ -162,6 +163,7 @@ def test_the_auto_classes_without_llink(saved, tmp_path, kind):
     assert resaved == set(CODE_FILES)
 
 
+@pytest.mark.slow
 def test_a_processor_that_came_alone_is_saved_whole(saved, tmp_path):
     assert "done" in run(ALONE, tmp_path, saved / "light")
     alone = {p.name for p in (tmp_path / "alone").glob("*.py")}
@@ -188,6 +190,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_with_llink_installed_nothing_asks_for_trust(saved, tmp_path):
     kinds = ("light", "self-contained")
     assert "done" in run(INSTALLED, tmp_path, *[saved / kind for kind in kinds])

@@ -47,6 +47,7 @@ def commits(hub):
     return [message for _, message, _ in hub.repos[f"spaces/{SPACE}"].log][1:]
 
 
+@pytest.mark.slow
 def test_a_model_on_the_hub_gets_a_space_that_answers(hub, monkeypatch, files, capsys):
     """With the real check: the Space's own app, started where llink cannot be imported."""
     monkeypatch.setattr(publishing, "reload", reload_here)
@@ -75,6 +76,7 @@ def test_a_model_on_the_hub_gets_a_space_that_answers(hub, monkeypatch, files, c
     assert (card.models, card.license, card.title) == ([MODEL], "llama3.2", "Ask")
 
 
+@pytest.mark.slow
 def test_a_folder_travels_with_its_space(hub, monkeypatch, tmp_path, files, capsys):
     """With the real check, offline: the model that the Space holds is all that it needs."""
     monkeypatch.setattr(publishing, "reload", reload_here)
@@ -93,6 +95,7 @@ def test_a_folder_travels_with_its_space(hub, monkeypatch, tmp_path, files, caps
     assert SpaceCard(found["README.md"].decode()).data.models == [ENCODER, DECODER]
 
 
+@pytest.mark.slow
 def test_a_second_push_keeps_what_is_the_owners(hub, quick, tmp_path):
     build().save_pretrained(tmp_path / "out", self_contained=True)
     push_space(tmp_path / "out", SPACE, SETTINGS)
@@ -118,6 +121,7 @@ def test_a_second_push_keeps_what_is_the_owners(hub, quick, tmp_path):
         ("import llink", "does not start without llink: .*llink"),
     ],
 )
+@pytest.mark.slow
 def test_a_space_that_does_not_answer_never_leaves(hub, monkeypatch, tmp_path, app, words):
     monkeypatch.setattr(publishing, "reload", reload_here)
     monkeypatch.setattr(space, "APP", app)
@@ -135,6 +139,7 @@ def test_code_from_the_hub_runs_only_where_it_is_trusted(hub, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("private", "gated"), [(False, False), (True, False), (False, True)])
+@pytest.mark.slow
 def test_a_models_code_gets_a_token_only_if_it_cannot_be_read_without(hub, monkeypatch, private, gated):
     monkeypatch.setattr(publishing, "reload", reload_here)
     push_to_hub(build(), MODEL)
@@ -146,6 +151,7 @@ def test_a_models_code_gets_a_token_only_if_it_cannot_be_read_without(hub, monke
 
 
 @pytest.mark.parametrize("closed", [(), (MODEL,), (DECODER,), (MODEL, ENCODER)], ids=str)
+@pytest.mark.slow
 def test_a_space_that_needs_a_secret_says_so(hub, quick, tmp_path, caplog, closed):
     push_to_hub(build(), MODEL)
     for name in closed:
