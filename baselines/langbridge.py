@@ -198,7 +198,7 @@ class LangBridgeForCausalLM(PreTrainedModel):
         foreign_attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """As the library's `generate` with token ids: prompt and new tokens (B, S + new).
+        """As transformers' `generate` with token ids: prompt and new tokens (B, S + new).
 
         Raises:
             SlotMismatchError: As `embed`.
@@ -308,7 +308,7 @@ class LangBridgeForCausalLM(PreTrainedModel):
         Args:
             save_directory: The folder; made when missing.
             is_main_process: Whether this process writes.
-            state_dict: Not read: the library's trainer passes one.
+            state_dict: Not read: transformers' Trainer passes one.
 
         Raises:
             TypeError: If anything else is given, such as `push_to_hub`.

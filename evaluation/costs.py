@@ -83,7 +83,7 @@ def stack_cost(model: nn.Module, causal: bool) -> StackCost:
     """Counts a decoder or an encoder.
 
     Args:
-        model: A model of the library, with or without weights.
+        model: A model of transformers, with or without weights.
         causal: Whether it is a decoder.
 
     Raises:

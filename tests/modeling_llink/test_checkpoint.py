@@ -8,8 +8,10 @@ import pytest
 import tiny
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor, AutoTokenizer
 
+from llink.hub_cards.verify import passed, verify
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.checkpoint import bridge_keys, staged
 from llink.modeling_llink.errors import LlinkCheckpointError
@@ -340,3 +342,17 @@ def test_the_attention_can_be_chosen_at_loading(make_model, tmp_path, self_conta
         assert again.encoder.config._attn_implementation == attention
         assert again.decoder.config._attn_implementation == attention
         assert again.config.decoder_config is again.decoder.config
+
+
+# ------------------------------------------------------------------ checkpoints of past releases
+
+
+def test_a_checkpoint_of_the_first_release_gives_the_same_logits():
+    folder = Path(__file__).parent.parent / "checkpoints" / "llink-0.1"
+    expected = load_file(f"{folder}.expected.safetensors")
+    model = LlinkForCausalLM.from_pretrained(folder)
+    inputs = {name: expected[name] for name in expected if name not in ("logits", "text", "text_ids")}
+    assert torch.allclose(tiny.logits_of(model, inputs), expected["logits"], atol=1e-4)
+    text_only = tiny.logits_of(model, {"input_ids": expected["text_ids"]})
+    assert torch.allclose(text_only, expected["text"], atol=1e-4)
+    assert passed(verify(folder)), "its canary is in the old layout"
