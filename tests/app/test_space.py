@@ -211,4 +211,4 @@ def test_the_pages_files_need_only_each_other(name):
             path = (ROOT / folder / (node.module.replace(".", "/") + ".py")).resolve()
             found.add(path.relative_to(ROOT.resolve()).as_posix())
     assert found <= set(PAGE_FILES)
-    assert found or name == "evaluation/bootstrap.py", "vacuous unless the imports are found"
+    assert found or name == "errors_llink.py", "vacuous unless the imports are found"

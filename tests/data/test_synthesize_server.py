@@ -454,7 +454,7 @@ def test_more_attempts_or_another_prompt_ask_again_and_only_then(pairs, tmp_path
         assert lost > 5
         more = [word if word != "1" or first[n - 1] != "--attempts" else "2" for n, word in enumerate(first)]
         assert main(more) == 2
-        assert "attempts=1" in capsys.readouterr().err
+        assert "--attempts 1" in capsys.readouterr().err
         assert main([*more, "--overwrite"]) == 0
         assert len(server.bodies) == asked + dropped(tmp_path / "out")["unreadable"], "only what could not be read"
 

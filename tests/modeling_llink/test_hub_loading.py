@@ -19,6 +19,7 @@ from llink import LlinkForCausalLM
 from llink.configuration_llink import LlinkConfigError
 from llink.hub_cards import publishing
 from llink.hub_cards.publishing import push_to_hub
+from llink.hub_cards.verify import check_canary
 from llink.modeling_llink.errors import BaseModelError, LlinkCheckpointError
 from llink.modeling_llink.lora import lora_modules
 
@@ -80,10 +81,11 @@ def test_by_name_by_revision_and_from_the_cache(hub, monkeypatch, tmp_path, auto
 def test_subfolders_of_a_repository(hub, monkeypatch, tmp_path, self_contained):
     model = build()
     model.save_pretrained(tmp_path / "repo" / "runs" / "best", self_contained=self_contained)
+    save_canary(model, tmp_path / "repo" / "runs" / "best")
     hub.add("someone/many", tmp_path / "repo")
     again = LlinkForCausalLM.from_pretrained("someone/many", subfolder="runs/best")
     assert torch.equal(scores(again), scores(model))
-    assert all(finding.equal for finding in again.check_canary())
+    assert all(finding.equal for finding in check_canary(again))
     hub.requests.clear()
     pinned = LlinkForCausalLM.from_pretrained(
         "someone/many", subfolder="runs/best", revision=hub.repos["someone/many"].heads["main"]
@@ -305,7 +307,7 @@ def test_quantisation_reaches_both_bases_and_nothing_else(hub, self_contained):
     assert all(torch.equal(one[name], two[name]) for name in bridge)
     error = (scores(again) - scores(model)).norm() / scores(model).norm()
     assert 0 < error < 1.5
-    findings = {finding.what: finding for finding in again.check_canary()}
+    findings = {finding.what: finding for finding in check_canary(again)}
     assert "quantised" in findings["decoder weights"].detail
     assert findings["LoRA weights"].equal
     assert all(finding.equal or finding.harmless for finding in findings.values())
@@ -410,11 +412,12 @@ def test_merging_keeps_what_the_model_does(make_model, tmp_path, decoder):
     assert torch.allclose(scores(model), wanted, atol=1e-4)
     assert torch.equal(model.get_input_embeddings().weight, before), "an embedding that is tied is not merged into"
     model.save_pretrained(tmp_path)
+    save_canary(model, tmp_path)
     again = LlinkForCausalLM.from_pretrained(tmp_path)
     assert again.config.lora_merged
     assert torch.equal(scores(again), scores(model))
     assert (again.get_input_embeddings().weight is again.get_output_embeddings().weight) == tied
-    assert all(finding.equal for finding in again.check_canary())
+    assert all(finding.equal for finding in check_canary(again))
     answers = [m.generate(foreign_text="the cat", max_new_tokens=5, do_sample=False).tolist() for m in (model, again)]
     assert answers[0] == answers[1]
 
