@@ -77,7 +77,7 @@ def test_every_way_puts_up_the_same(hub, quick, tmp_path, kind):
     trainer = training(kind, build(), tmp_path / "run", save_strategy="no", hub_model_id="someone/Llama-a")
     trainer.train()
     trainer.push_to_hub()
-    model = trainer.whole_model
+    model = trainer.llink_model
     push_to_hub(model, "someone/Llama-b")
     assert main(["push", str(tmp_path / "run"), "someone/Llama-c", "--message", "by command"]) == 0
     model.save_pretrained(tmp_path / "saved", push_to_hub=True, repo_id="someone/Llama-d")
