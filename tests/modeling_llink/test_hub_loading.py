@@ -19,7 +19,7 @@ from llink import LlinkForCausalLM
 from llink.configuration_llink import LlinkConfigError
 from llink.hub_cards import publishing
 from llink.hub_cards.publishing import push_to_hub
-from llink.hub_cards.verify import check_canary
+from llink.hub_cards.verify import check_canary, save_canary
 from llink.modeling_llink.errors import BaseModelError, LlinkCheckpointError
 from llink.modeling_llink.lora import lora_modules
 
