@@ -117,6 +117,7 @@ def new_direct(
             module.reset_lora_parameters(adapter, init_lora_weights=True)
     for adapter in decoder.peft_config.values():  # how PEFT finds the base again
         adapter.base_model_name_or_path, adapter.revision, adapter.task_type = name, revision, "CAUSAL_LM"
+    _tell_transformers(decoder)
     return decoder, like(RawTextProcessor, model.processor)
 
 
@@ -165,7 +166,16 @@ def add_saved_adapter(decoder: PreTrainedModel, folder: str | os.PathLike) -> No
     config.base_model_name_or_path, config.revision = name, revision  # adding has overwritten them
     for parameter in lora_parameters(decoder):
         parameter.data = parameter.data.float()
+    _tell_transformers(decoder)
     load_adapter(decoder, folder)
+
+
+def _tell_transformers(decoder: Any) -> None:
+    """Says, as transformers' own `add_adapter` does, that there is an adapter.
+
+    Its Trainer then takes a quantised decoder, and checkpointing lets gradients into frozen embeddings.
+    """
+    decoder._hf_peft_config_loaded = True
 
 
 def adapter_state(decoder: nn.Module) -> dict[str, Tensor]:
