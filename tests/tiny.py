@@ -194,9 +194,9 @@ def logits_of(model, inputs) -> torch.Tensor:
 
 
 def count_calls(module: torch.nn.Module) -> list:
-    """A list that grows by one at each forward of `module`; hand its handle back with `handle.remove()`."""
+    """A list that grows by one at each forward of `module`, ended early or not."""
     calls: list = []
-    handle = module.register_forward_hook(lambda *_: calls.append(1))
+    handle = module.register_forward_pre_hook(lambda *_: calls.append(1))
     calls_with_handle = _Calls(calls, handle)
     return calls_with_handle
 

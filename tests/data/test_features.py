@@ -8,6 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from llink.data import features
 from llink.data.errors import DataError
 from llink.data.features import FeatureCache, PairTensors, compute_pair_features, encoder_spec, teacher_spec
 
@@ -156,9 +157,6 @@ class Model:
     def __init__(self):
         self.encoder, self.decoder = Counter(3), Counter(4)
 
-    def fingerprint(self, base):
-        return f"hash of the {base}"
-
     def get_pooled_features(self, texts, batch_size=32):
         return self.encoder(texts)
 
@@ -166,24 +164,30 @@ class Model:
         return self.decoder(texts)
 
 
-def test_pair_features_run_each_base_once_a_text(tmp_path):
+@pytest.fixture
+def hashed(monkeypatch):
+    """A base's content is its name."""
+    monkeypatch.setattr(features, "base_fingerprint", lambda model, kind: f"hash of the {kind}")
+
+
+def test_pair_features_run_each_base_once_a_text(tmp_path, hashed):
     pairs = Dataset.from_dict({"id": ["1", "2", "3"], "english": ["a", "b", "a"], "foreign": ["x", "x", "y"]})
     model = Model()
-    features = compute_pair_features(model, pairs, tmp_path, show_progress=False)
-    assert features.pooled.shape == (3, 3)
-    assert features.teacher_states.shape == (3, 4)
-    assert len(features) == 3
+    first = compute_pair_features(model, pairs, tmp_path, show_progress=False)
+    assert first.pooled.shape == (3, 3)
+    assert first.teacher_states.shape == (3, 4)
+    assert len(first) == 3
     assert (len(model.encoder.asked), len(model.decoder.asked)) == (2, 2)
     fresh = Model()
     cached = compute_pair_features(fresh, pairs, tmp_path, show_progress=False)
     assert not fresh.encoder.asked
     assert not fresh.decoder.asked
-    assert torch.equal(cached.pooled, features.pooled)
-    assert torch.equal(cached.teacher_states, features.teacher_states)
+    assert torch.equal(cached.pooled, first.pooled)
+    assert torch.equal(cached.teacher_states, first.teacher_states)
 
 
 @pytest.mark.parametrize("field", list(vars(Model.config)))
-def test_every_option_that_changes_features_changes_a_spec(field):
+def test_every_option_that_changes_features_changes_a_spec(field, hashed):
     before, changed = Model(), Model()
     changed.config = SimpleNamespace(**{**vars(Model.config), field: "something else"})
     assert (encoder_spec(before), teacher_spec(before)) != (encoder_spec(changed), teacher_spec(changed))

@@ -528,7 +528,7 @@ def test_a_folder_with_other_things_is_left_alone(demo, tmp_path, capsys):
     (out / "notes.txt").unlink()
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     assert by_rule(demo, out, "--seed", "1") == 2
-    assert "made otherwise: other server (seed=0)" in capsys.readouterr().err
+    assert "made otherwise: other server (--seed 0)" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert by_rule(demo, out, "--seed", "1", "--overwrite", splits=("fit=60", "held_out=12")) == 0
     assert sorted(path.name for path in out.iterdir()) == [LOCK, "fit.jsonl", "held_out.jsonl", "manifest.json"]

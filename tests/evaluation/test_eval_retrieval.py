@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from llink.baselines.direct import load_direct, new_direct
+from llink.baselines.direct import load_direct, new_direct, save_adapter
 from llink.baselines.langbridge import LangBridgeForCausalLM
 from llink.cli import main
 from llink.data.demo_corpus import demo_pairs
@@ -32,7 +32,7 @@ def folders(make_model, tmp_path_factory):
     for _, module in lora_modules(decoder):
         for linear in module.lora_B.values():
             torch.nn.init.normal_(linear.weight, std=0.3)
-    decoder.save_pretrained(folder / "finetune")
+    save_adapter(decoder, folder / "finetune")
     processor.save_pretrained(folder / "finetune")
     LangBridgeForCausalLM.from_llink(folder / "model").save_pretrained(folder / "langbridge")
     (folder / "dev.en").write_text("".join(f"{text}\n" for text in ENGLISH), "utf-8")

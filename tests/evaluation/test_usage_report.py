@@ -359,7 +359,7 @@ def test_the_command_writes_record_and_plot(saved, tmp_path, capsys):
     [
         (["--instructions", "{saved}/none.jsonl"], "none.jsonl"),
         (["--instructions", "{saved}/same.jsonl"], "shuffled control"),
-        (["--instructions", "{saved}/dev.jsonl", "--resamples", "0"], "resamples=0"),
+        (["--instructions", "{saved}/dev.jsonl", "--resamples", "0"], "--resamples 0"),
         (["--instructions", "{saved}/dev.jsonl", "--limit", "0"], "--limit 0 must"),
         (["--instructions", "{saved}/dev.jsonl", "--batch-size", "-1"], "--batch-size -1 must"),
     ],
