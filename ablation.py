@@ -115,7 +115,7 @@ class Study:
             kinds = option_types(CONFIGS[part]) if part in CONFIGS else {}
             kind = str if part == "bases" else kinds.get(option, Any)  # the model's configuration checks its own
             chosen.setdefault(part, {})[option] = typed(name, value, kind)
-        if chosen["model"].get("slot_expander") != "lexicon":
+        if chosen["model"].get("slot_expander") != "tokens":
             chosen.pop("lexicon", None)  # no run without words depends on how they are learned
         return chosen
 
@@ -188,7 +188,7 @@ def _check_study(study: Study, path: Path) -> None:
             chosen = study.options(variant)
             if "lexicon" not in chosen and any(name.startswith("lexicon.") for name in variant):
                 raise LlinkConfigError(
-                    f"{path}: question {question!r} asks about words, which only model.slot_expander: lexicon has: "
+                    f"{path}: question {question!r} asks about words, which only model.slot_expander: tokens has: "
                     "name it in the variant or in the settings."
                 )
             if wrong := sorted(set(chosen["bases"]) - {"encoder", "decoder"}):
@@ -337,7 +337,7 @@ class _Runner:
         write_json(folder / "metrics.json", {name: metrics[f"eval_{name}"] for name in ("loss", "recall", "known")})
 
     def _injected(self, model: LlinkForCausalLM, variant: Mapping[str, Any], seed: int) -> dict[str, float]:
-        if model.slot_embedder.lexicon is not None:
+        if model.slot_embedder.reads_states:
             self._learn_words(model, variant, seed)
         set_seed(seed)
         cache = str(self.folder / "features")

@@ -13,22 +13,19 @@ POOLINGS = ("mean", "cls", "max")
 TEACHER_STATES = ("placeholder", "mean")
 TEACHER_CONDITIONINGS = ("none", "center", "whiten")
 SLOT_ADAPTERS = ("gated", "none")
-#: Kind of slots → the least K that it can have, and its inner width as a multiple of the decoder's.
-SLOT_EXPANDERS: dict[str, tuple[int, float]] = {
-    "mlp": (1, 2),
-    "low_rank": (1, 0.25),
-    "queries": (1, 2),
-    "resampler": (1, 2),
-    "segments": (1, 2),
-    "lexicon": (2, 2),  # the first slot stands for the whole passage
-}
+SLOT_EXPANDERS = ("mlp", "tokens")
+#: Kinds of slots that lost against `tokens` on every measure and are gone.
+GONE_EXPANDERS = ("low_rank", "queries", "resampler", "segments", "lexicon")
+#: Shares of the encoder's layers whose states `tokens` reads, unless told otherwise.
+SLOT_LAYERS = (1 / 3, 2 / 3, 1.0)
+PAPER_SLOTS = 8
 SLOT_FIELDS = (
     "slot_adapter",
     "slot_adapter_hidden_size",
     "slot_expander",
     "slot_expander_hidden_size",
+    "slot_layers",
     "slot_residual",
-    "slot_vocabulary_size",
 )
 STAGES = ("untrained", "align", "lexicon", "inject")
 
@@ -51,7 +48,6 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "teacher_whitening_power": (0, 1),
     "slot_adapter_hidden_size": (1, MAX_WIDTH),
     "slot_expander_hidden_size": (1, MAX_WIDTH),
-    "slot_vocabulary_size": (1, 1_000_000),
     "lora_rank": (1, 4096),
     "lora_alpha": (0, 65_536),
     "lora_dropout": (0, 0.99),
@@ -61,6 +57,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
 }
 REAL_NUMBERS = ("projector_dropout", "teacher_whitening_power", "lora_alpha", "lora_dropout")
 OPTIONAL_NUMBERS = (
+    "num_slots",
     "projector_hidden_size",
     "slot_adapter_hidden_size",
     "slot_expander_hidden_size",
@@ -86,10 +83,11 @@ class LlinkConfig(PretrainedConfig):
         encoder_revision (`str`, *optional*): Commit of the encoder's repository.
         decoder_name_or_path (`str`, *optional*): Where a light checkpoint loads the decoder from.
         decoder_revision (`str`, *optional*): Commit of the decoder's repository.
-        stage (`str`): How far the model is trained: `untrained`, `align` (Stage A), `lexicon` (its slots' words) or
-            `inject` (Stage B).
+        stage (`str`): How far the model is trained: `untrained`, `align` (Stage A), `lexicon` (its slots' dictionary)
+            or `inject` (Stage B).
         self_contained (`bool`): Whether the checkpoint holds the bases' weights too.
-        num_slots (`int`): K, the soft slots of one passage (paper 4.2: 8).
+        num_slots (`int`, *optional*): K, the soft slots of one passage, for `mlp` (paper 4.2: 8). None for `tokens`: a
+            passage has as many as its tokens.
         pooling (`str`): How encoder states become one vector: `mean` (paper 4.1), `cls` or `max`.
         encoder_layer (`int` or `float`): The hidden state that is pooled; -1 is the last (the paper), 0 the embeddings,
             and a number between 0 and 1 that share of the layers: 0.5 is the layer half-way up. What lies above is not
@@ -108,17 +106,16 @@ class LlinkConfig(PretrainedConfig):
         teacher_whitening_power (`float`): Exponent on the singular values; 1 whitens fully, 0 only projects.
         slot_adapter (`str`): `gated` residual adapter, or `none`.
         slot_adapter_hidden_size (`int`, *optional*): Its inner width; a quarter of the decoder's when not given.
-        slot_expander (`str`): How one vector becomes K slots: `mlp` (d → 2d → K·d, the released code), `low_rank`,
-            `queries` (K learned vectors, each added to it and put through one MLP), `resampler` (the same queries
-            attend to the encoder's states of all tokens), `segments` (each query is also given the projection of its
-            own K-th of the passage), or `lexicon` (the first slot is the adapter's output, each other one a mixture of
-            the decoder's own embeddings). The last three may hold what a pooled vector has lost.
-        slot_expander_hidden_size (`int`, *optional*): Inner width; d/4 for `low_rank`, otherwise 2·d when not given.
-        slot_residual (`bool`): Whether the slots' common part is the adapter's output, with a learned weight, and the
-            expander gives only what tells one slot from another: their mean starts near Stage A's vector. False is the
-            paper. A lexicon's slots have no common part.
-        slot_vocabulary_size (`int`): V', the tokens that a lexicon's slots are mixed from: the most frequent of the
-            training references.
+        slot_expander (`str`): What slots are made of: `mlp` (one pooled vector: d → 2d → K·d, the released code), or
+            `tokens` (one slot for each of the encoder's tokens, from its states in several layers), which the decoder
+            can read word for word.
+        slot_expander_hidden_size (`int`, *optional*): Inner width; when not given 2·d for `mlp`, for `tokens` the width
+            of the states.
+        slot_layers (`list[int | float]`, *optional*): The encoder's layers whose states `tokens` reads side by side,
+            given as `encoder_layer` is, 1.0 for all of the layers; a third, two thirds and all of them when not given.
+        slot_residual (`bool`): Whether the common part of the slots of `mlp` is the adapter's output, with a learned
+            weight, and the expander gives only what tells one slot from another: their mean starts near Stage A's
+            vector. False is the paper.
         lora_rank (`int`), lora_alpha (`float`), lora_dropout (`float`): LoRA in the decoder (paper 4.2: 16, 16).
         lora_target_modules (`list[str]`, *optional*): Names of the adapted projections; found from the decoder when
             not given.
@@ -143,7 +140,7 @@ class LlinkConfig(PretrainedConfig):
     decoder_revision: str | None = None
     stage: str = "untrained"
     self_contained: bool = False
-    num_slots: int = 8
+    num_slots: int | None = None
     pooling: str = "mean"
     encoder_layer: int | float = -1
     projector_hidden_size: int | None = None
@@ -159,8 +156,8 @@ class LlinkConfig(PretrainedConfig):
     slot_adapter_hidden_size: int | None = None
     slot_expander: str = "mlp"
     slot_expander_hidden_size: int | None = None
+    slot_layers: list[int | float] | None = None
     slot_residual: bool = True
-    slot_vocabulary_size: int = 8192
     lora_rank: int = 16
     lora_alpha: float | int = 16
     lora_dropout: float | int = 0.05
@@ -174,6 +171,7 @@ class LlinkConfig(PretrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if not self.is_remote_code():  # with llink installed, its own pipeline is registered
             kwargs.pop("custom_pipelines", None)
+        kwargs.pop("slot_vocabulary_size", None)  # of kinds of slots that are gone; earlier versions wrote it always
         self.encoder_config = _as_config(self.encoder_config)
         self.decoder_config = _as_config(self.decoder_config)
         chosen = {name: getattr(self, name)._attn_implementation for name in self.sub_configs if getattr(self, name)}
@@ -183,6 +181,7 @@ class LlinkConfig(PretrainedConfig):
                 getattr(self, name)._attn_implementation = attention
         self._validate_choices()
         self._count_layers()
+        self._set_slots()
         self._validate_numbers()
         if self.encoder_config is not None:
             self.projector_hidden_size = self.projector_hidden_size or 4 * self.encoder_hidden_size
@@ -191,11 +190,11 @@ class LlinkConfig(PretrainedConfig):
             self._fill_decoder_widths()
 
     def with_slots(self, **fields: Any) -> "LlinkConfig":
-        """A copy with other settings of the slots; an inner width that is not given follows from the decoder's.
+        """A copy with other settings of the slots; what is not given follows from their kind and the bases' widths.
 
         Args:
             fields: `slot_adapter`, `slot_adapter_hidden_size`, `slot_expander`, `slot_expander_hidden_size`,
-                `slot_residual`, `slot_vocabulary_size`.
+                `slot_layers`, `slot_residual`.
 
         Raises:
             LlinkConfigError: If a field is none of these, or its value lies outside its valid set.
@@ -203,25 +202,24 @@ class LlinkConfig(PretrainedConfig):
         if unknown := sorted(set(fields) - set(SLOT_FIELDS)):
             raise LlinkConfigError(f"{', '.join(unknown)}: settings of the slots are {', '.join(SLOT_FIELDS)}.")
         changed = copy.copy(self)
-        for name, value in {"slot_adapter_hidden_size": None, "slot_expander_hidden_size": None, **fields}.items():
+        renewed = {"slot_adapter_hidden_size": None, "slot_expander_hidden_size": None}
+        if fields.get("slot_expander", self.slot_expander) != self.slot_expander:
+            renewed |= {"slot_layers": None, "num_slots": None}
+        for name, value in {**renewed, **fields}.items():
             setattr(changed, name, value)
         changed._validate_choices()
+        changed._set_slots()
         changed._validate_numbers()
         changed._fill_decoder_widths()
         return changed
 
     def _fill_decoder_widths(self) -> None:
         d: Any = self.hidden_size
-        least, multiple = SLOT_EXPANDERS[self.slot_expander]
         self.slot_adapter_hidden_size = self.slot_adapter_hidden_size or max(1, d // 4)
-        self.slot_expander_hidden_size = self.slot_expander_hidden_size or max(1, int(multiple * d))
+        inner = 2 * d if self.slot_layers is None else len(self.slot_layers) * self.encoder_hidden_size
+        self.slot_expander_hidden_size = self.slot_expander_hidden_size or inner
         self.teacher_components = min(self.teacher_components, d)
         vocab_size = self.get_text_config().vocab_size
-        self.slot_vocabulary_size = min(self.slot_vocabulary_size, vocab_size)
-        if self.num_slots < least:
-            raise LlinkConfigError(
-                f"num_slots={self.num_slots} is too few for slot_expander={self.slot_expander!r}: use {least} or more."
-            )
         if self.reserved_token_start is None:
             self.reserved_token_start = vocab_size
         if self.reserved_token_start < vocab_size:
@@ -230,7 +228,29 @@ class LlinkConfig(PretrainedConfig):
                 f"{vocab_size}: the decoder could emit a reserved token. Use {vocab_size} or more, or leave it out."
             )
 
+    def _set_slots(self) -> None:
+        """How many slots a passage has, and which layers they read, as far as the kind says so."""
+        if self.slot_expander != "tokens":
+            if self.slot_layers is not None:
+                raise LlinkConfigError(f"slot_layers={self.slot_layers} is for slot_expander='tokens' alone: leave it.")
+            self.num_slots = PAPER_SLOTS if self.num_slots is None else self.num_slots
+            return
+        if self.num_slots is not None:
+            raise LlinkConfigError(
+                f"num_slots={self.num_slots} does not apply to slot_expander='tokens', which has a slot for each of a "
+                "passage's tokens. Leave it out, or lower max_foreign_tokens."
+            )
+        layers = list(SLOT_LAYERS) if self.slot_layers is None else self.slot_layers
+        if not layers:
+            raise LlinkConfigError("slot_layers is empty: give at least one of the encoder's layers.")
+        self.slot_layers = [_layer_number("slot_layers", layer, self.encoder_config) for layer in layers]
+
     def _validate_choices(self) -> None:
+        if self.slot_expander in GONE_EXPANDERS:
+            raise LlinkConfigError(
+                f"slot_expander={self.slot_expander!r} is no more: it lost against 'tokens' on every measure. Train "
+                "'tokens' from the Stage A model, or load this one with the llink that made it."
+            )
         for name, valid in (
             ("stage", STAGES),
             ("pooling", POOLINGS),
@@ -250,27 +270,10 @@ class LlinkConfig(PretrainedConfig):
     def _count_layers(self) -> None:
         """Turns a share of a base's layers into the layer's number, and refuses layers that the base does not have."""
         for name, base in (("encoder_layer", self.encoder_config), ("teacher_layer", self.decoder_config)):
-            layers = getattr(base and base.get_text_config(), "num_hidden_layers", None)
             value = getattr(self, name)
-            if isinstance(value, float) and 0 < value < 1:
-                if base is None:  # counted once there is one
-                    continue
-                if layers is None:
-                    raise LlinkConfigError(
-                        f"{name}={value}: {base.model_type} does not say how many layers it has. Give the layer's "
-                        "number."
-                    )
-                value = round(value * layers)
-            elif isinstance(value, float) and value.is_integer():
+            if isinstance(value, float) and value.is_integer():
                 value = int(value)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise LlinkConfigError(f"{name}={value!r} is not a whole number, nor a share between 0 and 1.")
-            if layers is not None and not -layers - 1 <= value <= layers:
-                raise LlinkConfigError(
-                    f"{name}={value} is outside [{-layers - 1}, {layers}]: the base has {layers} layers; 0 is its "
-                    "embeddings and -1 its last layer."
-                )
-            setattr(self, name, value)
+            setattr(self, name, _layer_number(name, value, base))
 
     def _validate_numbers(self) -> None:
         for name, (low, high) in NUMBERS.items():
@@ -299,13 +302,13 @@ class LlinkConfig(PretrainedConfig):
 
     @property
     def slot_token_ids(self) -> list[int]:
-        """The ids of `<f0>` … `<f{K-1}>`, all outside the decoder's vocabulary."""
-        return list(range(self.reserved_token_start, self.reserved_token_start + self.num_slots))
+        """The ids of `<f0>` … `<f{K-1}>`, outside the decoder's vocabulary; `<f0>` alone where K is not fixed."""
+        return list(range(self.reserved_token_start, self.foreign_token_id))
 
     @property
     def foreign_token_id(self) -> int:
         """The id of `<foreign_emb>`, outside the decoder's vocabulary."""
-        return self.reserved_token_start + self.num_slots
+        return self.reserved_token_start + (self.num_slots or 1)
 
     def to_dict(self) -> dict[str, Any]:
         """As in transformers, without the pipelines: it puts classes there, and saving declares them anew."""
@@ -316,6 +319,31 @@ class LlinkConfig(PretrainedConfig):
         if self.decoder_config is None:
             return self
         return self.decoder_config.get_text_config()
+
+
+def _layer_number(name: str, value: Any, base: PretrainedConfig | None) -> int | float:
+    """A layer, or a share of a base's layers, as the layer's number; a share stays one as long as there is no base.
+
+    Raises:
+        LlinkConfigError: If it is neither, or the base has no such layer.
+    """
+    layers = getattr(base and base.get_text_config(), "num_hidden_layers", None)
+    if isinstance(value, float) and 0 < value <= 1:
+        if base is None:  # counted once there is one
+            return value
+        if layers is None:
+            raise LlinkConfigError(
+                f"{name}={value}: {base.model_type} does not say how many layers it has. Give the layer's number."
+            )
+        value = round(value * layers)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise LlinkConfigError(f"{name}={value!r} is not a whole number, nor a share between 0 and 1.")
+    if layers is not None and not -layers - 1 <= value <= layers:
+        raise LlinkConfigError(
+            f"{name}={value} is outside [{-layers - 1}, {layers}]: the base has {layers} layers; 0 is its "
+            "embeddings and -1 its last layer."
+        )
+    return value
 
 
 def _encoder_positions(config: PretrainedConfig) -> int:

@@ -52,7 +52,7 @@ class DemoArguments:
     output_dir: str = field(default="runs/demo", metadata={"help": "Where model, report and plots go."})
     train_pairs: int = field(default=20_000, metadata={"help": "Pairs of Stage A."})
     align_epochs: float = field(default=25, metadata={"help": "Passes over them; they run on cached vectors."})
-    lexicon_epochs: float = field(default=3, metadata={"help": "Passes over them to learn the slots' words."})
+    lexicon_epochs: float = field(default=3, metadata={"help": "Passes over them to learn the slots' dictionary."})
     inject_rows: int = field(default=8_000, metadata={"help": "Instruction rows of Stage B."})
     inject_epochs: float = field(default=1, metadata={"help": "Passes over them."})
     usage_rows: int = field(default=256, metadata={"help": "Held-out rows of the usage gap."})
@@ -140,7 +140,7 @@ def _align(
 def _learn_words(
     model: LlinkForCausalLM, train: list[DemoPair], test: list[DemoPair], args: DemoArguments
 ) -> dict[str, float]:
-    """Slots made of words; returns how many of the held-out references' words they hold."""
+    """A dictionary; returns how many of the held-out references' words the slots hold."""
     folder = Path(args.output_dir) / "lexicon"
     config = LexiconConfig(
         output_dir=str(folder),
@@ -151,8 +151,10 @@ def _learn_words(
         report_to=[],
         dataloader_pin_memory=False,
         seed=args.seed,
+        feature_batch_size=64,
+        feature_cache_dir=str(Path(args.output_dir) / "features"),
     )
-    model.renew_slots(slot_expander="lexicon")
+    model.renew_slots(slot_expander="tokens")
     trainer = LexiconTrainer(model=model, args=config, train_dataset=_pairs(train), eval_dataset=_pairs(test))
     trainer.train()
     metrics = trainer.evaluate()
@@ -183,7 +185,9 @@ def _inject(model: LlinkForCausalLM, splits: dict[str, list[DemoPair]], args: De
     trainer.train()
     metrics = trainer.evaluate()
     plot_history(trainer.state.log_history, folder / "training.png")
-    return {key: metrics[f"eval_{key}"] for key in ("loss", "zeroed_gap", "shuffled_gap", "slots_help")}
+    return {
+        key: metrics[f"eval_{key}"] for key in ("loss", "shuffled_gap", "zeroed_gap", "own_slots_help", "slots_help")
+    }
 
 
 def _pairs(pairs: list[DemoPair]) -> Dataset:
@@ -218,8 +222,8 @@ def _show(report: dict[str, Any], output: Path) -> None:
     print("\n" + retrieval_table(report["retrieval"]))
     rows = [
         ("words of the reference that a slot names first", report["words"]["recall"]),
-        ("usage gap, zeroed slots (nats a token)", usage["zeroed_gap"]),
-        ("usage gap, another example's slots", usage["shuffled_gap"]),
+        ("usage gap, another example's slots (nats a token)", usage["shuffled_gap"]),
+        ("usage gap, zeroed slots", usage["zeroed_gap"]),
         ("prompt tokens, raw Khmer", tokens["raw"]),
         ("prompt tokens, slots", tokens["slotted"]),
         ("chrF++, base decoder on raw Khmer", scores["base"]["chrf"]),

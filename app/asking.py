@@ -69,7 +69,7 @@ class Asker:
             raise DataError(f"The usage meter needs two other texts or more, and has {len(self.others)}.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the beginning of a long text is another text, too
-            self.other_slots = model.encode_foreign(self.others)  # (O, K, d)
+            self.other_slots = model.encode_foreign(self.others)  # O of (K, d)
         shows = bool(sentences) and bool(model.teacher_space.fitted)
         self.teachers = F.normalize(model.get_teacher_features(self.sentences), dim=-1) if shows else None  # (N, d)
 
@@ -103,14 +103,14 @@ class Asker:
         inputs = self._checked(text, question)
         written = f"{question}\n{text}"
         raw_tokens = self.model.processor(written)["input_ids"].shape[1]
-        slots = self.model.encode_foreign([text])  # (1, K, d)
+        slots = self.model.encode_foreign([text])  # one (K, d)
         reply = Reply("", raw_tokens, inputs["input_ids"].shape[1], nearest=self._nearest(text))
         yield reply
         new: list[Tensor] = []
         for answer in self._stream(reply.slot_tokens, new, foreign_slots=slots, prompt=question):
             reply = replace(reply, answer=answer)
             yield reply
-        reply = replace(reply, usage=self._usage(inputs["input_ids"], new[0], slots, text))
+        reply = replace(reply, usage=self._usage(question, inputs["input_ids"], new[0], slots[0], text))
         yield reply
         if with_base:
             for answer in self._base(written, raw_tokens):
@@ -180,21 +180,22 @@ class Asker:
         else:
             yield from self._stream(tokens, [], prompt=written)
 
-    def _usage(self, prompt: Tensor, new: Tensor, slots: Tensor, text: str) -> dict[str, float]:
-        """Whether the answer (1, n) to a prompt (1, S) about one passage's slots (1, K, d) needed that passage."""
-        controls = [row for other, row in zip(self.others, self.other_slots, strict=True) if other != text]
-        shuffled = torch.stack(controls[:CONTROLS]).unsqueeze(1)  # (C, 1, K, d)
-        rows = len(shuffled)
-        ids = torch.cat([prompt, new.to(prompt)], dim=1).expand(rows, -1)  # (C, S + n)
-        labels = ids.clone()
-        labels[:, : prompt.shape[1]] = -100
+    def _usage(self, question: str, prompt: Tensor, new: Tensor, slots: Tensor, text: str) -> dict[str, float]:
+        """Whether the answer (1, n) to a prompt (1, S) about one passage's slots (K, d) needed that passage."""
+        others = [(other, row) for other, row in zip(self.others, self.other_slots, strict=True) if other != text]
+        texts, controls = zip(*others[:CONTROLS], strict=True)  # C each
+        rows = len(texts)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            asked = self.model.processor(question, list(texts)).to(prompt.device)  # (C, S')
+        own = self.model.stack_slots([slots] * rows)
         batch = {
-            "input_ids": ids,
-            "attention_mask": torch.ones_like(ids),
-            "labels": labels,
-            "foreign": {"foreign_slots": slots.unsqueeze(1).expand(rows, -1, -1, -1)},
-            "shuffled": {"foreign_slots": shuffled},
-            "foreign_mask": torch.ones(rows, 1, dtype=torch.bool, device=prompt.device),
+            **_answered(prompt.expand(rows, -1), torch.ones_like(prompt).expand(rows, -1), new),
+            "foreign": dict(zip(("foreign_slots", "foreign_mask"), own, strict=True)),
+            "shuffled": {
+                **_answered(asked["input_ids"], asked["attention_mask"], new),
+                **dict(zip(("foreign_slots", "foreign_mask"), self.model.stack_slots(controls), strict=True)),
+            },
         }
         losses, tokens = usage_losses(self.model, batch)
         return usage_metrics(losses.cpu(), tokens.cpu())
@@ -206,3 +207,13 @@ class Asker:
         cosines = self.teachers @ F.normalize(self.model.get_foreign_features([text])[0], dim=-1)  # (N,)
         best = cosines.topk(min(NEAREST, len(cosines)))
         return tuple((float(value), self.sentences[i]) for value, i in zip(best.values, best.indices, strict=True))
+
+
+def _answered(ids: Tensor, mask: Tensor, new: Tensor) -> dict[str, Tensor]:
+    """Prompts (C, S), masked, and one answer (1, n) after each: (C, S + n), with labels at the answers."""
+    answers = new.to(ids).expand(len(ids), -1)  # (C, n)
+    return {
+        "input_ids": torch.cat([ids, answers], dim=1),
+        "attention_mask": torch.cat([mask, torch.ones_like(answers)], dim=1),
+        "labels": torch.cat([torch.full_like(ids, -100), answers], dim=1),
+    }

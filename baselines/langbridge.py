@@ -137,7 +137,7 @@ class LangBridgeForCausalLM(PreTrainedModel):
         Each passage gives one for each of its tokens and the end-of-source embedding: M = Σ (length + 1).
         """
         layer = self.config.encoder_layer
-        states = encoder_states(self.encoder, layer, foreign_input_ids, foreign_attention_mask)  # (N, L, d_e)
+        (states,) = encoder_states(self.encoder, [layer], foreign_input_ids, foreign_attention_mask)  # (N, L, d_e)
         soft = self.bridge(states.to(self.bridge.weight))  # (N, L, d)
         soft = torch.cat([soft, soft.new_zeros(len(soft), 1, soft.shape[2])], dim=1)  # (N, L+1, d)
         lengths = foreign_attention_mask.to(soft.device).sum(dim=1, keepdim=True)  # (N, 1)

@@ -17,7 +17,7 @@ from .._version import __version__
 #: Command → what it does. `eval usage` is the function `run` of the module `eval_usage`.
 COMMANDS: dict[str, str] = {
     "align": "Stage A: trains the projector on parallel text.",
-    "lexicon": "Between them: slots learn which of the decoder's words stand for what.",
+    "lexicon": "Between them: slots learn which of the decoder's words they stand for.",
     "inject": "Stage B: teaches the decoder to read the slots.",
     "finetune": "Baseline: LoRA on the foreign text tokenised as it is.",
     "langbridge": "Baseline: one soft token for each encoder token.",

@@ -113,7 +113,7 @@ def run(argv: Sequence[str]) -> None:
 
 def _teacher_states(args: EncodersArguments, english: list[str]) -> Tensor:
     """Raw h_E (N, d), as a model with llink's default teacher reads them."""
-    small = {"num_slots": 1, "slot_expander": "low_rank"}  # a bridge that is not used
+    small = {"num_slots": 1, "slot_expander_hidden_size": 1}  # a bridge that is not used
     model = LlinkForCausalLM.from_encoder_decoder_pretrained(args.encoders[0], args.decoder, **args.loading(), **small)
     return model.get_teacher_states(english, args.batch_size, show_progress=True)
 

@@ -42,12 +42,12 @@ def run(argv: Sequence[str]) -> None:
     check_training(args, InjectTrainer, held_out)
     model = LlinkForCausalLM.from_pretrained(data.model, **data.loading())
     slots = {**_slots_of(chosen, model), **set_fields(fields)}
-    if slots.get("slot_expander", model.config.slot_expander) == "lexicon":
-        slots.pop("slot_residual", None)  # it says nothing about slots made of words
+    if slots.get("slot_expander", model.config.slot_expander) == "tokens":
+        slots.pop("slot_residual", None)  # it says nothing about slots made of tokens
     if any(getattr(model.config, name) != value for name, value in slots.items()):
         model.renew_slots(**slots)
     trainer = InjectTrainer(model=model, args=args, train_dataset=rows, eval_dataset=held_out)
-    train_and_save(trainer, "eval_zeroed_gap", data.files)
+    train_and_save(trainer, "eval_shuffled_gap", data.files)
 
 
 def _slots_of(chosen: Preset, model: LlinkForCausalLM) -> dict[str, Any]:

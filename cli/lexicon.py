@@ -1,4 +1,4 @@
-"""`llink lexicon`: slots made of words, between the stages."""
+"""`llink lexicon`: a dictionary from the encoder's tokens to the decoder's words, between the stages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .training import PairData, train_and_save
 
 @dataclass(kw_only=True)
 class LexiconModel(BaseLoading):
-    """The model that gets a lexicon."""
+    """The model that gets a dictionary."""
 
     model: str = field(metadata={"help": "Folder or repository of a Stage A model."})
 
 
 OPTIONS = (
     LexiconModel,
-    config_fields("slot_vocabulary_size", "slot_expander_hidden_size", "slot_adapter"),
+    config_fields("slot_layers", "slot_expander_hidden_size"),
     PairData,
     LexiconConfig,
 )
@@ -35,14 +35,14 @@ llink lexicon --model out/a --pairs train.en train.km --eval-pairs dev.en dev.km
 
 
 def run(argv: Sequence[str]) -> None:
-    """Teaches the slots which words of the decoder stand for what."""
+    """Teaches the slots which words of the decoder they stand for."""
     source, fields, data, args = parse_arguments("lexicon", argv, OPTIONS, preset_of(argv).lexicon)
     train, held_out = data.read()
     check_training(args, LexiconTrainer, held_out)
     model = LlinkForCausalLM.from_pretrained(source.model, **source.loading())
-    slots = {"slot_expander": "lexicon", **set_fields(fields)}
-    config = model.config.with_slots(**slots)  # which bounds the vocabulary's size by the decoder's
+    slots = {"slot_expander": "tokens", **set_fields(fields)}
+    config = model.config.with_slots(**slots)  # which counts shares of layers
     if any(getattr(model.config, name) != getattr(config, name) for name in slots):
-        model.renew_slots(**slots)  # else a lexicon that has words goes on with them
+        model.renew_slots(**slots)  # else a dictionary goes on learning
     trainer = LexiconTrainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
     train_and_save(trainer, "eval_recall", data.files)

@@ -18,7 +18,7 @@ from .parsing import check_two_files
 
 @dataclass(kw_only=True)
 class PairData:
-    """The pairs of Stage A, or of a lexicon."""
+    """The pairs of Stage A, or of a dictionary."""
 
     pairs: list[str] = field(
         metadata={"help": "Two line-aligned UTF-8 files of the training pairs: English, then foreign."}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink import LlinkForCausalLM
+from ..modeling_llink.passages import check_passage
 from ..modeling_llink.processing_llink import LlinkProcessor
 from .errors import DataError
 
@@ -51,13 +52,16 @@ class PassageBank:
     """
 
     def __init__(self, processor: LlinkProcessor, passages: Sequence[str]) -> None:
-        self.processor, self.tokens = processor, processor.tokenize_passages(passages)
+        texts = [check_passage(text) for text in passages]
+        self.processor, self.tokens = processor, processor.tokenize_passages(texts)
+        #: How many slots each passage has.
+        self.slots = [processor.count_slots(text) for text in texts]
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def batch(self, rows: list[list[int]]) -> dict[str, Tensor]:
-        """Indices of each row's passages → `foreign_input_ids`, `foreign_attention_mask` (B, T, L)."""
+        """Indices of each row's passages → what the processor's `pad_passages` makes of them (B, T, L)."""
         return self.processor.pad_passages([[self.tokens[index] for index in chosen] for chosen in rows])
 
 
@@ -114,27 +118,49 @@ class InstructionTensors(torch.utils.data.Dataset):
 
         Returns:
             `input_ids`, `attention_mask`, `labels` (B, S); `foreign`, `shuffled`: the rows' own passages, and other
-            passages in their place, as the model takes them; `foreign_mask` (B, T); `teachers` (B, d); `references`,
-            `rows` (B,).
+            passages in their place, as the model takes them, the latter with prompts of their own where passages
+            differ in their number of slots; `foreign_mask` (B, T); `teachers` (B, d); `references`, `rows` (B,).
         """
-        length = max(len(self.examples[row]["input_ids"]) for row in rows)
         width = max(len(self.passages[row]) for row in rows)
-        batch: dict[str, Any] = {
-            "input_ids": torch.full((len(rows), length), self.pad_token_id),
-            "attention_mask": torch.zeros(len(rows), length, dtype=torch.long),
-            "labels": torch.full((len(rows), length), -100),
-            "foreign_mask": torch.zeros(len(rows), width, dtype=torch.bool),
-        }
+        batch: dict[str, Any] = self._padded([self.examples[row] for row in rows])
+        batch["foreign_mask"] = torch.zeros(len(rows), width, dtype=torch.bool)
         for position, row in enumerate(rows):
-            ids = torch.tensor(self.examples[row]["input_ids"])
-            batch["input_ids"][position, : len(ids)] = ids
-            batch["attention_mask"][position, : len(ids)] = 1
-            batch["labels"][position, : len(ids)] = torch.tensor(self.examples[row]["labels"])
             batch["foreign_mask"][position, : len(self.passages[row])] = True
+        others = [self._others(row) for row in rows]
         batch["foreign"] = self.bank.batch([self.passages[row] for row in rows])
-        batch["shuffled"] = self.bank.batch([self._others(row) for row in rows])
+        batch["shuffled"] = self.bank.batch(others)
+        if isinstance(self.bank, PassageBank) and self.bank.processor.num_slots is None:
+            examples = [self._about(row, chosen) for row, chosen in zip(rows, others, strict=True)]
+            batch["shuffled"] |= self._padded(examples)
         index = torch.tensor(rows)
         return batch | {"teachers": self.teachers[index], "references": self.references[index], "rows": index}
+
+    def _padded(self, examples: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+        """`input_ids`, `attention_mask`, `labels` (B, S), padded on the right."""
+        shape = len(examples), max(len(example["input_ids"]) for example in examples)
+        ids, labels = torch.full(shape, self.pad_token_id), torch.full(shape, -100)
+        mask = torch.zeros(shape, dtype=torch.long)
+        for row, example in enumerate(examples):
+            length = len(example["input_ids"])
+            ids[row, :length] = torch.tensor(example["input_ids"])
+            labels[row, :length] = torch.tensor(example["labels"])
+            mask[row, :length] = 1
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+    def _about(self, row: int, chosen: list[int]) -> dict[str, list[int]]:
+        """A row's example as it is rendered with other passages: their slots in the place of its own."""
+        example, start = self.examples[row], self.bank.processor.reserved_token_start
+        own, new = ([self.bank.slots[index] for index in passages] for passages in (self.passages[row], chosen))
+        ids, labels, passage, left = [], [], 0, 0
+        for token, label in zip(example["input_ids"], example["labels"], strict=True):
+            copies = 1
+            if token >= start:
+                copies = 0 if left else new[passage]  # all of a passage's slots stand where its first did
+                left = (left or own[passage]) - 1
+                passage += not left
+            ids += [token] * copies
+            labels += [label] * copies
+        return {"input_ids": ids, "labels": labels}
 
     def _others(self, row: int) -> list[int]:
         """Other passages than the row's own, the same at every visit: a resumed run must see what it would have."""

@@ -35,9 +35,9 @@ from ..data.errors import DataError
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.bases import base_config
 from ..modeling_llink.layers import LlinkProjector
-from ..modeling_llink.passages import fit_passage
+from ..modeling_llink.passages import check_passage, fit_passage
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
-from ..modeling_llink.slots import SLOTS, Reading
+from ..modeling_llink.slots import SLOTS, TokenSlots
 from .tokens import prompt_lengths
 
 #: Layers whose attention and cache are as above; a window is not counted as a saving.
@@ -264,7 +264,7 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
         "decoder": {"flops_per_token": decoder.flops_per_token, "cache_bytes_per_token": decoder.cache_bytes},
         "encoder": {"flops_per_token": encoder.flops_per_token},
         "ratio": {key: found["raw"][key] / found["slots"][key] for key in ("tokens", "cache_bytes", "flops")},
-        "template_tokens": lengths["slotted"][0] - config.num_slots,
+        "template_tokens": lengths["slotted"][0] - processor.count_slots(check_passage(foreign[0])),
         "reuses": reuses_to_pay_off(*costs),
         "at_once": _mean(at_once),
         "cut": sum(was_cut for _, was_cut in fitted),
@@ -273,7 +273,7 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
 
 
 def bridge_flops(model: LlinkForCausalLM, tokens: int) -> int:
-    """Floating-point operations from one passage's pooled vector to its slots, as torch counts them.
+    """Floating-point operations from what the encoder gives of one passage to its slots, as torch counts them.
 
     Args:
         model: Only its configuration is used.
@@ -282,10 +282,11 @@ def bridge_flops(model: LlinkForCausalLM, tokens: int) -> int:
     config = model.config
     d_e, d = config.encoder_hidden_size, config.hidden_size
     with torch.device("meta"), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        projector = LlinkProjector(d_e, config.projector_hidden_size, d, 0.0)
         slots = SLOTS[config.slot_expander](config)
-        states, mask = torch.empty(1, tokens, d_e), torch.ones(1, tokens)
-        slots(projector(states.mean(dim=1)), Reading(states, mask, projector, nn.Embedding(config.vocab_size, d)))
+        if isinstance(slots, TokenSlots):
+            slots.directions(torch.empty(tokens, slots.state_width))
+        else:
+            slots(LlinkProjector(d_e, config.projector_hidden_size, d, 0.0)(torch.empty(1, d_e)))
     return counter.get_total_flops()
 
 

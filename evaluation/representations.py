@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from ..data.errors import DataError
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.passages import encode_literal
+from ..modeling_llink.passages import check_passage, encode_literal
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT
 from .usage import answer_losses
 
@@ -189,7 +189,7 @@ def read_passages(
     """
     if len(texts) != len(answers) or not texts:
         raise DataError(f"{len(texts)} passages and {len(answers)} answers: give one answer for each.")
-    slots = model.encode_foreign(list(texts), batch_size) if as_slots else None  # (N, K, d)
+    slots = model.encode_foreign(list(texts), batch_size) if as_slots else None  # N of (K, d)
     rows = [_example(model, text, prompt, answer, as_slots) for text, answer in zip(texts, answers, strict=True)]
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]), reverse=True)
     was_training = model.training
@@ -199,7 +199,10 @@ def read_passages(
         label = "Reading slots" if as_slots else "Reading text"
         for start in tqdm(range(0, len(rows), batch_size), desc=label, disable=not show_progress):
             chosen = order[start : start + batch_size]
-            given = {} if slots is None else {"foreign_slots": slots[chosen].unsqueeze(1)}  # (B, 1, K, d)
+            given = {}
+            if slots is not None:
+                stacked, mask = model.stack_slots([slots[row] for row in chosen])  # (B, 1, K, d), (B, 1, K)
+                given = {"foreign_slots": stacked, "foreign_mask": mask}
             batches.append(_read_batch(model, [rows[row] for row in chosen], given))
     finally:
         model.train(was_training)
@@ -215,7 +218,7 @@ def _example(model: LlinkForCausalLM, text: str, prompt: str, answer: str, as_sl
     example = processor.training_example([processor.user_message(prompt, [text])], answer)
     ids, labels = example["input_ids"], example["labels"]
     start = ids.index(processor.slot_token_ids[0])
-    end = start + processor.num_slots
+    end = start + processor.count_slots(check_passage(text))
     body = ids[start:end] if as_slots else encode_literal(processor.tokenizer, text.strip())
     return {
         "input_ids": ids[:start] + body + ids[end:],

@@ -15,7 +15,7 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from ..data.errors import DataError
 from ..modeling_llink.bases import is_empty
-from ..modeling_llink.passages import check_passages, cut_text
+from ..modeling_llink.passages import check_passage, check_passages, cut_text
 from ..modeling_llink.processing_llink import DEFAULT_PROMPT, LlinkProcessor
 
 #: How Llama-3 splits text before merging; a tiktoken file holds only the tokens.
@@ -214,10 +214,11 @@ def prompt_lengths(
         raise DataError("There are no passages whose prompts could be counted.")
     whole = [text.strip() for (text,) in check_passages(list(foreign))]
     read = [cut_text(text, processor.max_foreign_chars).rstrip() for text in whole]
-    slotted = len(processor.render([processor.user_message(prompt, 1)])[0])  # of any passage
+    counts = [processor.count_slots(text) for text in map(check_passage, whole)]
+    bare = len(processor.render([processor.user_message(prompt, 1)], slots=[1])[0]) - len(processor.slot_token_ids)
     return {
         "raw": [_raw_length(processor, prompt, text) for text in read],
-        "slotted": [slotted] * len(whole),
+        "slotted": [bare + count for count in counts],
         "raw_uncut": [_raw_length(processor, prompt, text) for text in whole],
     }
 

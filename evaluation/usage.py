@@ -21,7 +21,7 @@ from ..data.errors import DataError
 from .bootstrap import check_resampling, percentile_ends, resampled_sums
 
 #: What the Trainer's evaluation runs.
-VARIANTS = ("slots", "zeroed", "shuffled")
+VARIANTS = ("slots", "shuffled", "zeroed")
 #: How the share of examples is called whose loss is lower with their own slots than with a variant.
 SHARES = {"zeroed": "slots_help", "shuffled": "own_slots_help", "gaussian": "real_slots_help"}
 _WITHOUT = "without_"
@@ -207,36 +207,42 @@ def _checked(losses: Any, tokens: Any, variants: Sequence[str]) -> tuple[np.ndar
 # ------------------------------------------------------------------ running a model
 
 
-def usage_variants(num_slots: int, gaussian: bool = True, per_slot: bool = False) -> tuple[str, ...]:
+def usage_variants(num_slots: int | None, gaussian: bool = True, per_slot: bool = False) -> tuple[str, ...]:
     """The names of the variants of an evaluation: `VARIANTS`, then the optional ones.
 
     Args:
-        num_slots: K.
+        num_slots: K; None where passages differ in it.
         gaussian: Whether noise of the slots' norms is among them: one more forward pass a batch.
         per_slot: Whether each slot is zeroed alone: K more.
+
+    Raises:
+        UsageError: If single slots are asked for, and passages differ in their number.
     """
+    if per_slot and num_slots is None:
+        raise DataError("Single slots cannot be compared: passages differ in their number. Leave per_slot out.")
     extra = ("gaussian",) if gaussian else ()
-    return (*VARIANTS, *extra, *(f"{_WITHOUT}{k}" for k in range(num_slots if per_slot else 0)))
+    return (*VARIANTS, *extra, *(f"{_WITHOUT}{k}" for k in range(num_slots or 0) if per_slot))
 
 
-def gaussian_slots(slots: Tensor, rows: Tensor, seed: int = 0) -> Tensor:
+def gaussian_slots(slots: Tensor, mask: Tensor, rows: Tensor, seed: int = 0) -> Tensor:
     """Gaussian directions with the norms of the slots: a decoder that reads only their size cannot tell them apart.
 
     Args:
         slots: (B, T, K, d).
+        mask: (B, T, K) true at slots.
         rows: (B,) row numbers; with `seed` they determine the noise, whatever the batch.
         seed: Of the noise.
 
     Returns:
         (B, T, K, d).
     """
-    noise = []
-    for row in rows.tolist():
+    noise = torch.zeros(slots.shape)
+    for place, (row, passages) in enumerate(zip(rows.tolist(), mask.sum(dim=2).tolist(), strict=True)):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + row)
-        # Drawn a passage at a time, so that padding to other widths T leaves the real passages' noise alone.
-        noise.append(torch.stack([torch.randn(slots.shape[2:], generator=generator) for _ in range(slots.shape[1])]))
-    directions = F.normalize(torch.stack(noise).to(slots), dim=-1)
-    return directions * slots.norm(dim=-1, keepdim=True)
+        # Drawn a passage's slots at a time, so that padding to other widths T and K leaves the real ones' noise alone.
+        for number, count in enumerate(passages):
+            noise[place, number, :count] = torch.randn(count, slots.shape[3], generator=generator)
+    return F.normalize(noise.to(slots), dim=-1) * slots.norm(dim=-1, keepdim=True)
 
 
 @torch.no_grad()
@@ -246,8 +252,8 @@ def usage_losses(
     """Runs the variants on one collated batch.
 
     Args:
-        model: Called with the batch's `foreign` or `foreign_slots` (B, T, K, d); returns `logits` and
-            `foreign_slots`.
+        model: Called with the batch's `foreign` or `foreign_slots` (B, T, K, d); returns `logits`, `foreign_slots`
+            and `foreign_mask` (B, T, K).
         batch: What `InstructionTensors.collate` returns.
         variants: Names, `slots` first; see [`usage_variants`].
         seed: Of the Gaussian slots.
@@ -259,32 +265,47 @@ def usage_losses(
         DataError: If a variant is unknown.
     """
     prompt = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    options = {"use_cache": False, "logits_to_keep": answer_reach(batch["labels"])}
-    own = model(**prompt, **batch["foreign"], **options)
-    slots = own["foreign_slots"]  # (B, T, K, d)
-    losses, tokens = answer_losses(own.logits, batch["labels"])  # (B,), (B,)
+    own, (losses, tokens) = answered(model, prompt, batch["labels"], batch["foreign"])
     columns = [losses]
     for variant in variants[1:]:
-        output = model(**prompt, **_replacement(variant, slots, batch, seed), **options)
-        columns.append(answer_losses(output.logits, batch["labels"])[0])
+        given = _replacement(variant, own["foreign_slots"], own["foreign_mask"], batch, seed)
+        columns.append(answered(model, prompt, batch["labels"], given)[1][0])
     return torch.stack(columns, dim=1), tokens
 
 
-def _replacement(variant: str, slots: Tensor, batch: dict[str, Any], seed: int) -> dict[str, Tensor]:
-    """What the model is given in place of a batch's own slots (B, T, K, d)."""
+def answered(
+    model: torch.nn.Module, prompt: dict[str, Tensor], labels: Tensor, foreign: dict[str, Tensor]
+) -> tuple[Any, tuple[Tensor, Tensor]]:
+    """The output, and the answers' summed losses (B,) and lengths (B,).
+
+    Args:
+        model: As in [`usage_losses`].
+        prompt: `input_ids`, `attention_mask` (B, S).
+        labels: (B, S).
+        foreign: The passages as the model takes them; where these have another number of slots than the prompt's,
+            also the `input_ids`, `attention_mask` and `labels` that go with them.
+    """
+    given = {**prompt, "labels": labels, **foreign}
+    labels = given.pop("labels")
+    output = model(**given, use_cache=False, logits_to_keep=answer_reach(labels))
+    return output, answer_losses(output.logits, labels)
+
+
+def _replacement(variant: str, slots: Tensor, mask: Tensor, batch: dict[str, Any], seed: int) -> dict[str, Tensor]:
+    """What the model is given in place of a batch's own slots (B, T, K, d), real where the mask (B, T, K) says so."""
     if variant == "shuffled":
         return batch["shuffled"]
     if variant == "zeroed":
-        return {"foreign_slots": torch.zeros_like(slots), "foreign_mask": batch["foreign_mask"]}
+        return {"foreign_slots": torch.zeros_like(slots), "foreign_mask": mask}
     if variant == "gaussian":
-        return {"foreign_slots": gaussian_slots(slots, batch["rows"], seed), "foreign_mask": batch["foreign_mask"]}
+        return {"foreign_slots": gaussian_slots(slots, mask, batch["rows"], seed), "foreign_mask": mask}
     number = variant.removeprefix(_WITHOUT)
     if variant == number or not number.isdecimal() or int(number) >= slots.shape[2]:
         known = ", ".join(usage_variants(0))
         raise DataError(f"There is no variant {variant!r} of {slots.shape[2]} slots: use {known} or {_WITHOUT}k.")
     without = slots.clone()
     without[:, :, int(number)] = 0
-    return {"foreign_slots": without, "foreign_mask": batch["foreign_mask"]}
+    return {"foreign_slots": without, "foreign_mask": mask}
 
 
 @torch.no_grad()

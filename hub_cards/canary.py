@@ -35,7 +35,7 @@ LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "hugg
 
 @dataclass(frozen=True)
 class Canary:
-    """`tensors`: slots (3, K, d), logits (3, V); `facts`: everything else, plain JSON."""
+    """`tensors`: slots (3, K, d), or of all texts (ΣK, d) where K differs, logits (3, V); `facts`: plain JSON."""
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
@@ -68,7 +68,8 @@ def take_canary(model: Any) -> Canary:
         "bases": {kind: _base_facts(model, kind) for kind in ("encoder", "decoder")},
         "versions": installed_versions(),
     }
-    return Canary({"slots": torch.stack(slots), "logits": torch.stack(logits)}, facts)
+    alike = len({len(rows) for rows in slots}) == 1
+    return Canary({"slots": (torch.stack if alike else torch.cat)(slots), "logits": torch.stack(logits)}, facts)
 
 
 def write_canary(canary: Canary, directory: Path) -> None:

@@ -30,7 +30,7 @@ TEMPLATE = Path(__file__).parent / "model_card.md.jinja"
 STAGES = {
     "untrained": "It is not trained.",
     "align": "Only Stage A is trained: its vectors are comparable with the decoder's own, but it does not answer yet.",
-    "lexicon": "Stage A and the words of the slots are trained; the decoder has not learned to read them yet.",
+    "lexicon": "Stage A and the slots' dictionary are trained; the decoder has not learned to read them yet.",
     "inject": "It is trained in full.",
 }
 #: A short sentence to try a model with, by language.
@@ -99,7 +99,7 @@ def build_card(folder: Path, repo_id: str, own: str = "", ask_hub: bool = False)
         title=escape(title),
         shown=sorted({licence.shown for licence in licences.values() if licence.shown}),
         languages_text=_languages_text(languages),
-        num_slots=config["num_slots"],
+        slots=f"{config['num_slots']} soft slots" if config["num_slots"] else "a soft slot for each token of",
         stage_text=STAGES[config["stage"]],
         snippet=snippet(repo_id, languages),
         own_start=OWN_START,
@@ -279,7 +279,9 @@ def _stage(stage: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _stage_title(stage: Mapping[str, Any]) -> str:
-    return {"align": "Stage A", "lexicon": "Words", "inject": "Stage B"}.get(stage["stage"], escape(stage["stage"]))
+    return {"align": "Stage A", "lexicon": "Dictionary", "inject": "Stage B"}.get(
+        stage["stage"], escape(stage["stage"])
+    )
 
 
 def _training_table(stages: Sequence[Mapping[str, Any]]) -> str:
@@ -296,8 +298,7 @@ def _training_table(stages: Sequence[Mapping[str, Any]]) -> str:
 
 def _slots_text(config: Mapping[str, Any]) -> str:
     """What a passage's slots keep of it."""
-    count = config["num_slots"]
-    return SLOTS[config["slot_expander"]].described.format(slots=count, words=count - 1)
+    return SLOTS[config["slot_expander"]].described
 
 
 def _numeric_text(records: Mapping[str, Mapping[str, Any]]) -> str:

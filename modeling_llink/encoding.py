@@ -28,10 +28,10 @@ class LlinkEncodingMixin:
             ForeignTextError: If a text is empty, not a string, or holds NUL.
         """
 
-        def compute(foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
+        def compute(foreign_input_ids: Tensor, foreign_attention_mask: Tensor, **_: Tensor) -> Tensor:
             return self.pool_passages(foreign_input_ids[:, 0], foreign_attention_mask[:, 0])
 
-        return self._over_passages(compute, texts, batch_size, show_progress, "encoder")
+        return torch.stack(self._over_passages(compute, texts, batch_size, show_progress, "encoder"))
 
     def get_foreign_features(self, texts: str | Sequence[str], batch_size: int = 32) -> Tensor:
         """Foreign texts → p_F (N, d), the Stage A embedding (paper 4.1); float32 on the CPU.
@@ -51,35 +51,44 @@ class LlinkEncodingMixin:
         finally:
             self.projector.train(was_training)
 
-    def encode_foreign(self, texts: str | Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
-        """Foreign texts → slots (N, K, d), to be kept and given back as `generate(foreign_slots=…)`.
+    def encode_foreign(
+        self, texts: str | Sequence[str], batch_size: int = 32, show_progress: bool = False
+    ) -> Tensor | list[Tensor]:
+        """Foreign texts → slots, to be kept and given back as `generate(foreign_slots=…)`.
+
+        Returns:
+            (N, K, d); where each passage has its own number of slots a list of (K, d).
 
         Raises:
             ForeignTextError: If a text is unusable.
         """
 
-        def compute(**passages: Tensor) -> Tensor:
-            return self.resolve_slots(**passages)[0][:, 0]
+        def compute(**passages: Tensor) -> list[Tensor]:
+            slots, mask = self.resolve_slots(**passages)
+            return [row[kept] for row, kept in zip(slots[:, 0], mask[:, 0], strict=True)]
 
-        slots = self._over_passages(compute, texts, batch_size, show_progress, "slots")
-        return slots.to(device_of(self.slot_embedder))
+        rows = self._over_passages(compute, texts, batch_size, show_progress, "slots")
+        rows = [row.to(device_of(self.slot_embedder)) for row in rows]
+        return rows if self.config.num_slots is None else torch.stack(rows)
 
     def get_slot_features(
         self, texts: str | Sequence[str], batch_size: int = 32, show_progress: bool = False
     ) -> Tensor:
-        """Foreign texts → the mean of their slots (N, d), float32 on the CPU: the full model's embedding.
+        """Foreign texts → the full model's embeddings (N, d), float32 on the CPU.
 
-        With a lexicon it is the first slot. Stage B's auxiliaries hold it near the teacher (paper 4.2), so it is
-        comparable with `get_teacher_features`.
+        They are the means of the slots, which Stage B's auxiliaries hold near the teacher (paper 4.2), so they are
+        comparable with `get_teacher_features`. Nothing holds slots of tokens there: with them it is p_F.
 
         Raises:
             ForeignTextError: If a text is unusable.
         """
+        if self.slot_embedder.reads_states:
+            return self.get_foreign_features(texts, batch_size)
 
         def compute(**passages: Tensor) -> Tensor:
-            return self.slot_embedder.sentences(self.resolve_slots(**passages)[0][:, 0])
+            return self.resolve_slots(**passages)[0][:, 0].mean(dim=1)
 
-        return self._over_passages(compute, texts, batch_size, show_progress, "slots")
+        return torch.stack(self._over_passages(compute, texts, batch_size, show_progress, "slots"))
 
     def get_teacher_states(self, english: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
         """English texts → raw h_E (N, d) float32 on the CPU: the base decoder's states, LoRA off (paper 4.1)."""
@@ -116,11 +125,11 @@ class LlinkEncodingMixin:
             embeds = embed_with_zeros(decoder.get_input_embeddings(), inputs["input_ids"], config.reserved_token_start)
             hidden = hidden_states(
                 decoder.base_model,
-                config.teacher_layer,
+                [config.teacher_layer],
                 inputs_embeds=embeds,  # (B, S, d)
                 attention_mask=inputs["attention_mask"],
                 use_cache=False,
-            ).to(device)  # (B, S, d); a decoder that is spread over devices ends on another one
+            )[0].to(device)  # (B, S, d); a decoder that is spread over devices ends on another one
             return read_teacher_state(
                 hidden, inputs["text_mask"].bool(), inputs["attention_mask"], config.teacher_state
             )  # (B, d)
@@ -128,7 +137,8 @@ class LlinkEncodingMixin:
         was_training = decoder.training
         decoder.eval()
         try:
-            return self._in_batches(compute, [len(text) for text in texts], batch_size, show_progress, "decoder")
+            rows = self._in_batches(compute, [len(text) for text in texts], batch_size, show_progress, "decoder")
+            return torch.stack(rows)
         finally:
             decoder.train(was_training)
 
@@ -144,18 +154,18 @@ class LlinkEncodingMixin:
     @torch.no_grad()
     def _over_passages(
         self,
-        compute: Callable[..., Tensor],
+        compute: Callable[..., Tensor | list[Tensor]],
         texts: str | Sequence[str],
         batch_size: int,
         show_progress: bool,
         name: str,
-    ) -> Tensor:
-        """`compute(foreign_input_ids, foreign_attention_mask)`, (n, 1, L) each, over all texts, without dropout."""
+    ) -> list[Tensor]:
+        """`compute` of what the processor makes of passages, (n, 1, L) each, over all texts, without dropout."""
         encoded = self.processor.tokenize_passages(single_passages(texts))
         was_training = self.projector.training
         self.projector.eval()
 
-        def of_chosen(chosen: list[int]) -> Tensor:
+        def of_chosen(chosen: list[int]) -> Tensor | list[Tensor]:
             return compute(**self.processor.pad_passages([[encoded[i]] for i in chosen]))
 
         try:
@@ -165,15 +175,18 @@ class LlinkEncodingMixin:
 
     def _in_batches(
         self,
-        compute: Callable[[list[int]], Tensor],
+        compute: Callable[[list[int]], Tensor | list[Tensor]],
         lengths: list[int],
         batch_size: int,
         show_progress: bool,
         name: str,
-    ) -> Tensor:
-        """Runs `compute` on batches of similar length and returns its rows in the caller's order."""
+    ) -> list[Tensor]:
+        """Runs `compute` on batches of similar length and returns rows in the caller's order, float32 on the CPU."""
         order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
         batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-        rows = [compute(batch).float().cpu() for batch in tqdm(batches, desc=name, disable=not show_progress)]
-        result = torch.cat(rows)
-        return torch.empty_like(result).index_copy_(0, torch.tensor(order), result)
+        rows: dict[int, Tensor] = {}
+        for batch in tqdm(batches, desc=name, disable=not show_progress):
+            found = compute(batch)
+            found = found.float().cpu() if isinstance(found, Tensor) else [row.float().cpu() for row in found]
+            rows |= zip(batch, found, strict=True)
+        return [rows[index] for index in range(len(lengths))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -77,7 +78,7 @@ class LlinkGenerationMixin(GenerationMixin):
                 them, with `{"type": "foreign_text", "text": …}` parts. With the same `past_key_values` at each turn
                 only what is new is read; a cache that holds anything else than the conversation's beginning is emptied.
             foreign_slots: Slots from `encode_foreign`, in place of `foreign_text`: (B, K, d), (B, T, K, d), or a list
-                of (T, K, d) a row.
+                with an entry a row: (K, d), (T, K, d), or a list of (K, d), whose K may differ.
             streamer: As in transformers; with strings or messages it is given only new tokens. An error ends it too.
             kwargs: Everything that transformers' `generate` takes; the cache as `past_key_values` or `cache`.
 
@@ -96,8 +97,11 @@ class LlinkGenerationMixin(GenerationMixin):
                 if (given := kwargs.pop(name, None)) is not None:
                     kwargs[CACHE] = given
             if foreign_slots is not None:
-                foreign_slots, mask = self._stack_slots(foreign_slots)
-                kwargs["foreign_mask"] = mask if kwargs.get("foreign_mask") is None else kwargs["foreign_mask"]
+                foreign_slots, mask = self.stack_slots(foreign_slots)
+                if (given := kwargs.get("foreign_mask")) is not None:
+                    given = given.to(mask.device)
+                    mask = mask & (given if given.dim() == 3 else given.unsqueeze(-1))
+                kwargs["foreign_mask"] = mask  # (B, T, K)
             if _has_ids(inputs, kwargs):
                 self._check_cache(inputs, kwargs)
                 return self._generate(inputs, foreign_slots, streamer, kwargs)
@@ -175,9 +179,9 @@ class LlinkGenerationMixin(GenerationMixin):
         rows = list(range(len(foreign_slots)))
         prompts, rows = processor.match_prompts(prompt, rows)
         foreign_slots, mask = foreign_slots[rows], kwargs["foreign_mask"][rows]
-        counts = [int(n) for n in mask.sum(dim=1)]
-        messages = [[processor.user_message(p, n)] for p, n in zip(prompts, counts, strict=True)]
-        inputs = dict(processor.render_batch(messages).to(self.device))
+        counts = [[count for count in row if count] for row in mask.sum(dim=2).tolist()]
+        messages = [[processor.user_message(p, len(row))] for p, row in zip(prompts, counts, strict=True)]
+        inputs = dict(processor.render_batch(messages, counts).to(self.device))
         return {**inputs, "foreign_mask": mask}, foreign_slots
 
     def _string_defaults(self, kwargs: dict[str, Any]) -> None:
@@ -200,15 +204,11 @@ class LlinkGenerationMixin(GenerationMixin):
 
     def _encode_once(self, kwargs: dict[str, Any], foreign_slots: Tensor | None) -> Tensor | None:
         """Encodes foreign ids before beams multiply the rows, so that the encoder runs once."""
-        ids, mask = kwargs.pop("foreign_input_ids", None), kwargs.pop("foreign_attention_mask", None)
-        features = kwargs.pop("foreign_features", None)
-        if foreign_slots is None and (ids is not None or features is not None):
-            foreign_slots, kwargs["foreign_mask"] = self.resolve_slots(
-                foreign_input_ids=ids,
-                foreign_attention_mask=mask,
-                foreign_features=features,
-                foreign_mask=kwargs.get("foreign_mask"),
-            )
+        names = ("foreign_input_ids", "foreign_attention_mask", "foreign_slot_mask", "foreign_features")
+        given = {name: kwargs.pop(name, None) for name in names}
+        if foreign_slots is None and any(value is not None for value in given.values()):
+            given["foreign_mask"] = kwargs.get("foreign_mask")
+            foreign_slots, kwargs["foreign_mask"] = self.resolve_slots(**given)
         return foreign_slots
 
     def _check_generation(self, kwargs: dict[str, Any]) -> None:
@@ -243,9 +243,10 @@ class LlinkGenerationMixin(GenerationMixin):
         found = (read >= self.config.reserved_token_start).sum(dim=1)  # (B,)
         if not found.any():
             return prepared
-        if cached_length(kwargs.get(CACHE)):  # earlier turns are in the cache: a row's last passages are the new ones
-            fresh, given = found // self.config.num_slots, foreign_mask.sum(dim=1)  # (B,)
-            foreign_mask = foreign_mask & (foreign_mask.cumsum(dim=1) > (given - fresh).unsqueeze(1))
+        if cached_length(kwargs.get(CACHE)):  # earlier turns are in the cache: a row's last slots are the new ones
+            flat = foreign_mask.flatten(1)  # (B, T·K)
+            new = flat.cumsum(dim=1) > (flat.sum(dim=1) - found).unsqueeze(1)
+            foreign_mask = (flat & new).view_as(foreign_mask)
         return prepared | {"foreign_slots": foreign_slots, "foreign_mask": foreign_mask}
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
@@ -254,33 +255,43 @@ class LlinkGenerationMixin(GenerationMixin):
             kwargs["encoder_input_ids"] = without_reserved(prompt, start)
         return ReservedBlindProcessors(super()._get_logits_processor(*args, **kwargs), start, prompt)
 
-    def _stack_slots(self, slots: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Slots as the caller kept them → (B, T, K, d) and the mask of real passages (B, T).
+    def stack_slots(self, slots: Tensor | Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Slots as the caller kept them → (B, T, K, d) and which of them are real (B, T, K).
+
+        Args:
+            slots: As `generate` takes them.
 
         Raises:
             SlotMismatchError: If K or d are not the model's.
         """
-        if isinstance(slots, (list, tuple)):
-            rows = [row.unsqueeze(0) if row.dim() == 2 else row for row in map(torch.as_tensor, slots)]
-        else:
-            slots = torch.as_tensor(slots)
-            rows = list(slots.unsqueeze(1) if slots.dim() == 3 else slots)
-        wanted = (self.config.num_slots, self.config.hidden_size)
-        if not rows:
+        if isinstance(slots, Tensor):
+            slots = slots.unsqueeze(1) if slots.dim() == 3 else slots
+        rows = [_passages_of(row) for row in slots]
+        if not any(rows):
             raise SlotMismatchError("foreign_slots is empty: give the slots of at least one passage.")
-        for row in rows:
-            if row.dim() != 3 or tuple(row.shape[1:]) != wanted:
+        fixed, d = self.config.num_slots, self.config.hidden_size
+        for passage in (passage for row in rows for passage in row):
+            if passage.dim() != 2 or passage.shape[1] != d or (fixed or passage.shape[0]) != passage.shape[0]:
                 raise SlotMismatchError(
-                    f"foreign_slots hold rows of shape {tuple(row.shape)}; this model's are (passages, "
-                    f"{wanted[0]}, {wanted[1]}). Make them with this model's encode_foreign."
+                    f"foreign_slots hold passages of shape {tuple(passage.shape)}; this model's are "
+                    f"({fixed or 'slots'}, {d}). Make them with this model's encode_foreign."
                 )
-        width = max(len(row) for row in rows)
-        stacked = rows[0].new_zeros(len(rows), width, *wanted)
-        mask = torch.zeros(len(rows), width, dtype=torch.bool)
+        longest = max(len(passage) for row in rows for passage in row)
+        shape = len(rows), max(map(len, rows)), longest
+        stacked, mask = next(filter(None, rows))[0].new_zeros(*shape, d), torch.zeros(shape, dtype=torch.bool)
         for index, row in enumerate(rows):
-            stacked[index, : len(row)] = row
-            mask[index, : len(row)] = True
+            for place, passage in enumerate(row):
+                stacked[index, place, : len(passage)] = passage
+                mask[index, place, : len(passage)] = True
         return stacked.to(self.device), mask.to(self.device)
+
+
+def _passages_of(row: Any) -> list[Tensor]:
+    """One row of slots, however it was kept, as the slots (K, d) of each of its passages."""
+    if isinstance(row, (list, tuple)):
+        return [torch.as_tensor(passage) for passage in row]
+    row = torch.as_tensor(row)
+    return [row] if row.dim() == 2 else list(row)
 
 
 def _has_ids(inputs: Tensor | None, kwargs: dict[str, Any]) -> bool:

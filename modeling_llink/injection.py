@@ -23,35 +23,35 @@ def embed_with_zeros(embedding: torch.nn.Module, input_ids: Tensor, vocab_size: 
     return embedding(input_ids.masked_fill(reserved, 0)).masked_fill(reserved.unsqueeze(-1), 0.0)
 
 
-def inject_slots(embeds: Tensor, slot_positions: Tensor, slots: Tensor, passage_mask: Tensor) -> Tensor:
+def inject_slots(embeds: Tensor, slot_positions: Tensor, slots: Tensor, slot_mask: Tensor) -> Tensor:
     """Overwrites the rows at the slot tokens with the passages' slots, in order (paper 4.2).
 
     Args:
         embeds: (B, S, d) embeddings of the prompt.
         slot_positions: (B, S) true where a slot token stands.
         slots: (B, T, K, d) slots of up to T passages a row.
-        passage_mask: (B, T) true where a passage is real, false where it pads the row.
+        slot_mask: (B, T, K) true at slots, false where a passage pads its row, or nothing pads a shorter passage.
 
     Returns:
         (B, S, d).
 
     Raises:
-        SlotMismatchError: If a row's number of slot tokens is not K times its number of passages.
+        SlotMismatchError: If a row's number of slot tokens is not that of its passages' slots.
     """
-    if slots.shape[:2] != passage_mask.shape or slots.shape[0] != embeds.shape[0]:
+    if slots.shape[:3] != slot_mask.shape or slots.shape[0] != embeds.shape[0]:
         raise SlotMismatchError(
             f"Slots of shape {tuple(slots.shape)} do not fit {embeds.shape[0]} prompt rows: "
             "give one row of passages for each prompt."
         )
-    num_slots = slots.shape[2]
     found = slot_positions.sum(dim=1)  # (B,)
-    needed = passage_mask.sum(dim=1) * num_slots  # (B,)
-    if not torch.equal(found, needed.to(found)):
-        row = int((found != needed.to(found)).nonzero()[0])
+    needed = slot_mask.sum(dim=(1, 2)).to(found)  # (B,)
+    if not torch.equal(found, needed):
+        row = int((found != needed).nonzero()[0])
+        counts = [int(count) for count in slot_mask[row].sum(dim=1) if count]
         raise SlotMismatchError(
-            f"Row {row} holds {int(found[row])} slot tokens, but its {int(passage_mask[row].sum())} passage(s) of "
-            f"{num_slots} slots need {int(needed[row])}. Give exactly one passage for each placeholder, do not cut a "
-            "prompt inside its slots, and do not use prefill_chunk_size."
+            f"Row {row} holds {int(found[row])} slot tokens, but its {len(counts)} passage(s) of "
+            f"{' + '.join(map(str, counts))} slots need {int(needed[row])}. Give exactly one passage for each "
+            "placeholder, do not cut a prompt inside its slots, and do not use prefill_chunk_size."
         )
-    real = slots[passage_mask].to(embeds)  # (passages, K, d), row by row
+    real = slots[slot_mask].to(embeds)  # (slots, d), row by row
     return embeds.masked_scatter(slot_positions.unsqueeze(-1), real)

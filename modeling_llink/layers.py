@@ -5,7 +5,9 @@ Shapes: N passages, L encoder tokens, K slots, d_e and d widths.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,32 +55,6 @@ class GatedAdapter(nn.Module):
         return x + torch.tanh(self.gate) * self.down(F.gelu(self.up(self.norm(x))))
 
 
-class StateAttention(nn.Module):
-    """Slots attend to the encoder's states of their passage's tokens."""
-
-    def __init__(self, width: int, state_width: int) -> None:
-        super().__init__()
-        self.num_heads = max(heads for heads in range(1, max(1, width // 64) + 1) if width % heads == 0)
-        self.slot_norm = nn.LayerNorm(width)
-        self.state_norm = nn.LayerNorm(state_width)
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(state_width, width, bias=False)  # it would add the same to all of a slot's scores
-        self.value = nn.Linear(state_width, width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, slots: Tensor, states: Tensor, mask: Tensor) -> Tensor:
-        """(N, K, d), (N, L, d_e), (N, L) true at tokens → (N, K, d)."""
-        states = self.state_norm(states.to(self.key.weight.dtype))  # (N, L, d_e)
-        heads = lambda x: x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # noqa: E731 - (N, ·, d) → (N, H, ·, d/H)
-        read = F.scaled_dot_product_attention(
-            heads(self.query(self.slot_norm(slots))),
-            heads(self.key(states)),
-            heads(self.value(states)),
-            attn_mask=mask.bool()[:, None, None, :],
-        )  # (N, H, K, d/H)
-        return self.out(read.transpose(1, 2).flatten(2))  # (N, K, d)
-
-
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """Pools the encoder's states over the tokens of each passage (paper 4.1: the masked mean).
 
@@ -101,30 +77,6 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     raise ValueError(f"pooling={pooling!r} is not one of mean, cls, max.")
 
 
-def pool_segments(states: Tensor, mask: Tensor, count: int) -> Tensor:
-    """Averages the encoder's states over `count` stretches of each passage, as even as its tokens allow.
-
-    Stretches overlap where a passage has no multiple of `count` tokens (adaptive average pooling), so that none is
-    empty.
-
-    Args:
-        states: (N, L, d_e) hidden states of one layer.
-        mask: (N, L), 1 where a token stands, 0 at padding.
-        count: K.
-
-    Returns:
-        (N, K, d_e) float32, in reading order.
-    """
-    keep = mask.bool()  # (N, L)
-    lengths = keep.sum(dim=1, keepdim=True)  # (N, 1)
-    order = (keep.cumsum(dim=1) - 1).unsqueeze(1)  # (N, 1, L): a token's place among its passage's
-    number = torch.arange(count, device=states.device)  # (K,)
-    start = (number * lengths // count).unsqueeze(-1)  # (N, K, 1)
-    end = (((number + 1) * lengths + count - 1) // count).unsqueeze(-1)  # (N, K, 1), rounded up
-    inside = ((order >= start) & (order < end) & keep.unsqueeze(1)).float()  # (N, K, L)
-    return inside @ states.float() / inside.sum(dim=-1, keepdim=True).clamp(min=1)  # (N, K, d_e)
-
-
 def device_of(module: nn.Module) -> torch.device:
     """Where a module's first parameter lives."""
     return next(module.parameters()).device
@@ -136,56 +88,63 @@ def input_device(module: nn.Module) -> torch.device:
     return torch.device("cpu") if device.type == "meta" else device
 
 
-#: The block at which this thread's forward pass ends.
-_last: ContextVar[nn.Module | None] = ContextVar("last", default=None)
-
-
 class _ReachedError(Exception):
-    """Ends a forward pass, with what would have gone into the next block."""
-
-    def __init__(self, states: Tensor) -> None:
-        super().__init__()
-        self.states = states
+    """Ends a forward pass: all that was asked for is known."""
 
 
-def hidden_states(model: PreTrainedModel, layer: int, **inputs: Any) -> Tensor:
-    """The hidden states (B, L, d) of one layer, as `output_hidden_states=True` numbers them.
+#: What this thread's forward pass has read so far, by layer, and the number of the last that it is to read.
+_reading: ContextVar[tuple[dict[int, Tensor], int] | None] = ContextVar("reading", default=None)
 
-    The pass ends there: layer 8 of 12 costs two thirds. A model whose blocks are not found is run whole.
+
+def hidden_states(model: PreTrainedModel, layers: Sequence[int], **inputs: Any) -> list[Tensor]:
+    """The hidden states (B, L, d) of some layers, as `output_hidden_states=True` numbers them, in one pass.
+
+    The pass ends at the highest of them: layer 8 of 12 costs two thirds. A model whose blocks are not found is run
+    whole.
 
     Args:
         model: A base without its head.
-        layer: 0 is the embeddings, -1 the last layer with its final norm.
+        layers: Of each, 0 is the embeddings, -1 the last layer with its final norm.
         inputs: As the model takes them.
     """
-    if layer == -1:
-        return model(**inputs).last_hidden_state
+    if set(layers) == {-1}:
+        return [model(**inputs).last_hidden_state] * len(layers)
     blocks = _blocks(model)
-    following = layer % (len(blocks) + 1)  # what this block reads is the layer's output
-    if following == len(blocks):
-        return model(**inputs, output_hidden_states=True).hidden_states[layer]
-    hook = blocks[following].register_forward_pre_hook(_stop, with_kwargs=True)
-    before = _last.set(blocks[following])
+    numbers = [layer % (len(blocks) + 1) for layer in layers]  # what the block of this number reads is the layer's
+    if max(numbers) == len(blocks):
+        found = model(**inputs, output_hidden_states=True).hidden_states
+        return [found[layer] for layer in layers]
+    hooks = [blocks[n].register_forward_pre_hook(partial(_read, n), with_kwargs=True) for n in set(numbers)]
+    read: dict[int, Tensor] = {}
+    before = _reading.set((read, max(numbers)))
     try:
         model(**inputs)
-    except _ReachedError as reached:
-        return reached.states
+    except _ReachedError:
+        return [read[number] for number in numbers]
     finally:
-        _last.reset(before)
-        hook.remove()
-    raise RuntimeError(f"{type(model).__name__} never ran its block {following}.")
+        _reading.reset(before)
+        for hook in hooks:
+            hook.remove()
+    raise RuntimeError(f"{type(model).__name__} never ran its block {max(numbers)}.")
 
 
 @torch.no_grad()
-def encoder_states(encoder: PreTrainedModel, layer: int, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Encoder tokens (N, L) of any device → a frozen encoder's states (N, L, d_e) of one layer, without gradient."""
+def encoder_states(
+    encoder: PreTrainedModel, layers: Sequence[int], input_ids: Tensor, attention_mask: Tensor
+) -> list[Tensor]:
+    """Encoder tokens (N, L) of any device → a frozen encoder's states (N, L, d_e) of some layers, without gradient."""
     place = input_device(encoder)
-    return hidden_states(encoder, layer, input_ids=input_ids.to(place), attention_mask=attention_mask.to(place))
+    return hidden_states(encoder, layers, input_ids=input_ids.to(place), attention_mask=attention_mask.to(place))
 
 
-def _stop(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if _last.get() is block:  # another thread may be running the whole model
-        raise _ReachedError(args[0] if args else kwargs["hidden_states"])
+def _read(number: int, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    reading = _reading.get()
+    if reading is None:  # another thread is running the whole model
+        return
+    read, last = reading
+    read[number] = args[0] if args else kwargs["hidden_states"]
+    if number == last:
+        raise _ReachedError
 
 
 def _blocks(model: PreTrainedModel) -> list[nn.Module]:

@@ -1,10 +1,12 @@
 """LLINK: a frozen encoder, a bridge of soft slots, and a frozen decoder with LoRA (arXiv 2510.27254, section 4).
 
-Shapes: B rows, T passages a row, N passages in all, L encoder tokens, S decoder tokens, K slots, d_e and d widths.
+Shapes: B rows, T passages a row, N passages in all, L encoder tokens, S decoder tokens, K slots, d_e, C and d
+widths: of the encoder, of several of its layers side by side, of the decoder.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -25,7 +27,7 @@ from .layers import LlinkProjector, device_of, encoder_states, input_device, poo
 from .lora import add_lora, lora_rows, merge_lora
 from .persistence import LlinkPersistenceMixin
 from .processing_llink import LlinkProcessor
-from .slots import SLOTS, Reading, median_embedding_norm
+from .slots import SLOTS, ZeroLinear, median_embedding_norm
 from .sources import Source
 from .teacher import TeacherSpace
 
@@ -36,16 +38,18 @@ class LlinkOutput(CausalLMOutputWithPast):
 
     Attributes:
         foreign_slots: (B, T, K, d), when passages were given.
+        foreign_mask: (B, T, K) true at slots: passages may differ in number, and in how many slots they have.
         aux_loss, router_logits: Of decoders of several experts.
     """
 
     foreign_slots: Tensor | None = None
+    foreign_mask: Tensor | None = None
     aux_loss: Tensor | None = None
     router_logits: tuple[Tensor, ...] | None = None
 
 
 class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenceMixin):
-    """A decoder that reads foreign passages through K soft slots each.
+    """A decoder that reads foreign passages through soft slots.
 
     A row's answer depends on that row: a row without foreign text runs with LoRA off and has exactly the base decoder's
     logits, whatever else is in its batch.
@@ -114,8 +118,11 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
                 f"Other slots ({', '.join(fields)}) would throw away those that Stage B has trained, while LoRA has "
                 "learned to read them. Start from the Stage A model, or leave the slots as they are."
             )
-        self.config = self.config.with_slots(**fields)
-        if self.config.stage == "lexicon":  # the words are gone
+        changed = self.config.with_slots(**fields)
+        if changed.num_slots != self.config.num_slots:
+            self._recount_slots(changed)
+        self.config = changed
+        if self.config.stage == "lexicon":  # the dictionary is gone
             self.config.stage = "align"
         if self.run_record is not None:
             kept = [stage for stage in self.run_record["stages"] if stage["stage"] != "lexicon"]
@@ -123,6 +130,22 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         self.slot_embedder = SLOTS[self.config.slot_expander](self.config).to(device_of(self.slot_embedder))
         self.slot_embedder.apply(self._init_weights)
         self._start_scale()
+
+    def _recount_slots(self, config: LlinkConfig) -> None:
+        """Gives the model a processor like its own for another number of slots; none, where it has none yet."""
+        try:
+            old = self.processor
+        except LlinkCheckpointError:
+            return
+        self._processor = LlinkProcessor(
+            old.tokenizer,
+            old.encoder_tokenizer,
+            old.chat_template,
+            config.num_slots,
+            config.reserved_token_start,
+            old.max_foreign_chars,
+            old.max_foreign_tokens,
+        )
 
     def merge_and_unload(self) -> Self:
         """Merges LoRA into the decoder for good, in place: faster, but text-only prompts lose the base decoder.
@@ -153,7 +176,10 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Initialises the bridge; the bases come with weights of their own."""
-        if isinstance(module, nn.Linear):
+        if isinstance(module, ZeroLinear):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
             init.normal_(module.weight, std=module.in_features**-0.5)
             if module.bias is not None:
                 init.zeros_(module.bias)
@@ -173,14 +199,20 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
 
     # ------------------------------------------------------------------ from encoder tokens to slots
 
-    def passage_states(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
-        """Encoder tokens (N, L) → their states (N, L, d_e) in the configured layer, without gradient.
+    def passage_states(
+        self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor, layers: Sequence[int] | None = None
+    ) -> Tensor:
+        """Encoder tokens (N, L) → their states (N, L, C) in some layers, side by side, without gradient.
 
-        The encoder may lie on a device of its own: the states come to the bridge's.
+        The encoder runs once, and may lie on a device of its own: the states come to the bridge's.
+
+        Args:
+            foreign_input_ids, foreign_attention_mask: (N, L).
+            layers: Numbers of its hidden states; that which is pooled, when not given.
         """
-        layer = self.config.encoder_layer
-        states = encoder_states(self.encoder, layer, foreign_input_ids, foreign_attention_mask)
-        return states.to(device_of(self.projector))
+        layers = [self.config.encoder_layer] if layers is None else layers
+        states = encoder_states(self.encoder, layers, foreign_input_ids, foreign_attention_mask)
+        return torch.cat(states, dim=-1).to(device_of(self.projector))
 
     def pool_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
         """Encoder tokens (N, L) → z_F (N, d_e), without gradient (paper 4.1)."""
@@ -191,42 +223,61 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         self,
         foreign_input_ids: Tensor | None = None,
         foreign_attention_mask: Tensor | None = None,
+        foreign_slot_mask: Tensor | None = None,
         foreign_features: Tensor | None = None,
         foreign_slots: Tensor | None = None,
         foreign_mask: Tensor | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Whatever form the passages are given in → slots (B, T, K, d) and the mask of real passages (B, T).
+        """Whatever form the passages are given in → slots (B, T, K, d) and which of them are real (B, T, K).
 
         Args:
             foreign_input_ids, foreign_attention_mask: (B, T, L) encoder tokens.
-            foreign_features: (B, T, d) p_F, where slots read no states of the encoder.
+            foreign_slot_mask: (B, T, L) true at tokens that have a slot, where slots are made of tokens.
+            foreign_features: (B, T, d) p_F, where slots are made of it.
             foreign_slots: (B, T, K, d) finished slots.
-            foreign_mask: (B, T) true at real passages; all, or those with tokens, when not given.
+            foreign_mask: True at real passages (B, T), or at real slots (B, T, K); all, or those with tokens, when not
+                given.
+
+        Raises:
+            SlotMismatchError: If a mask is missing, or p_F is given to slots that are made of tokens.
         """
         if foreign_slots is not None:
-            return foreign_slots, _default_mask(foreign_slots, foreign_mask)
+            mask = _default_mask(foreign_slots, foreign_mask)
+            return foreign_slots, mask if mask.dim() == 3 else mask.unsqueeze(-1).expand(foreign_slots.shape[:3])
         if foreign_features is None and foreign_input_ids is None:
             return None, None
         if foreign_features is not None:
+            if self.slot_embedder.reads_states:
+                raise SlotMismatchError(
+                    "These slots are made of the encoder's states of all tokens: p_F (foreign_features) is not enough. "
+                    "Pass what the processor makes of the passages, or finished foreign_slots."
+                )
             real = _default_mask(foreign_features, foreign_mask)  # (B, T)
         elif foreign_attention_mask is None:
             raise SlotMismatchError("foreign_input_ids need their foreign_attention_mask (B, T, L).")
+        elif foreign_slot_mask is None and self.slot_embedder.reads_states:
+            raise SlotMismatchError(
+                "foreign_input_ids need their foreign_slot_mask (B, T, L), which the processor makes."
+            )
         else:
             real = foreign_attention_mask.any(dim=-1)  # (B, T)
         if not real.any():
             return None, None
-        states = mask = None
-        if foreign_features is not None:
-            features = foreign_features[real]  # (N, d)
+        if self.slot_embedder.reads_states:
+            ids, attention = foreign_input_ids[real], foreign_attention_mask[real]  # (N, L)
+            states = self.passage_states(ids, attention, self.config.slot_layers)  # (N, L, C)
+            slots, mask = self.slot_embedder(states, foreign_slot_mask[real].to(states.device))  # (N, K, d), (N, K)
         else:
-            mask = foreign_attention_mask[real]  # (N, L)
-            states = self.passage_states(foreign_input_ids[real], mask)  # (N, L, d_e)
-            real, mask = real.to(states.device), mask.to(states.device)
-            features = self.projector(pool(states, mask, self.config.pooling))  # (N, d)
-        read = Reading(states, mask, self.projector, self.get_input_embeddings())
-        slots = self.slot_embedder(features, read)  # (N, K, d)
+            if foreign_features is None:
+                pooled = self.pool_passages(foreign_input_ids[real], foreign_attention_mask[real])  # (N, d_e)
+                features = self.projector(pooled)  # (N, d)
+            else:
+                features = foreign_features[real]  # (N, d)
+            slots, mask = self.slot_embedder(features)  # (N, K, d), (N, K)
+        real = real.to(slots.device)
         padded = slots.new_zeros(*real.shape, *slots.shape[1:])  # (B, T, K, d)
-        return padded.masked_scatter(real[..., None, None], slots), real
+        kept = mask.new_zeros(padded.shape[:3])  # (B, T, K)
+        return padded.masked_scatter(real[..., None, None], slots), kept.masked_scatter(real.unsqueeze(-1), mask)
 
     # ------------------------------------------------------------------ forward
 
@@ -242,6 +293,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         logits_to_keep: int | Tensor = 0,
         foreign_input_ids: Tensor | None = None,
         foreign_attention_mask: Tensor | None = None,
+        foreign_slot_mask: Tensor | None = None,
         foreign_features: Tensor | None = None,
         foreign_slots: Tensor | None = None,
         foreign_mask: Tensor | None = None,
@@ -252,14 +304,12 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         """Decodes prompts whose slot tokens stand for foreign passages.
 
         Args:
-            input_ids: (B, S) with K slot ids for each passage.
+            input_ids: (B, S) with a slot id for each slot of each passage.
             attention_mask: (B, S).
             labels: (B, S), -100 where no loss is taken; none is taken on slot tokens.
             foreign_input_ids, foreign_attention_mask: (B, T, L) encoder tokens; rows with fewer passages, or none, are
                 masked whole at the end.
-            foreign_features: (B, T, d) p_F in their place.
-            foreign_slots: (B, T, K, d) slots in their place.
-            foreign_mask: (B, T) true at real passages.
+            foreign_slot_mask, foreign_features, foreign_slots, foreign_mask: As `resolve_slots` takes them.
             reads_slots: (B,) true at the rows that have LoRA; those whose `input_ids` hold slot tokens when not given.
                 `generate` gives it: there the slot tokens of earlier steps are in the cache.
             past_key_values, cache: The cache, under either of transformers' names for it.
@@ -269,8 +319,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             SlotMismatchError: If a row's slot tokens do not fit its passages.
         """
         slots, mask = self.resolve_slots(
-            foreign_input_ids, foreign_attention_mask, foreign_features, foreign_slots, foreign_mask
-        )  # (B, T, K, d), (B, T)
+            foreign_input_ids, foreign_attention_mask, foreign_slot_mask, foreign_features, foreign_slots, foreign_mask
+        )  # (B, T, K, d), (B, T, K)
         if input_ids is None and slots is not None:
             raise SlotMismatchError("Foreign passages need input_ids, whose slot tokens say where they stand.")
         length = (inputs_embeds if input_ids is None else input_ids).shape[1]
@@ -298,7 +348,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             )
         if not isinstance(output, ModelOutput):
             return output
-        return LlinkOutput(**{name: output[name] for name in _OUTPUTS if name in output}, foreign_slots=slots)
+        known = {name: output[name] for name in _OUTPUTS if name in output}
+        return LlinkOutput(**known, foreign_slots=slots, foreign_mask=mask)
 
     def _holds_slots(self, input_ids: Tensor) -> Tensor:
         """(B, S) ids → (B,) true at rows that hold slot tokens."""
@@ -341,7 +392,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
 
 
 #: What an output takes of the decoder's.
-_OUTPUTS = tuple(field.name for field in fields(LlinkOutput) if field.name != "foreign_slots")
+_OUTPUTS = tuple(field.name for field in fields(LlinkOutput) if not field.name.startswith("foreign_"))
 
 
 def _default_mask(passages: Tensor, mask: Tensor | None) -> Tensor:

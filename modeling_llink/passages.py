@@ -18,7 +18,16 @@ _SYLLABLE = r"\X(?:(?<=[\u17D2\u1039])\X)*"
 
 
 class Passage(str):
-    """Foreign text that has been checked: made by [`check_passage`] alone, at the door by which the text came in."""
+    """Foreign text that has been checked: made by [`check_passage`] alone, at the door by which the text came in.
+
+    Attributes:
+        fitted: The tokenizer and limits that it was last tokenised with, and what came of it; see [`fit_passage`].
+    """
+
+    fitted: tuple[Any, tuple[int, int], tuple[list[int], bool]] | None = None
+
+    def __reduce__(self) -> tuple:  # a copy, in another process too, is the text alone
+        return Passage, (str(self),)
 
 
 def check_passage(text: Any, row: int = 0) -> Passage:
@@ -87,9 +96,15 @@ def fit_passage(
 ) -> tuple[list[int], bool]:
     """Tokenises a passage, cut between grapheme clusters to at most `max_chars` characters and `max_tokens` tokens.
 
+    A [`Passage`] is tokenised once: its slots are counted, and later its tokens are read.
+
     Returns:
         The encoder's token ids, framed by its special tokens, and whether the passage was cut.
     """
+    passage, limits = text, (max_chars, max_tokens)
+    known = passage.fitted if isinstance(passage, Passage) else None
+    if known is not None and known[0] is tokenizer and known[1] == limits:
+        return known[2]
     text = whole = text.strip()
     if len(text) > max_chars:
         text = cut_text(text, max_chars).rstrip()
@@ -98,7 +113,10 @@ def fit_passage(
         shorter = min(len(text) - 1, len(text) * max_tokens // len(ids))
         text = cut_text(text, max(1, shorter))
         ids = encode_literal(tokenizer, text, special=True)
-    return ids[: max_tokens - 1] + ids[-1:] if len(ids) > max_tokens else ids, text != whole
+    fitted = ids[: max_tokens - 1] + ids[-1:] if len(ids) > max_tokens else ids, text != whole
+    if isinstance(passage, Passage):
+        passage.fitted = tokenizer, limits, fitted
+    return fitted
 
 
 #: A tokenizer keeps what its last call asked for, such as to split special tokens, and all threads share it.
@@ -134,10 +152,15 @@ def encode_literal(tokenizer: PreTrainedTokenizerBase, text: str, special: bool 
     ids = [i for piece in pieces for i in encode(tokenizer, piece, split_special_tokens=True)]
     if not special:
         return ids
-    frame = encode(tokenizer, "a", special=True)
-    bare = encode(tokenizer, "a")
-    before = next(i for i in range(len(frame)) if frame[i : i + len(bare)] == bare)
-    return [*frame[:before], *ids, *frame[before + len(bare) :]]
+    before, after = frame(tokenizer)
+    return [*before, *ids, *after]
+
+
+def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The special tokens that a tokenizer puts before and after a text."""
+    framed, bare = encode(tokenizer, "a", special=True), encode(tokenizer, "a")
+    start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
+    return framed[:start], framed[start + len(bare) :]
 
 
 class PromptMarks:
@@ -186,14 +209,19 @@ class PromptMarks:
             self.passages.append(check_passage(value, self._row))
         return {**message, "content": "".join([*pieces, self._without_control(text)])}
 
-    def tokenize(self, rendered: str, slot_ids: list[int]) -> tuple[list[int], int]:
-        """The rendered template's ids, marks resolved, and the number of passages that the template kept."""
+    def tokenize(self, rendered: str, slot_ids: list[list[int]]) -> tuple[list[int], int]:
+        """The rendered template's ids, marks resolved, and the number of passages that the template kept.
+
+        Args:
+            rendered: What the chat template made of the flattened messages.
+            slot_ids: The ids that stand for each passage.
+        """
         first, *marked = rendered.split(f"[{self._mark}:")
         ids, used = self._encode(first), 0
         for piece in marked:
             kind, _, text = piece.partition("]")
             if kind == "s":
-                ids += slot_ids
+                ids += slot_ids[used] if used < len(slot_ids) else []
                 used += 1
             else:
                 ids += encode_literal(self._tokenizer, self._literals[int(kind)])

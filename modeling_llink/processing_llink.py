@@ -17,7 +17,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from ..configuration_llink import FOREIGN_TOKEN, slot_tokens
 from .errors import LlinkCheckpointError, PromptError
-from .passages import FOREIGN_PART, Passage, PromptMarks, check_passages, encode, encode_literal, fit_passage
+from .passages import FOREIGN_PART, Passage, PromptMarks, check_passages, encode, encode_literal, fit_passage, frame
 from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
 
 DEFAULT_PROMPT = "Translate to English."
@@ -43,7 +43,7 @@ class LlinkProcessor(ProcessorMixin):
         tokenizer: The decoder's tokenizer.
         encoder_tokenizer: The encoder's tokenizer.
         chat_template: Overrides the decoder's own chat template.
-        num_slots: K, the slots of one passage.
+        num_slots: K, the slots of one passage; None gives it one for each of its encoder tokens.
         reserved_token_start: The id of `<f0>`; the decoder's vocabulary size.
         max_foreign_chars: Characters at which a passage is cut, never inside a grapheme cluster.
         max_foreign_tokens: Encoder tokens at which a passage is cut.
@@ -54,7 +54,7 @@ class LlinkProcessor(ProcessorMixin):
         tokenizer: PreTrainedTokenizerBase,
         encoder_tokenizer: PreTrainedTokenizerBase,
         chat_template: str | None = None,
-        num_slots: int = 8,
+        num_slots: int | None = None,
         reserved_token_start: int | None = None,
         max_foreign_chars: int = 256,
         max_foreign_tokens: int = 256,
@@ -64,16 +64,17 @@ class LlinkProcessor(ProcessorMixin):
         self.reserved_token_start = len(tokenizer) if reserved_token_start is None else reserved_token_start
         self.max_foreign_chars = max_foreign_chars
         self.max_foreign_tokens = max_foreign_tokens
+        self._frame: tuple[int, ...] | None = None
 
     @property
     def slot_token_ids(self) -> list[int]:
-        """The ids of `<f0>` … `<f{K-1}>`."""
-        return list(range(self.reserved_token_start, self.reserved_token_start + self.num_slots))
+        """The ids of `<f0>` … `<f{K-1}>`; `<f0>` alone, repeated, where K is not fixed."""
+        return list(range(self.reserved_token_start, self.foreign_token_id))
 
     @property
     def foreign_token_id(self) -> int:
         """The id of `<foreign_emb>`."""
-        return self.reserved_token_start + self.num_slots
+        return self.reserved_token_start + (self.num_slots or 1)
 
     @property
     def pad_token_id(self) -> int:
@@ -85,7 +86,7 @@ class LlinkProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        return ["input_ids", "attention_mask", "foreign_input_ids", "foreign_attention_mask"]
+        return ["input_ids", "attention_mask", "foreign_input_ids", "foreign_attention_mask", "foreign_slot_mask"]
 
     def user_message(self, prompt: str, passages: int | Sequence[str]) -> dict[str, Any]:
         """The one layout of a prompt: the instruction, a line break, then the passages' slots (paper 4.2)."""
@@ -115,7 +116,12 @@ class LlinkProcessor(ProcessorMixin):
         return {"role": "user", "content": content}
 
     def render(
-        self, messages: Sequence[dict], add_generation_prompt: bool = True, row: int = 0, **template_kwargs: Any
+        self,
+        messages: Sequence[dict],
+        add_generation_prompt: bool = True,
+        row: int = 0,
+        slots: Sequence[int] | None = None,
+        **template_kwargs: Any,
     ) -> tuple[list[int], list[Passage]]:
         """Renders a conversation on the decoder's chat template.
 
@@ -123,10 +129,11 @@ class LlinkProcessor(ProcessorMixin):
             messages: Chat messages whose `content` is a string or a list of `text` and `foreign_text` parts.
             add_generation_prompt: Whether the assistant's turn is opened at the end.
             row: The conversation's number in its batch, for errors.
+            slots: How many slots each passage has; counted when not given.
             template_kwargs: Further variables of the chat template.
 
         Returns:
-            The token ids, with K slot ids for each passage, and the passages in order.
+            The token ids, with a slot id for each slot of each passage, and the passages in order.
 
         Raises:
             PromptError: If a message or part is malformed.
@@ -138,14 +145,34 @@ class LlinkProcessor(ProcessorMixin):
         )
         if not self.chat_template and self._adds_bos():
             text = self.tokenizer.bos_token + text
-        ids, used = marks.tokenize(text, self.slot_token_ids)
         passages = marks.passages
+        counts = map(self.count_slots, passages) if slots is None else slots
+        ids, used = marks.tokenize(text, [self._slot_ids(count) for count in counts])
         if used != len(passages):
             raise PromptError(
                 f"The chat template kept {used} of {len(passages)} foreign passages. Put foreign text into roles that "
                 "the decoder's chat template renders (user, assistant)."
             )
         return ids, passages
+
+    def count_slots(self, passage: str) -> int:
+        """How many slots a passage has."""
+        if self.num_slots is not None:
+            return self.num_slots
+        return len(self.slot_places(len(self._fit(passage)[0])))
+
+    def _slot_ids(self, count: int) -> list[int]:
+        return self.slot_token_ids if self.num_slots is not None else self.slot_token_ids * count
+
+    def slot_places(self, length: int) -> range:
+        """Which of a passage's encoder tokens have a slot: all but the frame, and one where there is nothing else."""
+        if self._frame is None:
+            self._frame = tuple(map(len, frame(self.encoder_tokenizer)))
+        before, after = self._frame
+        return range(min(before, length - 1), max(length - after, min(before, length - 1) + 1))
+
+    def _fit(self, passage: str) -> tuple[list[int], bool]:
+        return fit_passage(self.encoder_tokenizer, passage, self.max_foreign_chars, self.max_foreign_tokens)
 
     def _rendered_text(self, messages: Sequence[dict], add_generation_prompt: bool, **template_kwargs: Any) -> str:
         """A conversation on the decoder's chat template, or on the paper's format where it has none."""
@@ -208,8 +235,7 @@ class LlinkProcessor(ProcessorMixin):
             kwargs: Further variables of the chat template.
 
         Returns:
-            `input_ids`, `attention_mask` (B, S); with passages also `foreign_input_ids`, `foreign_attention_mask`
-            (B, T, L).
+            `input_ids`, `attention_mask` (B, S); with passages also what `pad_passages` makes of them (B, T, L).
 
         Raises:
             ForeignTextError: If a passage is not usable text.
@@ -284,10 +310,11 @@ class LlinkProcessor(ProcessorMixin):
         batch = self._batch(rendered, padding_side, return_tensors)
         return batch if return_dict else batch["input_ids"]
 
-    def render_batch(self, conversations: Sequence[Sequence[dict]], padding_side: str = "left") -> BatchFeature:
-        """`input_ids` and `attention_mask` (B, S) of conversations whose passages are already slots."""
-        rendered: list[tuple[list[int], list[Passage]]] = [(self.render(m)[0], []) for m in conversations]
-        return self._batch(rendered, padding_side, "pt")
+    def render_batch(self, conversations: Sequence[Sequence[dict]], slots: Sequence[Sequence[int]]) -> BatchFeature:
+        """`input_ids` and `attention_mask` (B, S) of conversations whose passages are already so many slots each."""
+        rows = zip(conversations, slots, strict=True)
+        rendered: list[tuple[list[int], list[Passage]]] = [(self.render(m, slots=counts)[0], []) for m, counts in rows]
+        return self._batch(rendered, "left", "pt")
 
     def _batch(
         self, rendered: Sequence[tuple[list[int], list[Passage]]], padding_side: str, return_tensors: str | None
@@ -319,7 +346,7 @@ class LlinkProcessor(ProcessorMixin):
             passages: A list of passages a row; rows may hold different numbers of them.
 
         Returns:
-            `foreign_input_ids`, `foreign_attention_mask` (B, T, L). A passage that only pads its row is masked whole.
+            As `pad_passages`. A passage that only pads its row is masked whole.
 
         Raises:
             ForeignTextError: If a passage is empty or not usable text.
@@ -332,9 +359,7 @@ class LlinkProcessor(ProcessorMixin):
 
     def tokenize_passages(self, texts: Sequence[str]) -> list[list[int]]:
         """Encoder tokens of checked passages, cut to both limits; one warning counts the cut ones."""
-        fitted = [
-            fit_passage(self.encoder_tokenizer, t, self.max_foreign_chars, self.max_foreign_tokens) for t in texts
-        ]
+        fitted = [self._fit(text) for text in texts]
         cut = sum(was_cut for _, was_cut in fitted)
         if cut:
             warnings.warn(
@@ -346,16 +371,22 @@ class LlinkProcessor(ProcessorMixin):
         return [ids for ids, _ in fitted]
 
     def pad_passages(self, encoded: Sequence[Sequence[Sequence[int]]]) -> dict[str, torch.Tensor]:
-        """Encoder tokens of rows of passages → `foreign_input_ids`, `foreign_attention_mask` (B, T, L)."""
+        """Encoder tokens of rows of passages → `foreign_input_ids`, `foreign_attention_mask` (B, T, L).
+
+        Where each token has a slot, also `foreign_slot_mask` (B, T, L), 1 at those that have: the frame has none.
+        """
         length = max(len(ids) for row in encoded for ids in row)
         width = max(map(len, encoded))
         ids = torch.full((len(encoded), width, length), self.encoder_tokenizer.pad_token_id or 0)
-        mask = torch.zeros_like(ids)
+        mask, slots = torch.zeros_like(ids), torch.zeros_like(ids)
         for row, passages in enumerate(encoded):
             for column, tokens in enumerate(passages):
                 ids[row, column, : len(tokens)] = torch.tensor(tokens)
                 mask[row, column, : len(tokens)] = 1
-        return {"foreign_input_ids": ids, "foreign_attention_mask": mask}
+                places = self.slot_places(len(tokens))
+                slots[row, column, places.start : places.stop] = 1
+        inputs = {"foreign_input_ids": ids, "foreign_attention_mask": mask}
+        return inputs if self.num_slots is not None else {**inputs, "foreign_slot_mask": slots}
 
     def teacher_inputs(self, english: Sequence[str], template: str, max_tokens: int) -> dict[str, torch.Tensor]:
         """The teacher's prompts: the template around each sentence, then `<foreign_emb>` (paper 4.1).
@@ -435,7 +466,7 @@ class LlinkProcessor(ProcessorMixin):
         """Ids to text; slot ids are written as `<f0>` …, or left out with `skip_special_tokens`."""
         ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
         ids = [ids] if isinstance(ids, int) else list(ids)
-        names = dict(zip(self.slot_token_ids, slot_tokens(self.num_slots), strict=True))
+        names = dict(zip(self.slot_token_ids, slot_tokens(len(self.slot_token_ids)), strict=True))
         names[self.foreign_token_id] = FOREIGN_TOKEN
         if skip_special_tokens:
             return self.tokenizer.decode([i for i in ids if i not in names], skip_special_tokens=True, **kwargs)

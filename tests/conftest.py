@@ -66,7 +66,8 @@ def make_model(base_folder):
         options = {} if dtype is None else {"dtype": dtype}
         bases = base_folder("encoder", encoder, **options), base_folder("decoder", decoder, **options)
         torch.manual_seed(seed)  # after the bases, which are made on first use
-        config = {"teacher_conditioning": "none", "num_slots": 4, "stage": "inject", **config}
+        fixed = {} if config.get("slot_expander") == "tokens" else {"num_slots": 4}
+        config = {"teacher_conditioning": "none", "stage": "inject", **fixed, **config}
         model = LlinkForCausalLM.from_encoder_decoder_pretrained(*bases, **config)
         return tiny.wake(model) if awake else model
 

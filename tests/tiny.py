@@ -176,11 +176,12 @@ def save_encoder(
 
 
 def wake(model: LlinkForCausalLM, seed: int = 3) -> LlinkForCausalLM:
-    """Gives LoRA weights of its own (its second matrices start at zero and would hide whether it is on), and words to a
-    lexicon.
+    """Gives LoRA weights of its own (its second matrices start at zero and would hide whether it is on), and slots of
+    tokens what a dictionary would have.
     """
-    if model.slot_embedder.lexicon is not None:
-        model.slot_embedder.lexicon.fit(torch.arange(model.config.vocab_size).float())
+    if model.config.slot_expander == "tokens":
+        model.slot_embedder.fitted.fill_(True)
+        torch.nn.init.normal_(model.slot_embedder.down.weight, std=0.1, generator=torch.Generator().manual_seed(seed))
     generator = torch.Generator().manual_seed(seed)
     for _, module in lora_modules(model.decoder):
         for linear in module.lora_B.values():

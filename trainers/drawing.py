@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..modeling_llink.lora import lora_modules
 
@@ -17,7 +16,7 @@ def draw_anew(model: Any, seed: int, parts: Sequence[str]) -> None:
     Args:
         model: A [`LlinkForCausalLM`], changed in place.
         seed: Of the run.
-        parts: Of `projector`, `slots` and `lora`. Words that a lexicon has learned stay, and so does the slots' scale,
+        parts: Of `projector`, `slots` and `lora`. A dictionary that was learned stays, and so does the slots' scale,
             which is measured and not drawn.
     """
     with torch.random.fork_rng():
@@ -32,19 +31,11 @@ def _draw_projector(model: Any) -> None:
 
 def _draw_slots(model: Any) -> None:
     slots = model.slot_embedder
+    if slots.learned:
+        return
     fresh = type(slots)(model.config)  # on the CPU, so that every device starts alike
     fresh.apply(model._init_weights)
-    kept = {"scale", *_words(slots)}
-    slots.load_state_dict({**fresh.state_dict(), **{k: v for k, v in slots.state_dict().items() if k in kept}})
-
-
-def _words(slots: nn.Module) -> set[str]:
-    """The names of a lexicon's tensors among the slots', where it has learned its words."""
-    lexicon = slots.lexicon
-    if lexicon is None or not lexicon.fitted:
-        return set()
-    (prefix,) = (name for name, module in slots.named_modules() if module is lexicon)
-    return {name for name in slots.state_dict() if name.startswith(f"{prefix}.")}
+    slots.load_state_dict({**fresh.state_dict(), "scale": slots.scale})
 
 
 def _draw_lora(model: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,6 +13,23 @@ from .base import LlinkTrainingArguments
 from .inject_loss import USAGE_REDUCTIONS
 
 USAGE_VARIANTS = ("zeroed", "shuffled")
+#: What measured best for a kind of slots, where it is not set. Slots of tokens are read without being asked for.
+BEST = {
+    "mlp": {
+        "learning_rate": 1e-3,
+        "slot_learning_rate": 2e-3,
+        "usage_weight": 0.05,
+        "cosine_weight": 0.05,
+        "nce_weight": 0.1,
+    },
+    "tokens": {
+        "learning_rate": 3e-3,
+        "slot_learning_rate": 1e-3,
+        "usage_weight": 0.0,
+        "cosine_weight": 0.0,
+        "nce_weight": 0.0,
+    },
+}
 
 
 @dataclass
@@ -19,11 +37,12 @@ class InjectConfig(LlinkTrainingArguments):
     r"""
     Arguments of [`InjectTrainer`]: slot injection with usage enforcement (paper 4.2).
 
-    The defaults are what measured best; `llink.preset("paper")` and `preset("released-code")` hold theirs. All
-    arguments of [`~transformers.TrainingArguments`] work; these have other defaults, from the released code where
-    nothing was measured:
+    The defaults are what measured best, where None the best of the model's kind of slots ([`for_slots`]);
+    `llink.preset("paper")` and `preset("released-code")` hold theirs. All arguments of
+    [`~transformers.TrainingArguments`] work; these have other defaults, from the released code where nothing was
+    measured:
 
-    - `learning_rate`: 1e-3, not 5e-5; it is LoRA's.
+    - `learning_rate`: 3e-3 for `tokens`, 1e-3 for `mlp`, not 5e-5; it is LoRA's.
     - `weight_decay`: 0.01, not 0.
     - `warmup_steps`: 0.15 of the run, not 0.
     - `per_device_train_batch_size`, `gradient_accumulation_steps`: 16 and 8, not 8 and 1.
@@ -31,15 +50,19 @@ class InjectConfig(LlinkTrainingArguments):
     - `ddp_find_unused_parameters`: False: every trained parameter is used in every step.
     """
 
-    learning_rate: float = field(
-        default=1e-3, metadata={"help": "Peak learning rate of LoRA (released code: 1e-4, the paper gives none)."}
+    learning_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Peak learning rate of LoRA: for tokens 3e-3, for mlp 1e-3 when not given (released code: 1e-4; "
+            "paper: none)."
+        },
     )
-    slot_learning_rate: float = field(
-        default=2e-3, metadata={"help": "Peak learning rate of adapter and expander (released code: 3e-5)."}
-    )
-    lexicon_learning_rate: float = field(
-        default=1e-4,
-        metadata={"help": "Peak learning rate of a lexicon, which has learned its words already."},
+    slot_learning_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Peak learning rate of what makes the slots: for tokens 1e-3, for mlp 2e-3 when not given "
+            "(released code: 3e-5)."
+        },
     )
     scale_learning_rate: float = field(
         default=5e-4, metadata={"help": "Peak learning rate of the slots' scale (released code: 5e-4)."}
@@ -63,8 +86,12 @@ class InjectConfig(LlinkTrainingArguments):
     max_length: int = field(
         default=768, metadata={"help": "Tokens of prompt and answer; longer answers are cut (released code: 768)."}
     )
-    usage_weight: float = field(
-        default=0.05, metadata={"help": "Weight of the usage contrast max(0, L_SFT - L_zero) (paper 4.2: 0.05)."}
+    usage_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "Weight of the usage contrast max(0, L_SFT - L_zero): for tokens 0, for mlp 0.05 when not given "
+            "(paper 4.2: 0.05)."
+        },
     )
     usage_every: int = field(
         default=3, metadata={"help": "The usage contrast is taken every so many steps (paper 4.2: every third)."}
@@ -86,14 +113,19 @@ class InjectConfig(LlinkTrainingArguments):
         default="zeroed",
         metadata={"help": "What the slots are contrasted with: `zeroed` (paper 4.2) or `shuffled`, another example's."},
     )
-    cosine_weight: float = field(
-        default=0.05,
+    cosine_weight: float | None = field(
+        default=None,
         metadata={
-            "help": "Weight of the unit-vector matching of slot mean and teacher (paper 4.2 gives no weight; 0.05)."
+            "help": "Weight of the unit-vector matching of slot mean and teacher: for tokens 0, for mlp 0.05 when not "
+            "given (paper 4.2 gives no weight)."
         },
     )
-    nce_weight: float = field(
-        default=0.1, metadata={"help": "Weight of InfoNCE between slot mean and teacher (paper 4.2: 0.01)."}
+    nce_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "Weight of InfoNCE between slot mean and teacher: for tokens 0, for mlp 0.1 when not given (paper "
+            "4.2: 0.01)."
+        },
     )
     nce_temperature: float = field(
         default=0.07, metadata={"help": "Temperature of that InfoNCE (released code: 0.07)."}
@@ -108,11 +140,19 @@ class InjectConfig(LlinkTrainingArguments):
         for name, valid in (("usage_variant", USAGE_VARIANTS), ("usage_reduction", USAGE_REDUCTIONS)):
             if getattr(self, name) not in valid:
                 raise LlinkConfigError(f"{name}={getattr(self, name)!r} is not one of {', '.join(valid)}.")
-        rates = ("slot_learning_rate", "lexicon_learning_rate")
-        for name in ("usage_weight", "usage_margin", "cosine_weight", "nce_weight", *rates):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise LlinkConfigError(f"{name}={getattr(self, name)} must be 0, to switch it off, or more.")
+        for name in ("usage_weight", "usage_margin", "cosine_weight", "nce_weight", "slot_learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise LlinkConfigError(f"{name}={value} must be 0, to switch it off, or more.")
         for name in ("usage_every", "max_length", "nce_temperature", "feature_batch_size", "scale_learning_rate"):
             if not getattr(self, name) > 0:
                 raise LlinkConfigError(f"{name}={getattr(self, name)} must be above 0.")
         check_answer_options(self)
+
+    def for_slots(self, kind: str) -> InjectConfig:
+        """A copy in which what is not set is the best for a kind of slots."""
+        chosen = copy.copy(self)
+        for name, value in BEST[kind].items():
+            if getattr(self, name) is None:
+                setattr(chosen, name, value)
+        return chosen

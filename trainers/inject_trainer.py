@@ -22,8 +22,7 @@ from ..data.instructions import instruction_dataset
 from ..evaluation.usage import (
     SHARES,
     VARIANTS,
-    answer_losses,
-    answer_reach,
+    answered,
     collect_usage,
     usage_by_task,
     usage_metrics,
@@ -37,19 +36,19 @@ from .inject_loss import InjectLoss, StepTotals
 
 
 class InjectTrainer(LlinkTrainer):
-    """Trains LoRA, the slots' scale, adapter and expander; projector and bases stay bit-identical (paper 4.2).
+    """Trains LoRA, the slots' scale and what makes them; projector and bases stay bit-identical (paper 4.2).
 
     `self.model` and `self.llink_model` are the same whole model; see [`LlinkTrainer`]. Slots and LoRA that Stage B has
-    not trained yet are drawn anew from the seed; words that a lexicon has learned stay.
+    not trained yet are drawn anew from the seed; a dictionary that was learned stays.
 
     The encoder and the projector are frozen, so every passage is encoded once and p_F is kept (slots that are
     made of the encoder's states read every batch anew). Prompts are rendered by
     the processor exactly as in inference; the loss is taken on the answers' tokens only. Losses are sums over the
     accumulated batch divided by its size, on all processes: accumulation equals the big batch.
 
-    Evaluation reports `eval_loss` and, in nats a token, `eval_zeroed_gap` and `eval_shuffled_gap`: by how much the loss
-    rises when the slots are zeroed or taken from another example; with rows of several tasks also
-    `eval_<task>_zeroed_gap`.
+    Evaluation reports `eval_loss` and, in nats a token, `eval_shuffled_gap` and `eval_zeroed_gap`: by how much the loss
+    rises when the slots are another example's, which only content tells apart, or zeroed; with rows of several tasks
+    also `eval_<task>_shuffled_gap` and `eval_<task>_zeroed_gap`.
 
     Args:
         model: A [`LlinkForCausalLM`] whose projector Stage A has trained.
@@ -64,7 +63,7 @@ class InjectTrainer(LlinkTrainer):
         TypeError: If `args` is no [`InjectConfig`].
         DataError: If rows are unusable, a prompt is too long, or references are missing where `cosine_weight` or
             `nce_weight` need them.
-        NotFittedError: If the teacher's space, or a lexicon, is needed and was never fitted.
+        NotFittedError: If the teacher's space, or a dictionary, is needed and was never fitted.
     """
 
     # The loss is normalised over the whole accumulated batch.
@@ -84,6 +83,7 @@ class InjectTrainer(LlinkTrainer):
     ) -> None:
         args = InjectConfig(output_dir="llink-inject") if args is None else args
         check_arguments(args, InjectConfig, type(self))
+        args = args.for_slots(model.config.slot_expander)
         self.loss = InjectLoss.of(args) if loss is None else loss
         self._examples: dict[int, list[dict[str, list[int]]]] = {}
         if args.cosine_weight or args.nce_weight:
@@ -197,7 +197,7 @@ class InjectTrainer(LlinkTrainer):
             losses=losses,
             tokens=tokens,
             without=without,
-            slot_means=self.slot_means(output["foreign_slots"], inputs["foreign_mask"])[known],
+            slot_means=self.slot_means(output["foreign_slots"], output["foreign_mask"])[known],
             teachers=inputs["teachers"][known],
             references=inputs["references"][known],
             step=replace(whole.totals, gap=whole.gap),
@@ -212,28 +212,25 @@ class InjectTrainer(LlinkTrainer):
         loss = loss * (self.args.world_size if model.training else 1)
         return (loss, output) if return_outputs else loss
 
-    def slot_means(self, slots: Tensor, mask: Tensor) -> Tensor:
-        """Slots (B, T, K, d) of real passages (B, T) → what stands for each row's passages (B, d)."""
-        sentences = self.model.slot_embedder.sentences(slots)  # (B, T, d)
-        real = mask.unsqueeze(-1).to(slots.dtype)  # (B, T, 1)
-        return (sentences * real).sum(dim=1) / real.sum(dim=1)
+    @staticmethod
+    def slot_means(slots: Tensor, mask: Tensor) -> Tensor:
+        """Slots (B, T, K, d), real where the mask (B, T, K) says so → the mean of each row's (B, d)."""
+        real = mask.unsqueeze(-1).to(slots.dtype)  # (B, T, K, 1)
+        return (slots * real).sum(dim=(1, 2)) / real.sum(dim=(1, 2))
 
     def _answered(
         self, model: nn.Module, inputs: dict[str, Any], contrasted: bool
     ) -> tuple[Any, Tensor, Tensor, Tensor | None]:
         """The output with slots, the answers' losses (B,) and tokens (B,), and the losses without the rows' slots."""
         prompt = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        only = {"use_cache": False, "logits_to_keep": answer_reach(inputs["labels"])}
-        output = model(**prompt, **inputs["foreign"], **only)
-        losses, tokens = answer_losses(output.logits, inputs["labels"])
+        output, (losses, tokens) = answered(model, prompt, inputs["labels"], inputs["foreign"])
         if not contrasted:
             return output, losses, tokens, None
         foreign = inputs["shuffled"]
         if self.args.usage_variant == "zeroed":
             slots = torch.zeros_like(output["foreign_slots"])
-            foreign = {"foreign_slots": slots, "foreign_mask": inputs["foreign_mask"]}
-        other = model(**prompt, **foreign, **only)
-        return output, losses, tokens, answer_losses(other.logits, inputs["labels"])[0]
+            foreign = {"foreign_slots": slots, "foreign_mask": output["foreign_mask"]}
+        return output, losses, tokens, answered(model, prompt, inputs["labels"], foreign)[1][0]
 
     def _foreseen_gap(self, model: nn.Module, whole: _WholeStep) -> Tensor:
         """L_SFT − L_zero of a whole step in nats a token, before the first of its micro-batches is descended.
@@ -258,38 +255,35 @@ class InjectTrainer(LlinkTrainer):
     # ------------------------------------------------------------------ optimiser
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """LoRA, adapter and expander (matrices, then biases, norms and gate), a lexicon likewise, scale: each with its
-        learning rate.
-        """
+        """LoRA, what makes the slots (matrices, then biases, norms and gate), scale: each with its learning rate."""
         args, slots = self.args, self.model.slot_embedder
         lora = lora_parameters(self.model.decoder)
-        words = {} if slots.lexicon is None else dict(slots.lexicon.named_parameters(prefix="expander"))
-        bridge = [parameter for name, parameter in slots.named_parameters() if name not in {"scale", *words}]
+        bridge = [parameter for name, parameter in slots.named_parameters() if name != "scale"]
         return [
             {"name": "lora", "params": lora, "lr": args.learning_rate, "weight_decay": args.weight_decay},
             *split_groups("slot", bridge, args.slot_learning_rate, args.weight_decay),
-            *split_groups("word", words.values(), args.lexicon_learning_rate, args.weight_decay),
             {"name": "scale", "params": [slots.scale], "lr": args.scale_learning_rate, "weight_decay": 0.0},
         ]
 
     # ------------------------------------------------------------------ evaluation and checkpoints
 
     def evaluated(self, model: nn.Module, batches: Iterator[dict[str, Any]], dataset: Any) -> Evaluated:
-        """The answers' loss with slots, zeroed and shuffled, over a whole set; the zeroed gap of each task too."""
+        """The answers' loss with slots, zeroed and shuffled, over a whole set; the gaps of each task too."""
         losses, tokens, rows = collect_usage(model, batches, gather=self.accelerator.gather_for_metrics)
         metrics = usage_metrics(losses, tokens)
         tasks = [dataset.tasks[row] for row in rows.tolist()]
         for task, found in usage_by_task(losses, tokens, tasks).items():
-            metrics[f"{task}_zeroed_gap"] = found["zeroed_gap"]
+            metrics |= {f"{task}_{name}_gap": found[f"{name}_gap"] for name in VARIANTS[1:]}
         return losses, tokens, metrics
 
     @staticmethod
     def metric_names(dataset: Dataset) -> list[str]:
-        """As [`usage_metrics`] names them, and the zeroed gaps of the tasks where there are several."""
+        """As [`usage_metrics`] names them, and the gaps of the tasks where there are several."""
         tasks = sorted(filter(None, set(dataset["task"][:])))
         gaps = [f"{name}_{what}" for what in ("gap", "loss") for name in VARIANTS[1:]]
         shares = [SHARES[name] for name in VARIANTS[1:]]
-        return ["loss", *gaps, *shares, *(f"{task}_zeroed_gap" for task in tasks if len(tasks) > 1)]
+        of_tasks = [f"{task}_{name}_gap" for task in tasks for name in VARIANTS[1:] if len(tasks) > 1]
+        return ["loss", *gaps, *shares, *of_tasks]
 
 
 class _WholeStep:

@@ -1,77 +1,57 @@
-"""Between the stages: the slots of a lexicon learn which words of the decoder stand for what."""
+"""Between the stages: slots of tokens learn which of the decoder's words they stand for, as a dictionary."""
 
 from __future__ import annotations
 
 import logging
-import math
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from datasets import Dataset
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
-from ..data.collators import PassageBank
+from ..configuration_llink import LlinkConfigError
 from ..data.frozen import apart_from
 from ..data.pairs import check_pairs, sentences, warn_of_leaks
-from ..modeling_llink.errors import NotFittedError
+from ..data.token_states import TokenStates, token_states
+from ..modeling_llink.errors import LlinkCheckpointError, NotFittedError
 from ..modeling_llink.layers import device_of
+from ..modeling_llink.passages import check_passage
 from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, named_sets, split_groups
 from .drawing import draw_anew
 from .lexicon_config import LexiconConfig
+from .lexicon_loss import PADDING, UNKNOWN, Dictionary, bag_of_words_losses, covering_tokens, found_words
 
 logger = logging.getLogger(__name__)
 
-#: In place of a word's index: no word, and a word that the vocabulary does not hold.
-PADDING, UNKNOWN = -1, -2
-
-
-def bag_of_words_loss(log_probabilities: Tensor, words: Tensor) -> Tensor:
-    r"""How badly the slots foretell the words of the reference, in whatever order.
-
-    −1/|W| Σ_{w∈W} log 1/K Σ_k p_k(w): each word comes from one of the slots, no matter which (IBM model 1, Brown et
-    al. 1993, section 4.4, with contextual slots in place of source words).
-
-    Args:
-        log_probabilities: (B, K, V') log p of each slot.
-        words: (B, R) indices of the reference's distinct words in the vocabulary; below 0 where there is none.
-
-    Returns:
-        (B,) nats a word; 0 where a reference has no word of the vocabulary.
-    """
-    known = words >= 0  # (B, R)
-    index = words.clamp(min=0).unsqueeze(1).expand(-1, log_probabilities.shape[1], -1)  # (B, K, R)
-    each = log_probabilities.float().gather(2, index)  # (B, K, R)
-    mixed = each.logsumexp(dim=1) - math.log(each.shape[1])  # (B, R)
-    return -(mixed * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
-
-
-def found_words(log_probabilities: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-    """How many of the reference's words are some slot's first choice, and of how many.
-
-    Args:
-        log_probabilities: (B, K, V').
-        words: (B, R) as in [`bag_of_words_loss`]; [`PADDING`] is no word, [`UNKNOWN`] one outside the vocabulary.
-
-    Returns:
-        (B,) found, (B,) all.
-    """
-    first = log_probabilities.argmax(dim=-1)  # (B, K)
-    found = (words.unsqueeze(2) == first.unsqueeze(1)).any(dim=2)  # (B, R)
-    return found.sum(dim=1), (words != PADDING).sum(dim=1)
+#: What a checkpoint holds beside the model, for a broken run to go on.
+DICTIONARY_FILE = "dictionary.safetensors"
 
 
 class WordTensors(torch.utils.data.Dataset):
-    """Pairs as encoder tokens and indices of the reference's distinct words; `collate` gathers a batch.
+    """Pairs as the encoder's states of both sides, and indices of words in the vocabulary; `collate` gathers a batch.
 
     Args:
-        bank: The N passages.
-        words: For each, the indices of its reference's words in the lexicon's vocabulary, or [`UNKNOWN`].
+        foreign: States of the N foreign sides.
+        words: For each, the indices of its reference's distinct words, or [`UNKNOWN`].
+        english: States of the N English sides; None where there is nothing to learn from them.
+        targets: For each English token the index of the word that covers it; -100 without one.
     """
 
-    def __init__(self, bank: PassageBank, words: Sequence[Sequence[int]]) -> None:
-        self.bank, self.words = bank, words
+    def __init__(
+        self,
+        foreign: TokenStates,
+        words: Sequence[Sequence[int]],
+        english: TokenStates | None = None,
+        targets: Sequence[Tensor] | None = None,
+    ) -> None:
+        self.foreign, self.words, self.english, self.targets = foreign, words, english, targets
 
     def __len__(self) -> int:
         return len(self.words)
@@ -80,28 +60,30 @@ class WordTensors(torch.utils.data.Dataset):
         return row
 
     def collate(self, rows: list[int]) -> dict[str, Tensor]:
-        """B row numbers → the passages (B, 1, L), `words` (B, R), `rows` (B,)."""
+        """B row numbers → `words` (B, R), `rows` (B,), `known` (B,): the English tokens with a target."""
         longest = max(1, *(len(self.words[row]) for row in rows))
         words = torch.full((len(rows), longest), PADDING)
         for place, row in enumerate(rows):
             words[place, : len(self.words[row])] = torch.tensor(self.words[row], dtype=torch.long)
-        return {**self.bank.batch([[row] for row in rows]), "words": words, "rows": torch.tensor(rows)}
+        known = [0 if self.targets is None else int((self.targets[row] >= 0).sum()) for row in rows]
+        return {"words": words, "rows": torch.tensor(rows), "known": torch.tensor(known)}
 
 
 class LexiconTrainer(LlinkTrainer):
-    r"""Trains the lexicon of a model with `slot_expander="lexicon"`, and nothing else, on parallel text.
+    r"""Trains the dictionary of a model with `slot_expander="tokens"`, and nothing else, on parallel text.
 
-    The decoder's layers are not run: a lexicon learns which of the decoder's words each stretch of a passage stands
-    for. Stage B then starts from slots that the decoder can already read. `self.model` is the lexicon,
-    `self.llink_model` the whole model; see [`LlinkTrainer`]. The vocabulary is chosen from the training references,
-    unless the model has one already. Training pairs that share a sentence with a held-out pair are left out; one
-    warning counts them.
+    The decoder's layers are not run. The first steps (`english_share`) learn from the English sides alone: an encoder
+    token's word is the decoder's token that covers its first character. The encoder says much the same of a word in
+    any language, so this already is a dictionary of languages that it never saw; the other steps learn from the foreign
+    sides which of the reference's words stand there, in whatever order. Stage B then starts from slots that the decoder
+    can read. `self.model` is the [`Dictionary`], `self.llink_model` the whole model; see [`LlinkTrainer`]. Training
+    pairs that share a sentence with a held-out pair are left out; one warning counts them.
 
     Evaluation reports `eval_loss`, nats a word of those that the vocabulary holds, `eval_recall`, the share of the
-    reference's distinct words that are some slot's first choice, and `eval_known`, the share that could be.
+    reference's distinct words that are some token's first choice, and `eval_known`, the share that could be.
 
     Args:
-        model: A [`LlinkForCausalLM`] with a lexicon; it is trained in place.
+        model: A [`LlinkForCausalLM`] with slots of tokens; it is trained in place.
         args: A [`LexiconConfig`].
         train_dataset: Pairs (`id`, `english`, `foreign`).
         eval_dataset: Pairs, or a dict of named pairs.
@@ -109,11 +91,12 @@ class LexiconTrainer(LlinkTrainer):
 
     Raises:
         TypeError: If `args` is no [`LexiconConfig`].
-        NotFittedError: If the model's slots are not made of words, or it is not between Stage A and Stage B.
+        NotFittedError: If the model's slots are not made of tokens, or it is not between Stage A and Stage B.
         DataError: If a dataset lacks columns, or holds blank or non-string sentences.
+        LlinkConfigError: If `english_share` is above 0, and a tokenizer does not tell where its tokens stand.
     """
 
-    # The loss is the mean over the rows of the whole accumulated batch.
+    # The loss is the mean over the tokens, or the rows, of the whole accumulated batch.
     loss_is_scaled_for_ga = True
     stage = "lexicon"
     _tag_names = ("llink", "lexicon")
@@ -129,7 +112,7 @@ class LexiconTrainer(LlinkTrainer):
     ) -> None:
         args = LexiconConfig(output_dir="llink-lexicon") if args is None else args
         check_arguments(args, LexiconConfig, type(self))
-        lexicon = _lexicon_of(model)
+        _check_ready(model)
         held_out = named_sets(eval_dataset)
         for name, dataset in {"train_dataset": train_dataset, **held_out}.items():
             if dataset is not None:
@@ -139,11 +122,17 @@ class LexiconTrainer(LlinkTrainer):
             check_pairs(train_dataset, "train_dataset, without what is held out,")
             for name, dataset in held_out.items():
                 warn_of_leaks(dataset, train_dataset, name)
-        lexicon.requires_grad_(True)
-        if not lexicon.fitted:
+            _check_offsets(model, args.english_share)
+        if not model.slot_embedder.learned:
             draw_anew(model, args.seed, ("slots",))
+        model.slot_embedder.requires_grad_(True)
+        model.slot_embedder.scale.requires_grad_(False)
+        counts = torch.zeros(model.config.vocab_size)
+        if train_dataset is not None:
+            tokens = [token for row in _references(model, train_dataset)["input_ids"] for token in row]
+            counts = torch.bincount(torch.tensor(tokens), minlength=model.config.vocab_size)
         super().__init__(
-            lexicon,
+            Dictionary(model.slot_embedder, counts, args.vocabulary_size),
             args,
             llink_model=model,
             train_dataset=train_dataset,
@@ -154,49 +143,65 @@ class LexiconTrainer(LlinkTrainer):
 
     # ------------------------------------------------------------------ data
 
-    def _references(self, dataset: Dataset) -> list[list[int]]:
-        """The decoder's tokens of each pair's English side, cut as the teacher's."""
-        encoded = self.llink_model.processor.tokenizer(
-            sentences(dataset, "english"),
-            add_special_tokens=False,
-            split_special_tokens=True,  # a control token in a sentence is text
-            truncation=True,
-            max_length=self.llink_model.config.teacher_max_tokens,
-        )
-        return encoded["input_ids"]
-
-    def _fit_vocabulary(self) -> None:
-        """Chooses the words, unless the model or a checkpoint brought them."""
-        lexicon = self.llink_model.slot_embedder.lexicon
-        if lexicon.fitted or self.train_dataset is None:
-            return
-        tokens = torch.tensor([token for row in self._references(self.train_dataset) for token in row])
-        counts = torch.bincount(tokens, minlength=self.llink_model.config.vocab_size).float()
-        lexicon.fit(counts)
-
     def make_tensors(self, dataset: Dataset) -> WordTensors:
-        """The pairs as tokens and words; chooses the vocabulary first where there is none."""
+        """The pairs as states and words; of the training pairs also the English sides."""
         check_pairs(dataset)
-        processor, lexicon = self.llink_model.processor, self.llink_model.slot_embedder.lexicon
-        self._fit_vocabulary()
-        lexicon.check_fitted()
-        places = {token: place for place, token in enumerate(lexicon.vocabulary.tolist())}
-        references = [sorted(set(row)) for row in self._references(dataset)]
-        words = [[places.get(token, UNKNOWN) for token in row] for row in references]
+        places = {token: place for place, token in enumerate(self.model.vocabulary.tolist())}
+        references = _references(self.llink_model, dataset)
+        words = [[places.get(token, UNKNOWN) for token in sorted(set(row))] for row in references["input_ids"]]
         if silent := sum(max(row, default=UNKNOWN) < 0 for row in words):
             logger.warning("%d of %d references hold no word of the vocabulary.", silent, len(words))
-        return WordTensors(PassageBank(processor, sentences(dataset, "foreign")), words)
+        with self.args.main_process_first(desc="computing the states of tokens"):
+            foreign = self._states(self._tokenized(dataset, "foreign"), "Reading the foreign side")
+            if dataset is not self.train_dataset or not self.args.english_share:
+                return WordTensors(foreign, words)
+            encoded = self._tokenized(dataset, "english")
+            english = self._states(encoded, "Reading the English side")
+        return WordTensors(foreign, words, english, self._targets(dataset, encoded, references, places))
+
+    def _tokenized(self, dataset: Dataset, side: str) -> list[list[int]]:
+        return self.llink_model.processor.tokenize_passages([check_passage(text) for text in sentences(dataset, side)])
+
+    def _states(self, encoded: list[list[int]], desc: str) -> TokenStates:
+        folder = self.args.feature_cache_dir or os.path.join(self.args.output_dir, "_feature_cache")
+        label = None if self.args.disable_tqdm else desc
+        return token_states(self.llink_model, encoded, folder, self.args.feature_batch_size, label)
+
+    def _targets(
+        self, dataset: Dataset, encoded: list[list[int]], references: dict[str, Any], places: dict[int, int]
+    ) -> list[Tensor]:
+        """For each English side, the words (L,) that its encoder tokens stand for, as indices in the vocabulary."""
+        processor = self.llink_model.processor
+        texts = [text.strip() for text in sentences(dataset, "english")]
+        cuts = _with_offsets(processor.encoder_tokenizer, texts)
+        targets = []
+        for row, (text, ids) in enumerate(zip(texts, encoded, strict=True)):
+            own = [ids[place] for place in processor.slot_places(len(ids))]
+            spans = cuts["offset_mapping"][row]
+            covering = covering_tokens(text, spans, references["input_ids"][row], references["offset_mapping"][row])
+            # A text that was cut, or that holds a control token, is tokenised otherwise from some token on.
+            same = zip(own, cuts["input_ids"][row], covering, strict=False)
+            found = [places.get(token, -100) if mine == other else -100 for mine, other, token in same]
+            targets.append(torch.tensor(found + [-100] * (len(own) - len(found))))
+        return targets
 
     # ------------------------------------------------------------------ training
 
     def of_whole_step(self, batches: list[dict[str, Any]], device: torch.device) -> dict[str, Any]:
-        """`step_rows`: how many rows the step has."""
+        """`step_rows`, `step_known`: how many rows, and English tokens with a target, the step has."""
         rows = torch.tensor(sum(len(batch["rows"]) for batch in batches), device=device)
-        return {"step_rows": self.over_processes(rows)}
+        known = sum(batch["known"].sum() for batch in batches).to(device)
+        return {"step_rows": self.over_processes(rows), "step_known": self.over_processes(known)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The lexicon: matrices, and biases, norms, sharpness and prior, which are not decayed."""
-        return split_groups("word", self.model.parameters(), self.args.learning_rate, self.args.weight_decay)
+        """The dictionary: matrices, and biases, sharpness and prior, which are not decayed."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return split_groups("word", trained, self.args.learning_rate, self.args.weight_decay)
+
+    @property
+    def english_steps(self) -> int:
+        """The steps that learn from the English sides alone, from the first on."""
+        return round(self.args.english_share * self.state.max_steps)
 
     def compute_loss(
         self,
@@ -207,28 +212,30 @@ class LexiconTrainer(LlinkTrainer):
     ) -> Tensor | tuple[Tensor, Any]:
         """This micro-batch's share of the step's loss.
 
-        passages (B, L) → states (B, L, d_e) → log p (B, K, V') → bag of words (B,) → scalar
+        states (M, C) → logits (M, V') → English tokens: their words; foreign passages: their bags of words → scalar
         """
-        log_probabilities = self._foretold(model, inputs)  # (B, K, V')
-        losses = bag_of_words_loss(log_probabilities, inputs["words"])  # (B,)
-        loss = losses.sum() / inputs.get("step_rows", len(losses))
-        self.check_finite(
-            loss, torch.isfinite(losses), [self.train_dataset[row]["id"] for row in inputs["rows"].tolist()]
-        )
+        rows, tensors = inputs["rows"].tolist(), self.tensors_of(self.train_dataset)
+        if self.state.global_step < self.english_steps:
+            logits = self._logits(model, tensors.english, rows)  # (M, V')
+            targets = torch.cat([tensors.targets[row] for row in rows]).to(logits.device)  # (M,)
+            total = inputs.get("step_known", inputs["known"].sum()).clamp(min=1)
+            loss = F.cross_entropy(logits, targets, reduction="sum", ignore_index=-100) / total
+            fine = torch.isfinite(loss).expand(len(rows))
+        else:
+            logits = self._logits(model, tensors.foreign, rows)  # (M, V')
+            losses = bag_of_words_losses(logits, [tensors.foreign.counts[row] for row in rows], inputs["words"])  # (B,)
+            loss, fine = losses.sum() / inputs.get("step_rows", len(rows)), torch.isfinite(losses)
+        self.check_finite(loss, fine, [self.train_dataset[row]["id"] for row in rows])
+        if model.training:
+            self.llink_model.slot_embedder.fitted.fill_(True)
         # DistributedDataParallel averages the processes' gradients; the loss is already divided by the whole step.
         loss = loss * (self.args.world_size if model.training else 1)
-        return (loss, {"log_probabilities": log_probabilities}) if return_outputs else loss
+        return (loss, {"logits": logits}) if return_outputs else loss
 
-    def _foretold(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        ids, mask = inputs["foreign_input_ids"][:, 0], inputs["foreign_attention_mask"][:, 0]  # (B, L)
+    def _logits(self, model: nn.Module, states: TokenStates, rows: list[int]) -> Tensor:
         place = device_of(self.model)
-        states = self.llink_model.passage_states(ids, mask).to(place)  # (B, L, d_e)
-        return model(states, mask.to(place), self._vocabulary())
-
-    @torch.no_grad()
-    def _vocabulary(self) -> Tensor:
-        """The decoder's embeddings (V', d) of the lexicon's words."""
-        return self.model.embeddings(self.llink_model.get_input_embeddings())
+        embeddings = self.model.embeddings(self.llink_model.get_input_embeddings())  # (V', d)
+        return model(states.of(rows).to(place, torch.float32), embeddings)  # (M, V')
 
     # ------------------------------------------------------------------ evaluation and checkpoints
 
@@ -236,10 +243,10 @@ class LexiconTrainer(LlinkTrainer):
         """The loss and the shares of words found and known, over a whole set."""
         columns: list[tuple[Tensor, ...]] = []
         for batch in batches:
-            log_probabilities, words = self._foretold(model, batch), batch["words"]
-            losses, known = bag_of_words_loss(log_probabilities, words), (words >= 0).sum(dim=1)  # (B,), (B,)
-            counts = found_words(log_probabilities, words)  # (B,), (B,)
-            gathered = self.accelerator.gather_for_metrics((losses, known, *counts))
+            rows, words = batch["rows"].tolist(), batch["words"]
+            logits, counts = self._logits(model, dataset.foreign, rows), [dataset.foreign.counts[row] for row in rows]
+            losses, known = bag_of_words_losses(logits, counts, words), (words >= 0).sum(dim=1)  # (B,), (B,)
+            gathered = self.accelerator.gather_for_metrics((losses, known, *found_words(logits, counts, words)))
             columns.append(tuple(value.cpu() for value in gathered))
         losses, known, found, words = (torch.cat(column) for column in zip(*columns, strict=True))  # (N,) each
         loss = (losses * known).sum() / known.sum().clamp(min=1)
@@ -251,31 +258,65 @@ class LexiconTrainer(LlinkTrainer):
         """The loss, the recall, and the share of words that could be found."""
         return ["loss", "recall", "known"]
 
+    def save_weights(self, folder: str, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Writes the whole llink model, and beside it what serves learning alone."""
+        super().save_weights(folder)
+        own = {name: self.model.state_dict()[name].contiguous() for name in ("sharpness", "prior", "vocabulary")}
+        save_file(own, Path(folder) / DICTIONARY_FILE)
+
     def load_weights(self, folder: str) -> None:
-        """Loads a checkpoint's bridge, with the vocabulary.
+        """Loads a checkpoint's slots, and what they were learned with.
 
         Raises:
-            LlinkCheckpointError: If it is missing, damaged or does not fit.
+            LlinkCheckpointError: If something is missing, damaged or does not fit.
         """
         super().load_weights(folder)
-        self._tensors = {}
+        path = Path(folder) / DICTIONARY_FILE
+        try:
+            own = load_file(path)
+            self.model.load_state_dict({**self.model.state_dict(), **own})
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise LlinkCheckpointError(f"{path} does not hold this dictionary: {error}") from error
+        self._tensors = {}  # words are indices in the vocabulary
 
 
-def _lexicon_of(model: PreTrainedModel) -> Any:
-    """The lexicon of a model that may learn its words now.
+def _references(model: Any, dataset: Dataset) -> dict[str, Any]:
+    """The decoder's tokens of each pair's English side, cut as the teacher's, and where they stand in it."""
+    texts = [text.strip() for text in sentences(dataset, "english")]
+    limit = model.config.teacher_max_tokens
+    return _with_offsets(model.processor.tokenizer, texts, truncation=True, max_length=limit)
+
+
+def _with_offsets(tokenizer: Any, texts: list[str], **options: Any) -> dict[str, Any]:
+    """`input_ids` of texts, in which a control token is text, and, where it is known, their `offset_mapping`."""
+    options |= {"add_special_tokens": False, "split_special_tokens": True}
+    return tokenizer(texts, return_offsets_mapping=tokenizer.is_fast, **options)
+
+
+def _check_offsets(model: Any, share: float) -> None:
+    """Refuses learning from the English sides where it cannot be known which tokens stand for the same."""
+    for name in ("tokenizer", "encoder_tokenizer"):
+        tokenizer = getattr(model.processor, name)
+        if share and not tokenizer.is_fast:
+            raise LlinkConfigError(
+                f"english_share={share}: the {name} {type(tokenizer).__name__} does not tell where its tokens stand in "
+                "a text. Use its fast version, or set english_share=0."
+            )
+
+
+def _check_ready(model: PreTrainedModel) -> None:
+    """Refuses a model that cannot learn a dictionary now.
 
     Raises:
-        NotFittedError: If there is none, or its model is not between Stage A and Stage B.
+        NotFittedError: If its slots are not made of tokens, or it is not between Stage A and Stage B.
     """
-    lexicon = model.slot_embedder.lexicon
-    if lexicon is None:
+    if model.config.slot_expander != "tokens":
         raise NotFittedError(
-            f"slot_expander={model.config.slot_expander!r} has no words to learn. Call "
-            "model.renew_slots(slot_expander='lexicon') first."
+            f"slot_expander={model.config.slot_expander!r} has no dictionary to learn. Call "
+            "model.renew_slots(slot_expander='tokens') first."
         )
     if model.config.stage not in ("align", "lexicon"):
         raise NotFittedError(
-            f"The model's stage is {model.config.stage!r}: words are learned after Stage A, and before LoRA learns "
-            "to read them. Start from the Stage A model."
+            f"The model's stage is {model.config.stage!r}: a dictionary is learned after Stage A, and before LoRA "
+            "learns to read it. Start from the Stage A model."
         )
-    return lexicon
