@@ -216,7 +216,7 @@ def usage_variants(num_slots: int | None, gaussian: bool = True, per_slot: bool 
         per_slot: Whether each slot is zeroed alone: K more.
 
     Raises:
-        UsageError: If single slots are asked for, and passages differ in their number.
+        DataError: If single slots are asked for, and passages differ in their number.
     """
     if per_slot and num_slots is None:
         raise DataError("Single slots cannot be compared: passages differ in their number. Leave per_slot out.")

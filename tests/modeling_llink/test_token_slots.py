@@ -11,8 +11,9 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from llink import InjectConfig, InjectTrainer, LlinkConfig, LlinkForCausalLM
 from llink.configuration_llink import GONE_EXPANDERS, LlinkConfigError
 from llink.data.collators import instruction_tensors, passage_bank, tokenize_instructions
+from llink.data.errors import DataError
 from llink.data.instructions import instruction_dataset
-from llink.evaluation.usage import UsageError, usage_variants
+from llink.evaluation.usage import usage_variants
 from llink.evaluation.usage_rows import evaluate_usage
 from llink.hub_cards.canary import take_canary
 from llink.modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
@@ -208,7 +209,7 @@ def test_usage_is_the_same_in_any_batch(model):
     for name in ("loss", "shuffled_gap", "zeroed_gap", "gaussian_gap"):
         assert whole[name] == pytest.approx(single[name], abs=1e-4), name
     assert abs(whole["shuffled_gap"]) > 1e-3
-    with pytest.raises(UsageError, match="differ in their number"):
+    with pytest.raises(DataError, match="differ in their number"):
         usage_variants(None, per_slot=True)
 
 
