@@ -328,6 +328,8 @@ def _layer_number(name: str, value: Any, base: PretrainedConfig | None) -> int |
         LlinkConfigError: If it is neither, or the base has no such layer.
     """
     layers = getattr(base and base.get_text_config(), "num_hidden_layers", None)
+    if isinstance(value, float) and value.is_integer() and value != 1:
+        value = int(value)
     if isinstance(value, float) and 0 < value <= 1:
         if base is None:  # counted once there is one
             return value

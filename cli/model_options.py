@@ -61,4 +61,7 @@ def set_fields(options: Any) -> dict[str, Any]:
 
 def _kind(annotation: Any) -> Any:
     """A type as the parser takes it: a whole number is a number where both will do."""
-    return float if {int, float} <= set(get_args(annotation)) else annotation
+    choices = set(get_args(annotation))
+    if list[int | float] in choices:
+        return list[float]
+    return float if {int, float} <= choices else annotation

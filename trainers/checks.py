@@ -66,7 +66,7 @@ def _check_schedule(args: TrainingArguments) -> None:
     try:
         get_scheduler(
             args.lr_scheduler_type,
-            torch.optim.SGD([parameter], lr=args.learning_rate),
+            torch.optim.SGD([parameter], lr=1.0 if args.learning_rate is None else args.learning_rate),
             num_warmup_steps=args.get_warmup_steps(steps),
             num_training_steps=steps,
             scheduler_specific_kwargs=args.lr_scheduler_kwargs,

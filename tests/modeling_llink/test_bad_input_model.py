@@ -200,7 +200,7 @@ def test_numbers_that_do_not_fit_the_weights(copy, kind, field):
     "changes",
     [
         dict(slot_adapter="none"),
-        dict(slot_expander="low_rank", slot_expander_hidden_size=5),
+        dict(slot_expander_hidden_size=5),
         dict(teacher_conditioning="whiten"),
         dict(lora_target_modules=["q_proj"]),
         dict(lora_target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]),
@@ -227,7 +227,7 @@ def test_parts_that_do_not_fit_the_weights(copy, kind, changes):
         ("pooling", "sum"),
         ("reserved_token_start", 5),
         ("num_slots", "eight"),
-        ("num_slots", None),
+        ("slot_layers", [1]),
         ("teacher_template", 5),
     ],
 )

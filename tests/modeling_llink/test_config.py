@@ -9,7 +9,6 @@ from transformers import AutoConfig, PretrainedConfig
 
 from llink.configuration_llink import LlinkConfig, LlinkConfigError, slot_tokens
 from llink.modeling_llink import LlinkForCausalLM
-from llink.modeling_llink.slots import SLOTS
 
 PAPER_ENCODER = {"model_type": "xlm-roberta", "vocab_size": 250002, "hidden_size": 768, "max_position_embeddings": 514}
 PAPER_DECODER = {
@@ -42,10 +41,6 @@ def test_the_papers_sizes():
     assert count(model.projector) == 8_659_968
     assert config.projector_hidden_size == 3072
     assert count(model.slot_embedder.expander) == pytest.approx(75.5e6, rel=2e-3)
-    low_rank = LlinkConfig(encoder_config=PAPER_ENCODER, decoder_config=PAPER_DECODER, slot_expander="low_rank")
-    with torch.device("meta"):
-        minimal = SLOTS["low_rank"](low_rank)
-    assert count(minimal.expander) < count(model.slot_embedder.expander) / 5
     adapted = {name.rpartition(".")[2] for name in config.lora_target_modules}
     assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"}
     lora = sum(p.numel() for n, p in model.named_parameters() if "lora_" in n)

@@ -14,24 +14,22 @@ VOCAB, WIDTH = 11, 3
 @settings(max_examples=60)
 @given(st.data())
 def test_slots_land_in_order_and_nothing_else_moves(data):
-    num_slots = data.draw(st.integers(1, 3))
-    counts = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))
-    length = max(1, max(counts) * num_slots) + data.draw(st.integers(0, 3))
-    rows, columns = len(counts), max(1, *counts)
+    most, columns = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
+    passages = st.lists(st.integers(0, most), min_size=columns, max_size=columns)  # slots of each
+    counts = torch.tensor(data.draw(st.lists(passages, min_size=1, max_size=4)))
+    rows, length = len(counts), int(counts.sum(dim=1).max()) + 1 + data.draw(st.integers(0, 3))
     torch.manual_seed(0)
-    embeds, slots = torch.randn(rows, length, WIDTH), torch.randn(rows, columns, num_slots, WIDTH)
+    embeds, slots = torch.randn(rows, length, WIDTH), torch.randn(rows, columns, most, WIDTH)
     positions = torch.zeros(rows, length, dtype=torch.bool)
-    mask = torch.zeros(rows, columns, dtype=torch.bool)
-    for row, count in enumerate(counts):
-        places = data.draw(st.permutations(range(length)))[: count * num_slots]
-        positions[row, places] = True
-        mask[row, data.draw(st.permutations(range(columns)))[:count]] = True
+    mask = torch.arange(most) < counts.unsqueeze(-1)
+    for row, total in enumerate(counts.sum(dim=1).tolist()):
+        positions[row, data.draw(st.permutations(range(length)))[:total]] = True
     before = embeds.clone()
     result = inject_slots(embeds, positions, slots, mask)
     assert torch.equal(embeds, before)
     assert torch.equal(result[~positions], embeds[~positions])
     for row in range(rows):
-        assert torch.equal(result[row, positions[row]], slots[row, mask[row]].reshape(-1, WIDTH))
+        assert torch.equal(result[row, positions[row]], slots[row, mask[row]])
 
 
 @pytest.mark.parametrize(
@@ -41,14 +39,14 @@ def test_a_wrong_count_names_the_row(found, real):
     positions = torch.zeros(2, 8, dtype=torch.bool)
     positions[0, :2] = True
     positions[1, :found] = True
-    mask = torch.tensor([[True, False], [real > 0, real > 1]])
+    mask = torch.tensor([[True, False], [real > 0, real > 1]]).unsqueeze(-1).expand(2, 2, 2)
     with pytest.raises(SlotMismatchError, match="Row 1"):
         inject_slots(torch.zeros(2, 8, WIDTH), positions, torch.ones(2, 2, 2, WIDTH), mask)
 
 
 def test_totals_that_agree_do_not_hide_rows_that_do_not():
     positions = torch.tensor([[True, True, True, True], [False] * 4])
-    mask = torch.ones(2, 1, dtype=torch.bool)
+    mask = torch.ones(2, 1, 2, dtype=torch.bool)
     with pytest.raises(SlotMismatchError, match="Row 0"):
         inject_slots(torch.zeros(2, 4, WIDTH), positions, torch.ones(2, 1, 2, WIDTH), mask)
 
@@ -73,5 +71,5 @@ def test_reserved_ids_get_zeros_and_others_their_row():
 
 def test_slots_take_the_dtype_of_the_embeddings():
     embeds = torch.zeros(1, 2, WIDTH, dtype=torch.bfloat16)
-    positions, mask = torch.tensor([[True, False]]), torch.ones(1, 1, dtype=torch.bool)
+    positions, mask = torch.tensor([[True, False]]), torch.ones(1, 1, 1, dtype=torch.bool)
     assert inject_slots(embeds, positions, torch.ones(1, 1, 1, WIDTH), mask).dtype == torch.bfloat16

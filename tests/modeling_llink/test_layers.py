@@ -44,10 +44,16 @@ def test_every_layer_is_the_librarys_and_none_above_it_runs(kind, family):
     assert len(expected.hidden_states) == LAYERS + 1
     for layer in range(-LAYERS - 1, LAYERS + 1):
         ran.clear()
-        found = hidden_states(model, layer, **inputs())
+        (found,) = hidden_states(model, [layer], **inputs())
         wanted = expected.last_hidden_state if layer == -1 else expected.hidden_states[layer]
         assert torch.equal(found, wanted), layer
         assert ran == list(range(layer % (LAYERS + 1))), layer
+    for layers in ([1, 0, 1], [0, LAYERS], [-1, 2]):
+        ran.clear()
+        found = hidden_states(model, layers, **inputs())
+        for layer, states in zip(layers, found, strict=True):
+            assert torch.equal(states, expected.hidden_states[layer]), layers
+        assert ran == list(range(max(layer % (LAYERS + 1) for layer in layers))), "one pass for all"
     assert torch.equal(model(**inputs()).last_hidden_state, expected.last_hidden_state), "no hook is left behind"
 
 
@@ -58,7 +64,7 @@ def test_a_model_whose_blocks_are_unclear_is_run_whole():
     model.spare = nn.ModuleList(nn.Identity() for _ in range(LAYERS))
     assert _blocks(model) == []
     for layer in (0, 1, LAYERS, -2, -LAYERS - 1):
-        assert torch.equal(hidden_states(model, layer, **inputs()), expected[layer])
+        assert torch.equal(hidden_states(model, [layer], **inputs())[0], expected[layer])
 
 
 @torch.no_grad()
@@ -73,7 +79,7 @@ def test_another_thread_may_run_the_whole_model_meanwhile():
             done.wait(60)
 
     model.embed_tokens.register_forward_hook(wait)
-    stopping = threading.Thread(target=lambda: found.append(hidden_states(model, 1, **inputs())))
+    stopping = threading.Thread(target=lambda: found.extend(hidden_states(model, [1], **inputs())))
     stopping.start()
     assert inside.wait(60)
     whole = model(**inputs()).last_hidden_state  # the other thread's hook is in place
