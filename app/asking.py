@@ -81,7 +81,7 @@ class Asker:
     @property
     def default_question(self) -> str:
         """What is asked when no question is given."""
-        return self.model.processor.match_prompts(None, [0])[0][0]
+        return self.model.processor.default_prompt
 
     @property
     def answers(self) -> bool:

@@ -15,6 +15,7 @@ from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.passages import check_passage
 from ..modeling_llink.processing_llink import LlinkProcessor
 from .errors import DataError
+from .examples import training_example
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ def tokenize_instructions(
     examples, cut = [], 0
     for row in dataset:
         message = processor.template_message(row["prompt"], row["foreign"], FOREIGN_TOKEN)
-        example = processor.training_example([message], row["completion"])
+        example = training_example(processor, [message], row["completion"])
         ids, labels = example["input_ids"], example["labels"]
         if labels[:max_length].count(-100) == len(labels[:max_length]):
             raise DataError(

@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..configuration_llink import FOREIGN_TOKEN
-from ..modeling_llink.processing_llink import DEFAULT_PROMPT
+from ..modeling_llink.passages import DEFAULT_PROMPT
 from .errors import DataError
 
 #: The paper's task templates (4.2), by the buckets of its judge (table 2). Other tasks stand under `other`.

@@ -35,8 +35,7 @@ from ..data.errors import DataError
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.bases import base_config
 from ..modeling_llink.layers import LlinkProjector
-from ..modeling_llink.passages import check_passage, fit_passage
-from ..modeling_llink.processing_llink import DEFAULT_PROMPT
+from ..modeling_llink.passages import DEFAULT_PROMPT, check_passage, fit_passage
 from ..modeling_llink.slots import SLOTS, TokenSlots
 from .tokens import prompt_lengths
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..data.errors import DataError
+from ..data.examples import training_example
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.passages import check_passage, encode_literal
-from ..modeling_llink.processing_llink import DEFAULT_PROMPT
+from ..modeling_llink.passages import DEFAULT_PROMPT, check_passage, encode_literal
 from .usage import answer_losses
 
 SLOTS = "slots"
@@ -215,7 +215,7 @@ def read_passages(
 def _example(model: LlinkForCausalLM, text: str, prompt: str, answer: str, as_slots: bool) -> dict[str, list[int]]:
     """A rendered training example, with the text's tokens in place of its slots unless `as_slots`."""
     processor = model.processor
-    example = processor.training_example([processor.user_message(prompt, [text])], answer)
+    example = training_example(processor, [processor.user_message(prompt, [text])], answer)
     ids, labels = example["input_ids"], example["labels"]
     start = ids.index(processor.slot_token_ids[0])
     end = start + processor.count_slots(check_passage(text))

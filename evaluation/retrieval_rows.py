@@ -21,6 +21,7 @@ from ..data.features import condition
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.lora import lora_rows
 from ..modeling_llink.passages import cut_text
+from ..modeling_llink.teacher import teacher_inputs
 
 
 def retrieval_rows(
@@ -118,6 +119,6 @@ def raw_text_states(
     """
     config = model.config
     texts = [cut_text(text.strip(), config.max_foreign_chars).rstrip() for text in texts]
-    frame = model.processor.teacher_inputs(["a"], config.teacher_template, 1)["input_ids"].shape[1]
+    frame = teacher_inputs(model.processor, ["a"], config.teacher_template, 1)["input_ids"].shape[1]
     room = getattr(decoder.config.get_text_config(), "max_position_embeddings", 1_000_000) - frame
     return model.read_states(decoder, texts, room, batch_size, show_progress)

@@ -15,8 +15,8 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from ..data.errors import DataError
 from ..modeling_llink.bases import is_empty
-from ..modeling_llink.passages import check_passage, check_passages, cut_text
-from ..modeling_llink.processing_llink import DEFAULT_PROMPT, LlinkProcessor
+from ..modeling_llink.passages import DEFAULT_PROMPT, check_passage, check_passages, cut_text
+from ..modeling_llink.processing_llink import LlinkProcessor
 
 #: How Llama-3 splits text before merging; a tiktoken file holds only the tokens.
 LLAMA3_PATTERN = (

@@ -13,7 +13,7 @@ from .injection import embed_with_zeros
 from .layers import device_of, hidden_states
 from .lora import lora_rows
 from .passages import single_passages
-from .teacher import read_teacher_state
+from .teacher import read_teacher_state, teacher_inputs
 
 
 class LlinkEncodingMixin:
@@ -120,7 +120,7 @@ class LlinkEncodingMixin:
         config, device = self.config, device_of(decoder)
 
         def compute(chosen: list[int]) -> Tensor:
-            inputs = self.processor.teacher_inputs([texts[i] for i in chosen], config.teacher_template, max_tokens)
+            inputs = teacher_inputs(self.processor, [texts[i] for i in chosen], config.teacher_template, max_tokens)
             inputs = {key: value.to(device) for key, value in inputs.items()}  # (B, S)
             embeds = embed_with_zeros(decoder.get_input_embeddings(), inputs["input_ids"], config.reserved_token_start)
             hidden = hidden_states(

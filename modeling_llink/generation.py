@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput, logging
 from .bases import CACHE
 from .continuing import NewTokens, cached_length, empty, holds_beginning, remember
 from .errors import PromptError, SlotMismatchError
+from .passages import match_prompts
 
 logger = logging.get_logger(__name__)
 
@@ -177,7 +178,7 @@ class LlinkGenerationMixin(GenerationMixin):
         if foreign_slots is None:
             return dict(processor(prompt, foreign_text).to(self.device)), None
         rows = list(range(len(foreign_slots)))
-        prompts, rows = processor.match_prompts(prompt, rows)
+        prompts, rows = match_prompts(prompt, rows)
         foreign_slots, mask = foreign_slots[rows], kwargs["foreign_mask"][rows]
         counts = [[count for count in row if count] for row in mask.sum(dim=2).tolist()]
         messages = [[processor.user_message(p, len(row))] for p, row in zip(prompts, counts, strict=True)]

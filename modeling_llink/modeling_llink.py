@@ -137,15 +137,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             old = self.processor
         except LlinkCheckpointError:
             return
-        self._processor = LlinkProcessor(
-            old.tokenizer,
-            old.encoder_tokenizer,
-            old.chat_template,
-            config.num_slots,
-            config.reserved_token_start,
-            old.max_foreign_chars,
-            old.max_foreign_tokens,
-        )
+        fixed = old.tokenizer, old.encoder_tokenizer, old.chat_template, config.num_slots, config.reserved_token_start
+        self._processor = LlinkProcessor(*fixed, old.max_foreign_chars, old.max_foreign_tokens)
 
     def merge_and_unload(self) -> Self:
         """Merges LoRA into the decoder for good, in place: faster, but text-only prompts lose the base decoder.

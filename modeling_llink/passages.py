@@ -11,6 +11,16 @@ from transformers import PreTrainedTokenizerBase
 
 from .errors import ForeignTextError, PromptError
 
+DEFAULT_PROMPT = "Translate to English."
+#: The paper's own format (4.1), for decoders that bring no chat template.
+PLAIN_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message.role == 'assistant' %} Assistant:{{ ' ' + message.content + eos_token }}"
+    "{% elif message.role == 'system' %}{{ message.content + '\\n' }}"
+    "{% else %}User:{{ message.content }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %} Assistant:{% endif %}"
+)
 #: The type of a content part that holds a foreign passage.
 FOREIGN_PART = "foreign_text"
 #: Unicode ends a grapheme cluster after the sign that stacks the next consonant in Khmer and Burmese; readers do not.
@@ -78,6 +88,25 @@ def single_passages(texts: Any) -> list[Passage]:
     return [row[0] for row in rows]
 
 
+def match_prompts(prompt: Any, rows: list) -> tuple[list[str], list]:
+    """One prompt a row: a single prompt serves all rows, and a single row all prompts.
+
+    Raises:
+        PromptError: If a prompt is no text, or the numbers do not fit.
+    """
+    prompts = [prompt] if isinstance(prompt, str) else [DEFAULT_PROMPT] if prompt is None else prompt
+    fine = isinstance(prompts, (list, tuple)) and prompts
+    if not fine or not all(isinstance(p, str) and p.strip() for p in prompts):
+        raise PromptError(f"The prompt {prompt!r} is not a non-empty string or a list of them.")
+    if 1 not in (len(prompts), len(rows)) and len(prompts) != len(rows):
+        raise PromptError(
+            f"{len(prompts)} prompts were given for {len(rows)} rows of foreign text: give one prompt for all "
+            "rows, or one a row."
+        )
+    total = max(len(prompts), len(rows))
+    return list(prompts) * (total // len(prompts)), list(rows) * (total // len(rows))
+
+
 def cut_text(text: str, max_chars: int) -> str:
     """The longest beginning of at most `max_chars` characters that ends between grapheme clusters.
 
@@ -127,6 +156,12 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False,
     """Token ids of a text, one thread at a time; `special` frames it with the tokenizer's own special tokens."""
     with _TOKENIZING:
         return list(tokenizer.encode(text, add_special_tokens=special, **options))
+
+
+def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer opens a text with its beginning-of-sequence token."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and encode(tokenizer, "a", special=True)[:1] == [bos]
 
 
 def encode_literal(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -17,20 +16,19 @@ from transformers.processing_utils import ProcessorMixin
 
 from ..configuration_llink import FOREIGN_TOKEN, slot_tokens
 from .errors import LlinkCheckpointError, PromptError
-from .passages import FOREIGN_PART, Passage, PromptMarks, check_passages, encode, encode_literal, fit_passage, frame
-from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
-
-DEFAULT_PROMPT = "Translate to English."
-
-#: The paper's own format (4.1), for decoders that bring no chat template.
-PLAIN_CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message.role == 'assistant' %} Assistant:{{ ' ' + message.content + eos_token }}"
-    "{% elif message.role == 'system' %}{{ message.content + '\\n' }}"
-    "{% else %}User:{{ message.content }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %} Assistant:{% endif %}"
+from .passages import (
+    DEFAULT_PROMPT,
+    FOREIGN_PART,
+    PLAIN_CHAT_TEMPLATE,
+    Passage,
+    PromptMarks,
+    adds_bos,
+    check_passages,
+    fit_passage,
+    frame,
+    match_prompts,
 )
+from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
 
 
 class LlinkProcessor(ProcessorMixin):
@@ -48,6 +46,8 @@ class LlinkProcessor(ProcessorMixin):
         max_foreign_chars: Characters at which a passage is cut, never inside a grapheme cluster.
         max_foreign_tokens: Encoder tokens at which a passage is cut.
     """
+
+    default_prompt = DEFAULT_PROMPT
 
     def __init__(
         self,
@@ -140,10 +140,10 @@ class LlinkProcessor(ProcessorMixin):
             ForeignTextError: If a passage cannot be encoded.
         """
         marks = PromptMarks(self.tokenizer, row)
-        text = self._rendered_text(
+        text = self.rendered_text(
             [marks.flatten(message) for message in messages], add_generation_prompt, **template_kwargs
         )
-        if not self.chat_template and self._adds_bos():
+        if not self.chat_template and adds_bos(self.tokenizer):
             text = self.tokenizer.bos_token + text
         passages = marks.passages
         counts = map(self.count_slots, passages) if slots is None else slots
@@ -174,7 +174,7 @@ class LlinkProcessor(ProcessorMixin):
     def _fit(self, passage: str) -> tuple[list[int], bool]:
         return fit_passage(self.encoder_tokenizer, passage, self.max_foreign_chars, self.max_foreign_tokens)
 
-    def _rendered_text(self, messages: Sequence[dict], add_generation_prompt: bool, **template_kwargs: Any) -> str:
+    def rendered_text(self, messages: Sequence[dict], add_generation_prompt: bool, **template_kwargs: Any) -> str:
         """A conversation on the decoder's chat template, or on the paper's format where it has none."""
         return self.tokenizer.apply_chat_template(
             messages,
@@ -183,38 +183,6 @@ class LlinkProcessor(ProcessorMixin):
             add_generation_prompt=add_generation_prompt,
             **{"eos_token": self.tokenizer.eos_token or "", **template_kwargs},
         )
-
-    def _adds_bos(self) -> bool:
-        """Whether the decoder's tokenizer opens a text with its beginning-of-sequence token."""
-        bos = self.tokenizer.bos_token_id
-        return bos is not None and encode(self.tokenizer, "a", special=True)[:1] == [bos]
-
-    def training_example(self, messages: Sequence[dict], completion: str) -> dict[str, Any]:
-        """One supervised example: the rendered prompt, exactly as in inference, then the answer.
-
-        Args:
-            messages: The conversation up to the answer.
-            completion: The answer.
-
-        Returns:
-            `input_ids`, `labels` (-100 up to the answer: masked by length, not by searching for text) and `passages`.
-        """
-        prompt_ids, passages = self.render(messages)
-        # The paper's format has a space after "Assistant:", which byte-level tokenizers keep with the word.
-        glue = "" if self.chat_template else " "
-        answer_ids = encode_literal(self.tokenizer, glue + completion) + self._end_of_turn()
-        return {
-            "input_ids": prompt_ids + answer_ids,
-            "labels": [-100] * len(prompt_ids) + answer_ids,
-            "passages": passages,
-        }
-
-    def _end_of_turn(self) -> list[int]:
-        """The ids with which the chat template closes the assistant's turn, or the end-of-sequence id."""
-        mark = secrets.token_hex(8)
-        text = self._rendered_text([{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}], False)
-        ids = encode(self.tokenizer, text.rpartition(mark)[2].rstrip())
-        return ids or [self.tokenizer.eos_token_id]
 
     def __call__(
         self,
@@ -251,27 +219,8 @@ class LlinkProcessor(ProcessorMixin):
             ForeignTextError, PromptError: As `__call__`.
         """
         rows = [[]] if foreign_text is None else check_passages(foreign_text)
-        prompts, rows = self.match_prompts(text, rows)
+        prompts, rows = match_prompts(text, rows)
         return [[self.user_message(p, row)] for p, row in zip(prompts, rows, strict=True)]
-
-    @staticmethod
-    def match_prompts(prompt: Any, rows: list) -> tuple[list[str], list]:
-        """One prompt a row: a single prompt serves all rows, and a single row all prompts.
-
-        Raises:
-            PromptError: If a prompt is no text, or the numbers do not fit.
-        """
-        prompts = [prompt] if isinstance(prompt, str) else [DEFAULT_PROMPT] if prompt is None else prompt
-        fine = isinstance(prompts, (list, tuple)) and prompts
-        if not fine or not all(isinstance(p, str) and p.strip() for p in prompts):
-            raise PromptError(f"The prompt {prompt!r} is not a non-empty string or a list of them.")
-        if 1 not in (len(prompts), len(rows)) and len(prompts) != len(rows):
-            raise PromptError(
-                f"{len(prompts)} prompts were given for {len(rows)} rows of foreign text: give one prompt for all "
-                "rows, or one a row."
-            )
-        total = max(len(prompts), len(rows))
-        return list(prompts) * (total // len(prompts)), list(rows) * (total // len(rows))
 
     def apply_chat_template(
         self,
@@ -388,37 +337,6 @@ class LlinkProcessor(ProcessorMixin):
         inputs = {"foreign_input_ids": ids, "foreign_attention_mask": mask}
         return inputs if self.num_slots is not None else {**inputs, "foreign_slot_mask": slots}
 
-    def teacher_inputs(self, english: Sequence[str], template: str, max_tokens: int) -> dict[str, torch.Tensor]:
-        """The teacher's prompts: the template around each sentence, then `<foreign_emb>` (paper 4.1).
-
-        Args:
-            english: English sentences.
-            template: Holds `{text}` once.
-            max_tokens: Tokens at which a sentence is cut.
-
-        Returns:
-            `input_ids`, `attention_mask` and `text_mask` (the sentence's own tokens), each (B, S), padded on the right.
-        """
-        before, after = template.split("{text}")
-        glue = before[len(before.rstrip(" ")) :]  # byte-level tokenizers keep a space with the word that follows it
-        bos = [self.tokenizer.bos_token_id] if self._adds_bos() else []
-        head = bos + encode(self.tokenizer, before.rstrip(" "))
-        tail = [*encode(self.tokenizer, after), self.foreign_token_id]
-        rows, masks = [], []
-        for sentence in english:
-            body = encode_literal(self.tokenizer, glue + sentence)[:max_tokens]
-            rows.append(head + body + tail)
-            masks.append([0] * len(head) + [1] * len(body) + [0] * len(tail))
-        length = max(map(len, rows))
-        pad = self.pad_token_id
-        return {
-            "input_ids": torch.tensor([r + [pad] * (length - len(r)) for r in rows]),
-            "attention_mask": torch.tensor([[1] * len(r) + [0] * (length - len(r)) for r in rows]),
-            "text_mask": torch.tensor([m + [0] * (length - len(m)) for m in masks]),
-        }
-
-    # ------------------------------------------------------------------ files
-
     @classmethod
     def _load_tokenizer_from_pretrained(
         cls, sub_processor_type: str, pretrained_model_name_or_path: str, subfolder: str = "", **kwargs: Any
@@ -459,8 +377,6 @@ class LlinkProcessor(ProcessorMixin):
                 if getattr(again, name).get_vocab() != getattr(self, name).get_vocab():
                     raise LlinkCheckpointError(f"The {name} loads as another one when it is saved: nothing was pushed.")
             return upload_folder(folder, repo_id, commit_message, **hub)
-
-    # ------------------------------------------------------------------ back to text
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> str:
         """Ids to text; slot ids are written as `<f0>` …, or left out with `skip_special_tokens`."""

@@ -2,10 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from .errors import NotFittedError
+from .passages import adds_bos, encode, encode_literal
+from .processing_llink import LlinkProcessor
+
+
+def teacher_inputs(
+    processor: LlinkProcessor, english: Sequence[str], template: str, max_tokens: int
+) -> dict[str, Tensor]:
+    """The teacher's prompts: the template around each sentence, then `<foreign_emb>` (paper 4.1).
+
+    Args:
+        processor: The model's.
+        english: English sentences.
+        template: Holds `{text}` once.
+        max_tokens: Tokens at which a sentence is cut.
+
+    Returns:
+        `input_ids`, `attention_mask` and `text_mask` (the sentence's own tokens), each (B, S), padded on the right.
+    """
+    before, after = template.split("{text}")
+    glue = before[len(before.rstrip(" ")) :]  # byte-level tokenizers keep a space with the word that follows it
+    bos = [processor.tokenizer.bos_token_id] if adds_bos(processor.tokenizer) else []
+    head = bos + encode(processor.tokenizer, before.rstrip(" "))
+    tail = [*encode(processor.tokenizer, after), processor.foreign_token_id]
+    rows, masks = [], []
+    for sentence in english:
+        body = encode_literal(processor.tokenizer, glue + sentence)[:max_tokens]
+        rows.append(head + body + tail)
+        masks.append([0] * len(head) + [1] * len(body) + [0] * len(tail))
+    length = max(map(len, rows))
+    pad = processor.pad_token_id
+    return {
+        "input_ids": torch.tensor([r + [pad] * (length - len(r)) for r in rows]),
+        "attention_mask": torch.tensor([[1] * len(r) + [0] * (length - len(r)) for r in rows]),
+        "text_mask": torch.tensor([m + [0] * (length - len(m)) for m in masks]),
+    }
 
 
 def read_teacher_state(hidden: Tensor, text_mask: Tensor, attention_mask: Tensor, state: str) -> Tensor:

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, set_seed
 from llink.baselines.langbridge import LangBridgeForCausalLM, is_langbridge
 from llink.cli import main
 from llink.configuration_llink import FOREIGN_TOKEN, LlinkConfigError
+from llink.data.examples import training_example
 from llink.data.instructions import instruction_dataset
 from llink.evaluation.systems import LangBridgeSystem
 from llink.modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
@@ -87,7 +88,7 @@ def test_a_passage_takes_its_encoder_tokens_and_one_more(new_bridge, llink_folde
         lengths = [len(tokens) for tokens in processor.tokenize_passages(row["foreign"])]
         assert passages == row["foreign"]
         assert ids.count(slot) == sum(lengths) + len(lengths)
-        assert processor.training_example([message], "a")["input_ids"][: len(ids)] == ids
+        assert training_example(processor, [message], "a")["input_ids"][: len(ids)] == ids
 
 
 def test_around_the_soft_tokens_the_prompt_is_llinks(new_bridge, model):

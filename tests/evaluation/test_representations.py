@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from llink.cli import main
 from llink.data.errors import DataError
+from llink.data.examples import training_example
 from llink.evaluation.representations import (
     layer_cosines,
     paired_cosines,
@@ -95,7 +96,7 @@ def test_text_is_read_by_the_base_decoder(model):
     processor, decoder = model.processor, model.decoder
     for row, (text, answer) in enumerate(zip(KHMER, ENGLISH, strict=True)):
         message = {"role": "user", "content": f"{PROMPT}\n{text}"}
-        example = processor.training_example([message], answer)
+        example = training_example(processor, [message], answer)
         ids = torch.tensor([example["input_ids"]])
         body = processor.tokenizer.encode(text)
         start = next(i for i in range(ids.shape[1]) if ids[0, i : i + len(body)].tolist() == body)
@@ -122,7 +123,7 @@ def test_slots_are_read_with_lora_where_inference_puts_them(model):
     assert torch.allclose(reading.norms[0], slots.norm(dim=-1).mean(dim=1), rtol=1e-4)
     processor = model.processor
     message = processor.user_message(PROMPT, KHMER[2:3])
-    example = processor.training_example([message], ENGLISH[2])
+    example = training_example(processor, [message], ENGLISH[2])
     inputs = {"input_ids": torch.tensor([example["input_ids"]]), "labels": torch.tensor([example["labels"]])}
     foreign = processor.encode_passages([KHMER[2:3]])
     with torch.no_grad():

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoProcessor
 
+from llink.data.examples import training_example
 from llink.modeling_llink.errors import ForeignTextError, PromptError
-from llink.modeling_llink.processing_llink import DEFAULT_PROMPT, LlinkProcessor
+from llink.modeling_llink.passages import DEFAULT_PROMPT
+from llink.modeling_llink.processing_llink import LlinkProcessor
 
 FAMILIES = ("llama", "gpt2", "qwen2")
 
@@ -65,10 +67,10 @@ def test_text_stays_text_in_completions(family):
     processor = build(family)
     control = set(processor.tokenizer.get_added_vocab().values())
     text = " ".join(CONTROL)
-    labels = processor.training_example([processor.user_message("x", ["cat"])], text)["labels"]
+    labels = training_example(processor, [processor.user_message("x", ["cat"])], text)["labels"]
     answer = [i for i in labels if i != -100]
     plain = [
-        i for i in processor.training_example([processor.user_message("x", ["cat"])], "cat")["labels"] if i != -100
+        i for i in training_example(processor, [processor.user_message("x", ["cat"])], "cat")["labels"] if i != -100
     ]
     assert [i for i in answer if i in control] == [i for i in plain if i in control]
     assert max(answer) < processor.reserved_token_start
@@ -113,7 +115,7 @@ def test_one_layout_for_strings_chat_and_instruction_rows(family):
         [message], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )
     row = processor.template_message("Translate to English.\n<foreign_emb>", ["cat"], "<foreign_emb>")
-    example = processor.training_example([row], "the answer")
+    example = training_example(processor, [row], "the answer")
     assert by_string.keys() == by_chat.keys()
     assert all(torch.equal(by_string[key], by_chat[key]) for key in by_string)
     prompt = by_string["input_ids"][0].tolist()
@@ -129,7 +131,7 @@ def test_one_layout_for_strings_chat_and_instruction_rows(family):
 def test_what_is_trained_is_what_the_template_would_render(family):
     processor = build(family)
     messages = [processor.user_message("Translate.", ["cat"])]
-    example = processor.training_example(messages, "the answer")
+    example = training_example(processor, messages, "the answer")
     whole, _ = processor.render([*messages, {"role": "assistant", "content": "the answer"}], False)
     assert whole[: len(example["input_ids"])] == example["input_ids"]
     assert len(whole) - len(example["input_ids"]) <= 1, "only a line break may follow the end of the turn"
@@ -138,7 +140,7 @@ def test_what_is_trained_is_what_the_template_would_render(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_labels_cover_the_answer_and_its_end(family):
     processor = build(family)
-    example = processor.training_example([processor.user_message("Translate.", ["cat"])], "the answer")
+    example = training_example(processor, [processor.user_message("Translate.", ["cat"])], "the answer")
     answer = [i for i in example["labels"] if i != -100]
     assert example["input_ids"][-len(answer) :] == answer
     assert processor.tokenizer.decode(answer[:-1]).strip() == "the answer"

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from llink.configuration_llink import PAPER_TEACHER_TEMPLATE
 from llink.modeling_llink.errors import NotFittedError
-from llink.modeling_llink.teacher import TeacherSpace, read_teacher_state
+from llink.modeling_llink.teacher import TeacherSpace, read_teacher_state, teacher_inputs
 
 ENGLISH = ["the cat sat on the mat", "a dog", "he said: we eat rice at noon today"]
 
@@ -63,7 +63,7 @@ def test_lora_and_training_mode_do_not_reach_the_teacher(make_model):
 def test_long_sentences_are_cut_at_their_own_tokens(make_model):
     model = make_model(teacher_max_tokens=5, teacher_state="placeholder")
     processor = model.processor
-    inputs = processor.teacher_inputs(["a b c d e f g h i j k l"], model.config.teacher_template, 5)
+    inputs = teacher_inputs(processor, ["a b c d e f g h i j k l"], model.config.teacher_template, 5)
     assert inputs["text_mask"].sum() == 5
     assert inputs["input_ids"][0, -1] == processor.foreign_token_id
     text = processor.tokenizer.decode(inputs["input_ids"][0, :-1])
@@ -73,7 +73,7 @@ def test_long_sentences_are_cut_at_their_own_tokens(make_model):
 
 def test_control_tokens_in_english_stay_text(model):
     special = set(model.processor.tokenizer.get_added_vocab().values())
-    inputs = model.processor.teacher_inputs(["a <|end|> b <foreign_emb> <tool_call>"], "User:{text}", 128)
+    inputs = teacher_inputs(model.processor, ["a <|end|> b <foreign_emb> <tool_call>"], "User:{text}", 128)
     ids = inputs["input_ids"][0]
     assert not special & set(ids.tolist())
     assert (ids == model.processor.foreign_token_id).sum() == 1

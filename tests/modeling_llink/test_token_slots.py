@@ -12,6 +12,7 @@ from llink import InjectConfig, InjectTrainer, LlinkConfig, LlinkForCausalLM
 from llink.configuration_llink import GONE_EXPANDERS, LlinkConfigError
 from llink.data.collators import instruction_tensors, passage_bank, tokenize_instructions
 from llink.data.errors import DataError
+from llink.data.examples import training_example
 from llink.data.instructions import instruction_dataset
 from llink.evaluation.usage import usage_variants
 from llink.evaluation.usage_rows import evaluate_usage
@@ -195,7 +196,7 @@ def test_a_shuffled_passage_has_its_own_number_of_slots(model):
     for row in everything:
         others = [TEXTS[index] for index in tensors._others(row)]
         message = model.processor.template_message(rows()[row]["prompt"], others, "<foreign_emb>")
-        wanted = model.processor.training_example([message], rows()[row]["completion"])
+        wanted = training_example(model.processor, [message], rows()[row]["completion"])
         length = int(batch["shuffled"]["attention_mask"][row].sum())
         assert batch["shuffled"]["input_ids"][row, :length].tolist() == wanted["input_ids"]
         assert batch["shuffled"]["labels"][row, :length].tolist() == wanted["labels"]

@@ -18,6 +18,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from llink.configuration_llink import LlinkConfigError
 from llink.data.errors import DataError
+from llink.data.examples import training_example
 from llink.data.instructions import instruction_dataset
 from llink.evaluation.usage import answer_losses, answer_reach, usage_losses
 from llink.modeling_llink import LlinkForCausalLM
@@ -355,7 +356,7 @@ def test_metrics_are_those_of_the_variants(make_model, tmp_path):
     # The loss on cached features is the loss of the library's own path from ids.
     example = data[1]
     message = model.processor.template_message(example["prompt"], example["foreign"], "<foreign_emb>")
-    made = model.processor.training_example([message], example["completion"])
+    made = training_example(model.processor, [message], example["completion"])
     foreign = model.processor.encode_passages([example["foreign"]])
     with torch.no_grad():
         loss = model(input_ids=torch.tensor([made["input_ids"]]), labels=torch.tensor([made["labels"]]), **foreign).loss
