@@ -140,9 +140,8 @@ class LlinkProcessor(ProcessorMixin):
             ForeignTextError: If a passage cannot be encoded.
         """
         marks = PromptMarks(self.tokenizer, row)
-        text = self.rendered_text(
-            [marks.flatten(message) for message in messages], add_generation_prompt, **template_kwargs
-        )
+        flat = [marks.flatten(message) for message in messages]
+        text = self.rendered_text(flat, add_generation_prompt, **template_kwargs)
         if not self.chat_template and adds_bos(self.tokenizer):
             text = self.tokenizer.bos_token + text
         passages = marks.passages
