@@ -50,7 +50,7 @@ class InjectConfig(LlinkTrainingArguments):
     - `ddp_find_unused_parameters`: False: every trained parameter is used in every step.
     """
 
-    learning_rate: float | None = field(
+    learning_rate: float | None = field(  # type: ignore[assignment]  # None until the slots are known
         default=None,
         metadata={
             "help": "Peak learning rate of LoRA: for tokens 3e-3, for mlp 1e-3 when not given (released code: 1e-4; "
