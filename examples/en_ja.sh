@@ -36,7 +36,7 @@ done
 
 [ -e lexicon/trainer_state.json ] || llink lexicon --model align-recommended --dtype "$DTYPE" --language ja \
   --pairs all/train.en all/train.ja --eval-pairs all/dev.en all/dev.ja --eval_strategy epoch \
-  --slot_vocabulary_size 4096 --num_train_epochs 4 --save_strategy no --report_to none --use_cpu --output-dir lexicon
+  --num_train_epochs 4 --save_strategy no --report_to none --use_cpu --output-dir lexicon
 
 # The fused attention's backward pass is the slower one on a CPU.
 head -256 all/dev.jsonl > all/dev256.jsonl
@@ -49,7 +49,6 @@ train inject inject --max_steps 640 --feature_cache_dir features
 train finetune finetune --max_steps 640
 train langbridge langbridge --max_steps 640
 train inject inject-lexicon --max_steps 320 --model lexicon --feature_cache_dir features
-train inject inject-segments --max_steps 320 --slot_expander segments --feature_cache_dir features
 [ -e evaluation/steps.json ] || python "$here/plot_steps.py" inject inject-lexicon finetune langbridge \
   --output-dir evaluation
 
@@ -63,7 +62,7 @@ if missing train/usage; then
   head -256 all/train.jsonl > all/train256.jsonl
   llink eval usage --model inject --dtype "$DTYPE" --instructions all/train256.jsonl --output-dir evaluation/train
 fi
-for slots in segments lexicon; do
+for slots in lexicon; do
   out=evaluation/$slots own=(--model "inject-$slots" --dtype "$DTYPE" --output-dir "evaluation/$slots")
   if missing "$slots/usage"; then
     llink eval usage "${own[@]}" --instructions all/test.jsonl --limit 256

@@ -42,11 +42,10 @@ for preset in recommended paper; do
   done
 done
 
-# Long sentences hold more words than 8 slots.
-align all-words recommended all km --num_slots 16 --lora_dropout 0
+align all-words recommended all km --lora_dropout 0
 [ -e lexicon/trainer_state.json ] || llink lexicon --model all-words --dtype "$DTYPE" --language km \
   --pairs data/all/train.en data/all/train.all --eval-pairs data/km/dev.en data/km/dev.km --eval_strategy epoch \
-  --slot_vocabulary_size 4096 --num_train_epochs 8 --save_strategy no --report_to none --use_cpu \
+  --num_train_epochs 8 --save_strategy no --report_to none --use_cpu \
   --disable_tqdm True --output-dir lexicon
 
 [ -d decoder ] || ln -s "$decoder" decoder
