@@ -33,7 +33,7 @@ INPUTS = (["Translate.", "A longer prompt."], ["the cat", "a dog"])
 
 @pytest.mark.parametrize("self_contained", [False, True], ids=["light", "self-contained"])
 @pytest.mark.matrix(only=["light"])
-@pytest.mark.slow(but=["light"])
+@pytest.mark.slow
 def test_one_commit_puts_up_the_whole_model(hub, monkeypatch, self_contained):
     """The light one with the real check: a fresh offline process that cannot import llink."""
     if self_contained:

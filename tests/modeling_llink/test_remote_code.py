@@ -148,7 +148,7 @@ def in_cache(folder, root: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("kind", ["light", "self-contained"])
 @pytest.mark.matrix(only=["light"])
-@pytest.mark.slow(but=["light"])
+@pytest.mark.slow
 def test_the_auto_classes_without_llink(saved, tmp_path, kind):
     snapshot = in_cache(saved / kind, tmp_path, "tiny-llink")
     if kind == "light":
