@@ -21,7 +21,7 @@ from ..data.errors import DataError
 from .bootstrap import check_resampling, percentile_ends, resampled_sums
 
 #: What the Trainer's evaluation runs.
-VARIANTS = ("slots", "shuffled", "zeroed")
+VARIANTS = ("slots", "zeroed", "shuffled")
 #: How the share of examples is called whose loss is lower with their own slots than with a variant.
 SHARES = {"zeroed": "slots_help", "shuffled": "own_slots_help", "gaussian": "real_slots_help"}
 _WITHOUT = "without_"

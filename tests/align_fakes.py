@@ -42,7 +42,7 @@ class Slots(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(3.0))
         self.up = nn.Linear(2, 2)
-        self.lexicon = None
+        self.learned = False
 
 
 class Papers:

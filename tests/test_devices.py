@@ -88,13 +88,13 @@ def test_features_and_answers(make_model, expander):
 
 @pytest.mark.slow
 def test_an_encoder_on_a_device_of_its_own(make_model):
-    for expander in ("mlp", "segments", "lexicon"):
+    for expander in SLOT_EXPANDERS:
         model = make_model(slot_expander=expander)
         wanted = model.generate(foreign_text=["ab", "cde"], prompt="Translate.", max_new_tokens=4)
         with PretendDevice():
             model.to("cuda").encoder.to("cpu")
             assert model.device == GPU
-            assert model.encode_foreign(["ab"]).device == GPU
+            assert model.encode_foreign(["ab"])[0].device == GPU
             answers = model.generate(foreign_text=["ab", "cde"], prompt="Translate.", max_new_tokens=4)
             assert torch.equal(answers.cpu(), wanted)
             assert take_canary(model).tensors["slots"].device == torch.device("cpu")

@@ -38,7 +38,6 @@ from llink.evaluation.tokens import (
 )
 from llink.modeling_llink.errors import ForeignTextError
 from llink.modeling_llink.passages import cut_text
-from llink.modeling_llink.slots import Reading
 
 ENGLISH = ["the cat sat", "a dog runs", "we eat rice at noon"]
 KHMER = ["ក្មេងទៅសាលា", "ឆ្កែ", "បាយ ២៧"]
@@ -445,10 +444,11 @@ def test_the_bridges_work_is_what_torch_counts(make_model, expander):
     model = make_model(slot_expander=expander, slot_residual=True)
     counts = []
     for tokens in (3, 9):
-        states = torch.randn(1, tokens, model.config.encoder_hidden_size)
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            pooled, mask = model.projector(states.mean(dim=1)), torch.ones(1, tokens)
-            model.slot_embedder(pooled, Reading(states, mask, model.projector, model.get_input_embeddings()))
+            if model.slot_embedder.reads_states:
+                model.slot_embedder(torch.randn(1, tokens, model.slot_embedder.state_width), torch.ones(1, tokens))
+            else:
+                model.slot_embedder(model.projector(torch.randn(1, model.config.encoder_hidden_size)))
         assert counter.get_total_flops() == bridge_flops(model, tokens)
         counts.append(counter.get_total_flops())
     assert (counts[0] < counts[1]) == model.slot_embedder.reads_states

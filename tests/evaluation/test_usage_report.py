@@ -76,7 +76,8 @@ class Fake(torch.nn.Module):
         slots = foreign_features.unsqueeze(2).repeat(1, 1, 2, 1) if foreign_slots is None else foreign_slots
         logits = torch.zeros(*input_ids.shape, 4)
         logits[..., 1] = self.reads(slots)[:, None]  # the answer's token
-        return type("Output", (dict,), {"logits": logits[:, logits_to_keep]})(foreign_slots=slots)
+        mask = torch.ones(slots.shape[:3], dtype=torch.bool)
+        return type("Output", (dict,), {"logits": logits[:, logits_to_keep]})(foreign_slots=slots, foreign_mask=mask)
 
 
 def fake_batch(features) -> dict:
@@ -206,12 +207,14 @@ def test_impossible_intervals_are_refused(options):
 def test_noise_has_the_slots_norms_and_knows_no_batch(row, passages, seed):
     slots = torch.randn(2, passages, 4, 20, generator=torch.Generator().manual_seed(seed)) * 7
     rows_of = torch.tensor([row, row + 1])
-    noise = gaussian_slots(slots, rows_of, seed)
+    mask = torch.ones(2, passages, 4, dtype=torch.bool)
+    noise = gaussian_slots(slots, mask, rows_of, seed)
     assert torch.allclose(noise.norm(dim=-1), slots.norm(dim=-1), rtol=1e-5)
-    assert torch.equal(gaussian_slots(slots[1:], rows_of[1:], seed)[0], noise[1])
-    padded = torch.cat([slots, slots.new_zeros(2, 2, 4, 20)], dim=1)
-    assert torch.equal(gaussian_slots(padded, rows_of, seed)[:, :passages], noise)
-    assert not torch.allclose(gaussian_slots(slots, rows_of, seed + 1), noise)
+    assert torch.equal(gaussian_slots(slots[1:], mask[1:], rows_of[1:], seed)[0], noise[1])
+    padded = torch.nn.functional.pad(slots, (0, 0, 0, 3, 0, 2))  # other widths T and K
+    real = torch.nn.functional.pad(mask, (0, 3, 0, 2))
+    assert torch.equal(gaussian_slots(padded, real, rows_of, seed)[:, :passages, :4], noise)
+    assert not torch.allclose(gaussian_slots(slots, mask, rows_of, seed + 1), noise)
     cosines = torch.nn.functional.cosine_similarity(noise[0].flatten(0, 1), noise[1].flatten(0, 1))
     assert cosines.abs().max() < 0.99, "two rows share their noise"
 

@@ -104,8 +104,7 @@ def test_the_card_says_what_the_run_says(copy):
     ("expander", "words"),
     [
         ("mlp", "as one pooled vector. It keeps"),
-        ("segments", "as 4 vectors"),
-        ("lexicon", "as one pooled vector and 3 mixtures of words"),
+        ("tokens", "as one vector for each token"),
     ],
 )
 def test_the_card_says_what_slots_are_made_of(copy, expander, words):
@@ -118,7 +117,7 @@ def test_the_card_says_what_slots_are_made_of(copy, expander, words):
     assert f"reaches the decoder {words}" in text
     assert [
         line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ") and "20480 rows" in line
-    ] == [*("Stage A", "Words", "Stage B")]
+    ] == [*("Stage A", "Dictionary", "Stage B")]
 
 
 def test_the_metadata_passes_the_hubs_validation(copy):

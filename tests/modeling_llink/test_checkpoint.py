@@ -94,11 +94,9 @@ def test_bases_of_different_dtypes(tmp_path, self_contained, halves):
 @pytest.mark.parametrize(
     "options",
     [
-        dict(num_slots=1, slot_expander="low_rank", slot_adapter="none", teacher_conditioning="none"),
+        dict(num_slots=1, slot_adapter="none", teacher_conditioning="none"),
         dict(num_slots=11, teacher_conditioning="center", pooling="max", lora_rank=3),
-        dict(
-            slot_expander="low_rank", teacher_conditioning="whiten", teacher_components=5, teacher_whitening_power=0.5
-        ),
+        dict(slot_expander="tokens", teacher_conditioning="whiten", teacher_components=5, teacher_whitening_power=0.5),
         dict(projector_hidden_size=7, slot_adapter_hidden_size=3, slot_expander_hidden_size=9, encoder_layer=1),
         dict(lora_target_modules=["q_proj"], reserved_token_start=400, max_foreign_chars=20),
     ],

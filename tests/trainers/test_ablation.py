@@ -46,25 +46,26 @@ def write(path, base, questions, **changes):
 def test_slots_made_of_words_learn_them_first(base, tmp_path, monkeypatch):
     words = {f"lexicon.{name}": value for name, value in (("max_steps", 3), ("use_cpu", True), ("learning_rate", 0.02))}
     questions = {
-        "slots": [{"model.slot_expander": "lexicon"}],
-        "steps": [{"model.slot_expander": "lexicon", "lexicon.max_steps": 1}],
-        "contrast": [{"model.slot_expander": "lexicon", "inject.usage_weight": 0.0}],
+        "slots": [{"model.slot_expander": "tokens"}],
+        "steps": [{"model.slot_expander": "tokens", "lexicon.max_steps": 1}],
+        "contrast": [{"model.slot_expander": "tokens", "inject.usage_weight": 0.3}],
     }
+    settings = {name: value for name, value in base["settings"].items() if name != "model.num_slots"}
     trained = []
     original = ablation.LexiconTrainer
     monkeypatch.setattr(ablation, "LexiconTrainer", lambda *args: trained.append(args) or original(*args))
     monkeypatch.setattr(ablation, "check_training", lambda *_: None)  # which takes the class itself
-    assert main(write(tmp_path / "study.yaml", base, questions, settings={**base["settings"], **words})) == 0
+    assert main(write(tmp_path / "study.yaml", base, questions, settings={**settings, **words})) == 0
     assert len(trained) == 2, "the contrast's words are those of the slots' question"
     record = json.loads((tmp_path / "out" / "ablation.json").read_text())["results"]
-    found, fewer = record["slots"]["slot_expander=lexicon"], record["steps"]["max_steps=1, slot_expander=lexicon"]
+    found, fewer = record["slots"]["slot_expander=tokens"], record["steps"]["max_steps=1, slot_expander=tokens"]
     assert found["r@1"] == record["slots"]["as set"]["r@1"], "the same Stage A"
     assert len({found["loss"], fewer["loss"], record["slots"]["as set"]["loss"]}) == 3
 
 
 def test_words_of_slots_that_have_none_are_no_question(base, tmp_path, capsys):
     assert main(write(tmp_path / "study.yaml", base, {"words": {"lexicon.max_steps": [1, 2]}})) == 2
-    assert "model.slot_expander: lexicon" in capsys.readouterr().err
+    assert "model.slot_expander: tokens" in capsys.readouterr().err
 
 
 @pytest.mark.slow

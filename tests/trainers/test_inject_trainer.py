@@ -191,24 +191,6 @@ def test_parameter_groups_follow_the_modules(make_model, tmp_path):
     assert not any(n.startswith("projector") for n in grouped)
 
 
-def test_words_have_a_learning_rate_of_their_own(make_model, tmp_path):
-    model = make_model(slot_expander="lexicon")
-    args = arguments(tmp_path, slot_learning_rate=1e-2, lexicon_learning_rate=1e-4, weight_decay=0.1)
-    trainer = InjectTrainer(model=model, args=args, train_dataset=instruction_dataset(rows()))
-    groups = {group["name"]: group for group in trainer.create_optimizer().param_groups}
-    names = {id(p): n for n, p in model.named_parameters()}
-    for name, group in groups.items():
-        own = {names[id(p)].startswith("slot_embedder.expander.") for p in group["params"]}
-        assert own == {name.startswith("word")}, name
-    assert {name: group["lr"] for name, group in groups.items() if name[:4] in ("slot", "word")} == {
-        **dict.fromkeys(("slots", "slot_vectors"), 1e-2),
-        **dict.fromkeys(("words", "word_vectors"), 1e-4),
-    }
-    assert groups["word_vectors"]["weight_decay"] == 0
-    grouped = [names[id(p)] for group in groups.values() for p in group["params"]]
-    assert sorted(grouped) == sorted(n for n, p in model.named_parameters() if p.requires_grad)
-
-
 def test_a_self_contained_model_trains_the_same(make_model, train, tmp_path):
     model = make_model(awake=False, lora_dropout=0.0, stage="align")
     model.save_pretrained(tmp_path / "full", self_contained=True)
@@ -484,7 +466,6 @@ def test_other_arguments_are_refused(make_model, tmp_path):
         ("feature_batch_size", 0),
         ("scale_learning_rate", 0.0),
         ("slot_learning_rate", -1.0),
-        ("lexicon_learning_rate", -1.0),
         ("remove_unused_columns", True),
         ("label_smoothing_factor", 0.1),
         ("usage_weight", float("nan")),

@@ -422,7 +422,17 @@ def test_from_stage_a_over_words_to_stage_b(folder, tmp_path, capsys, monkeypatc
     assert [stage["stage"] for stage in stages] == ["lexicon", "inject"]
 
     assert main(["verify", str(tmp_path / "b")]) == 0
-    paper = [*rows, "--preset", "paper", "--output-dir", str(tmp_path / "p")]
+    paper = [
+        *rows,
+        "--preset",
+        "paper",
+        "--cosine_weight",
+        "0",
+        "--nce_weight",
+        "0",
+        "--output-dir",
+        str(tmp_path / "p"),
+    ]
     assert main(paper) == 0, "a preset's slot_residual says nothing about tokens"
     assert json.loads((tmp_path / "p" / "config.json").read_text())["slot_expander"] == "tokens"
     again = [*words[:2], str(tmp_path / "words"), *words[3:], *quick, "--output-dir", str(tmp_path / "more")]
