@@ -292,7 +292,7 @@ def _passages_of(row: Any) -> list[Tensor]:
     if isinstance(row, (list, tuple)):
         return [torch.as_tensor(passage) for passage in row]
     row = torch.as_tensor(row)
-    return [row] if row.dim() == 2 else list(row)
+    return list(row) if row.dim() == 3 else [row]
 
 
 def _has_ids(inputs: Tensor | None, kwargs: dict[str, Any]) -> bool:

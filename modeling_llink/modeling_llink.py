@@ -246,8 +246,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
                     "Pass what the processor makes of the passages, or finished foreign_slots."
                 )
             real = _default_mask(foreign_features, foreign_mask)  # (B, T)
-        elif foreign_attention_mask is None:
-            raise SlotMismatchError("foreign_input_ids need their foreign_attention_mask (B, T, L).")
+        elif foreign_attention_mask is None or foreign_attention_mask.dim() != 3:
+            raise SlotMismatchError("foreign_input_ids (B, T, L) need their foreign_attention_mask (B, T, L).")
         elif foreign_slot_mask is None and self.slot_embedder.reads_states:
             raise SlotMismatchError(
                 "foreign_input_ids need their foreign_slot_mask (B, T, L), which the processor makes."
