@@ -21,7 +21,7 @@ from llink.modeling_llink.lora import lora_modules, lora_parameters
 from llink.trainers.errors import TrainingError
 from llink.trainers.finetune_config import FinetuneConfig
 from llink.trainers.finetune_trainer import FinetuneTrainer
-from llink.trainers.inject_config import InjectConfig
+from llink.trainers.inject_config import BEST, InjectConfig
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_lora_settings_default_to_those_of_the_configuration(make_model, tmp_pat
 
 def test_defaults_are_stage_bs():
     ours = {field.name: field.default for field in fields(FinetuneConfig)}
-    stage_b = {field.name: field.default for field in fields(InjectConfig)}
+    stage_b = {field.name: field.default for field in fields(InjectConfig)} | BEST["mlp"]
     assert {name: (value, stage_b[name]) for name, value in ours.items() if value != stage_b[name]} == {}
 
 

@@ -137,17 +137,17 @@ def test_inject_keeps_the_projector_and_reports_usage(stage_a, stage_b):
 
 
 @pytest.mark.parametrize(
-    ("options", "expander", "residual"),
-    [([], "mlp", True), (["--slot_expander", "resampler"], "resampler", True), (["--preset", "paper"], "mlp", False)],
+    ("options", "adapter", "residual"),
+    [([], "gated", True), (["--slot_adapter", "none"], "none", True), (["--preset", "paper"], "gated", False)],
     ids=["as Stage A's model", "a flag", "a preset that is named"],
 )
-def test_inject_may_start_other_slots(files, stage_a, stage_b, tmp_path, capsys, options, expander, residual):
+def test_inject_may_start_other_slots(files, stage_a, stage_b, tmp_path, capsys, options, adapter, residual):
     rows = ["--instructions", f"{files}/train.jsonl", "--cosine_weight", "0", "--nce_weight", "0", "--max_steps", "1"]
     quick = ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1", "--report_to", "none"]
     command = ["inject", *rows, *quick, "--save_strategy", "no", "--use_cpu", "--output_dir", str(tmp_path), *options]
     assert main([*command, "--model", str(stage_a)]) == 0
     config = json.loads((tmp_path / "config.json").read_text())
-    assert (config["slot_expander"], config["slot_residual"]) == (expander, residual)
+    assert (config["slot_adapter"], config["slot_residual"]) == (adapter, residual)
     if options:
         assert main([*command, "--model", str(stage_b)]) == 2
         assert "throw away" in capsys.readouterr().err

@@ -49,7 +49,7 @@ def test_every_setting_of_the_model_is_an_option():
     (group,) = (group for group in option_groups("align") if "LlinkConfig" in group.title)
     settings = [name for name in LlinkConfig.__annotations__ if name not in NOT_OPTIONS]
     assert [option.name for option in group.options] == settings
-    assert {"teacher_whitening_power", "lora_alpha", "slot_vocabulary_size", "lora_target_modules"} <= set(settings)
+    assert {"teacher_whitening_power", "lora_alpha", "slot_layers", "lora_target_modules"} <= set(settings)
     assert all(option.help for option in group.options), "one line of the docstring for each"
 
 
