@@ -32,7 +32,7 @@ quick=(--model "$model" --instructions "$data/train.jsonl" --max_steps "${STEPS:
 llink finetune "${quick[@]}" --output-dir "$out/finetune"
 llink langbridge "${quick[@]}" --output-dir "$out/langbridge"
 
-llink eval usage --model "$model" --instructions "$data/test.jsonl" --per-slot --output-dir "$out"
+llink eval usage --model "$model" --instructions "$data/test.jsonl" --output-dir "$out"
 ROWS=$rows bash "$here/evaluate.sh" "$model" "$data/test" km "$out" "$out/finetune" "$out/langbridge"
 llink encoders --encoders "$model/encoder" --pairs "$data/test.en" "$data/test.km" --output-dir "$out"
 
