@@ -33,8 +33,9 @@ OWNED = (
     *("model*.safetensors", "model.safetensors.index.json", "training_args.bin"),
     *(f"{folder}/*" for folder in (*BASES, "encoder_tokenizer", CANARY_FOLDER, EVALUATION_FOLDER)),
     *CODE_FILES,
-    # Code of llink 0.1.
-    *("publishing.py", "upload.py", "canary.py"),
+    # Code of llink 0.1 that is gone or does not travel any more.
+    *("canary.py", "foreign_text.py", "lexicon.py", "pooling.py", "processor_files.py", "projector.py"),
+    *("publishing.py", "rendering.py", "state_attention.py", "upload.py"),
 )
 
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..configuration_llink import LlinkConfigError
+from ..hub_cards.verify import save_canary
 from .errors import TrainingError
 from .hub_callback import HubCallback
 
@@ -350,8 +351,8 @@ class LlinkTrainer(Trainer):
         self.save_weights(folder, state_dict)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
-        if self.hub is not None:
-            self.hub.leave_canary(folder)
+        if self.llink_model is not None and state_dict is None:  # given weights may lie on other processes
+            save_canary(self.llink_model, folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.load_weights(resume_from_checkpoint)

@@ -15,13 +15,11 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import HubStrategy
 from transformers.utils.hub import PushInProgress, hf_api
 
-from ..hub_cards.canary import take_canary, write_canary
 from ..hub_cards.card import bases_licences, write_card
 from ..hub_cards.licences import name_problem
 from ..hub_cards.publishing import publish
 from ..hub_cards.staging import base_problems, stage_folder, temporary_stage
 from ..hub_cards.upload import LlinkPushError
-from ..modeling_llink.errors import LlinkCheckpointError
 from .record import data_facts, run_facts, with_stage
 
 logger = logging.getLogger(__name__)
@@ -79,13 +77,6 @@ class HubCallback(TrainerCallback):
             **run_facts(trainer.args, trainer.state),
         }
         model.run_record = with_stage(getattr(model, "run_record", None), stage)
-
-    def leave_canary(self, folder: str) -> None:
-        """Writes into a saved model's folder what tells later whether it still is that model."""
-        try:
-            write_canary(take_canary(self.trainer.llink_model), Path(folder))
-        except LlinkCheckpointError as error:
-            logger.warning("%s is saved without a canary: %s", folder, error)
 
     # ------------------------------------------------------------------ what transformers asks of a trainer
 
