@@ -16,6 +16,8 @@ SLOT_ADAPTERS = ("gated", "none")
 SLOT_EXPANDERS = ("mlp", "tokens")
 #: Kinds of slots that lost against `tokens` on every measure and are gone.
 GONE_EXPANDERS = ("low_rank", "queries", "resampler", "segments", "lexicon")
+#: Fields that earlier versions wrote, of kinds of slots that are gone.
+GONE_FIELDS = ("slot_vocabulary_size",)
 #: Shares of the encoder's layers whose states `tokens` reads, unless told otherwise.
 SLOT_LAYERS = (1 / 3, 2 / 3, 1.0)
 PAPER_SLOTS = 8
@@ -171,7 +173,8 @@ class LlinkConfig(PretrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if not self.is_remote_code():  # with llink installed, its own pipeline is registered
             kwargs.pop("custom_pipelines", None)
-        kwargs.pop("slot_vocabulary_size", None)  # of kinds of slots that are gone; earlier versions wrote it always
+        for name in GONE_FIELDS:
+            kwargs.pop(name, None)
         self.encoder_config = _as_config(self.encoder_config)
         self.decoder_config = _as_config(self.decoder_config)
         chosen = {name: getattr(self, name)._attn_implementation for name in self.sub_configs if getattr(self, name)}

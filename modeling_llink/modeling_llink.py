@@ -249,9 +249,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         elif foreign_attention_mask is None or foreign_attention_mask.dim() != 3:
             raise SlotMismatchError("foreign_input_ids (B, T, L) need their foreign_attention_mask (B, T, L).")
         elif foreign_slot_mask is None and self.slot_embedder.reads_states:
-            raise SlotMismatchError(
-                "foreign_input_ids need their foreign_slot_mask (B, T, L), which the processor makes."
-            )
+            raise SlotMismatchError("foreign_input_ids need foreign_slot_mask (B, T, L), which the processor makes.")
         else:
             real = foreign_attention_mask.any(dim=-1)  # (B, T)
         if not real.any():
@@ -314,16 +312,10 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         slots, mask = self.resolve_slots(
             foreign_input_ids, foreign_attention_mask, foreign_slot_mask, foreign_features, foreign_slots, foreign_mask
         )  # (B, T, K, d), (B, T, K)
-        if input_ids is None and slots is not None:
-            raise SlotMismatchError("Foreign passages need input_ids, whose slot tokens say where they stand.")
         length = (inputs_embeds if input_ids is None else input_ids).shape[1]
-        if reads_slots is not None:
-            rows, injects = reads_slots.tolist(), slots is not None
-        else:
-            rows = [False] if input_ids is None else self._holds_slots(input_ids).tolist()
-            injects = any(rows) or (slots is not None and bool(mask.any()))
-        if injects:
-            inputs_embeds, input_ids = self._embed(input_ids, slots, mask), None  # (B, S, d)
+        rows, embeds = self._injected(input_ids, slots, mask, reads_slots)
+        if embeds is not None:
+            inputs_embeds, input_ids = embeds, None  # (B, S, d)
         if labels is not None:
             labels = labels.masked_fill(labels >= self.config.reserved_token_start, -100)
         if isinstance(logits_to_keep, int) and logits_to_keep > 0:
@@ -341,8 +333,21 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             )
         if not isinstance(output, ModelOutput):
             return output
-        known = {name: output[name] for name in _OUTPUTS if name in output}
-        return LlinkOutput(**known, foreign_slots=slots, foreign_mask=mask)
+        own = {name: output[name] for name in _OUTPUTS if name in output}
+        return LlinkOutput(**own, foreign_slots=slots, foreign_mask=mask)
+
+    def _injected(
+        self, input_ids: Tensor | None, slots: Tensor | None, mask: Tensor | None, reads_slots: Tensor | None
+    ) -> tuple[list[bool], Tensor | None]:
+        """Which rows have LoRA, one or each, and the prompts (B, S, d) with their slots; None without slots to read."""
+        if input_ids is None:
+            if slots is not None:
+                raise SlotMismatchError("Foreign passages need input_ids, whose slot tokens say where they stand.")
+            return [False] if reads_slots is None else reads_slots.tolist(), None
+        known = reads_slots is not None
+        rows = (reads_slots if known else self._holds_slots(input_ids)).tolist()
+        reads = (slots is not None and (known or bool(mask.any()))) or (any(rows) and not known)
+        return rows, self._embed(input_ids, slots, mask) if reads else None
 
     def _holds_slots(self, input_ids: Tensor) -> Tensor:
         """(B, S) ids → (B,) true at rows that hold slot tokens."""

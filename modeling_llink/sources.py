@@ -12,7 +12,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, S
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from ..configuration_llink import LlinkConfig, LlinkConfigError
+from ..configuration_llink import GONE_FIELDS, LlinkConfig, LlinkConfigError
 from .errors import LlinkCheckpointError
 
 #: Fields of a config.json that transformers writes and reads itself.
@@ -21,8 +21,6 @@ _LIBRARY_FIELDS = {
 }
 #: Fields that transformers' Trainer sets on whatever it trains; they mean nothing for loading.
 _TRAINER_FIELDS = {"use_cache", "bos_token_id", "eos_token_id", "pad_token_id"}
-#: Fields of earlier versions that mean nothing any more.
-_GONE_FIELDS = {"slot_vocabulary_size"}
 #: What a processor reads of a repository.
 _PROCESSOR_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "encoder_tokenizer/*")
 
@@ -102,7 +100,7 @@ def stored_config(source: Source) -> tuple[dict[str, Any], Source]:
             f"{name} holds no llink model{other}. Build one on its base with "
             "LlinkForCausalLM.from_encoder_decoder_pretrained, or `llink align`."
         )
-    unknown = sorted(set(unknown_fields(fields)) - _TRAINER_FIELDS - _GONE_FIELDS)
+    unknown = sorted(set(unknown_fields(fields)) - _TRAINER_FIELDS - set(GONE_FIELDS))
     if unknown:
         raise LlinkCheckpointError(
             f"{name} has a config.json with unknown fields: {', '.join(unknown)}. It was made by a newer llink, whose "
