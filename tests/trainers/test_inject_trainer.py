@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from baseline_runs import losses_of, quick
 from datasets import Dataset
 from processes import run_in_processes
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
@@ -46,30 +47,8 @@ def rows(count: int = 24) -> list[dict]:
 
 
 def arguments(folder, **options) -> InjectConfig:
-    defaults = dict(
-        output_dir=str(folder),
-        per_device_train_batch_size=8,
-        gradient_accumulation_steps=1,
-        max_steps=4,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-        learning_rate=1e-2,
-        slot_learning_rate=1e-2,
-        usage_margin=0.5,
-        usage_weight=0.3,
-        usage_every=2,
-        cosine_weight=0.3,
-        nce_weight=0.3,
-        max_grad_norm=1e9,
-    )
-    return InjectConfig(**{**defaults, **options})
-
-
-def losses_of(trainer) -> list[float]:
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    weights = dict(usage_margin=0.5, usage_weight=0.3, usage_every=2, cosine_weight=0.3, nce_weight=0.3)
+    return quick(InjectConfig, folder, **{"slot_learning_rate": 1e-2, **weights, **options})
 
 
 @pytest.fixture
