@@ -106,6 +106,8 @@ class InstructionTensors(torch.utils.data.Dataset):
     ) -> None:
         self.examples, self.bank, self.passages = examples, bank, passages
         self.teachers, self.references, self.pad_token_id = teachers, references, pad_token_id
+        #: Tokens of each row.
+        self.lengths = [len(example["input_ids"]) for example in examples]
         self.tasks = [""] * len(examples) if tasks is None else list(tasks)
 
     def __len__(self) -> int:

@@ -35,6 +35,7 @@ class AnswerConfig(LlinkTrainingArguments):
     - `weight_decay`: 0.01, not 0.
     - `warmup_steps`: 0.15 of the run, not 0.
     - `per_device_train_batch_size`, `gradient_accumulation_steps`: 16 and 8, not 8 and 1.
+    - `train_sampling_strategy`: group_by_length, not random: half of a random batch of sentences is padding.
     - `remove_unused_columns`: False, not True: the trainer itself reads the columns of the rows.
     - `ddp_find_unused_parameters`: False: every trained parameter is used in every step.
     """
@@ -52,6 +53,10 @@ class AnswerConfig(LlinkTrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay False: the trainer reads columns."})
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "Every trained parameter is used in every step."}
+    )
+    train_sampling_strategy: str = field(
+        default="group_by_length",
+        metadata={"help": "How rows are drawn: group_by_length (batches of like length), random or sequential."},
     )
     max_length: int = field(
         default=768, metadata={"help": "Tokens of prompt and answer; longer answers are cut (as Stage B: 768)."}

@@ -46,6 +46,8 @@ class AnswerTensors(torch.utils.data.Dataset):
         self.examples: list[dict[str, Any]] = [
             {"id": row["id"], **example, **more(row)} for row, example in zip(rows, tokens, strict=True)
         ]
+        #: Tokens of each row.
+        self.lengths = [len(example["input_ids"]) for example in self.examples]
         self._pad, self._gather = processor.pad_token_id, gather
 
     def __len__(self) -> int:

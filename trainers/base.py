@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from huggingface_hub import CommitInfo
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
@@ -20,6 +20,7 @@ from ..configuration_llink import LlinkConfigError
 from ..hub_cards.verify import save_canary
 from .errors import TrainingError
 from .hub_callback import HubCallback
+from .sampling import GroupedByLength
 
 logger = logging.getLogger(__name__)
 
@@ -208,6 +209,14 @@ class LlinkTrainer(Trainer):
         if dataset is None:
             raise LlinkConfigError("Evaluation needs an eval_dataset.")
         return dataset
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        """As in transformers; `group_by_length` takes the lengths from the tensors."""
+        lengths = getattr(train_dataset, "lengths", None)
+        if self.args.train_sampling_strategy != "group_by_length" or lengths is None:
+            return super()._get_train_sampler(train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return GroupedByLength(lengths, self._train_batch_size, seed)
 
     def _loader(self, dataset: Any, description: str, size: int, sampler: Any, training: bool) -> DataLoader:
         tensors = self.tensors_of(dataset)

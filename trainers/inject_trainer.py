@@ -145,7 +145,9 @@ class InjectTrainer(LlinkTrainer):
             return model.teacher_space(states.to(device_of(model.projector))).cpu()
 
         encode = partial(passage_bank, model, features=features)
-        return instruction_tensors(dataset, examples, model.processor.pad_token_id, encode, teach)
+        own = isinstance(self.loss, InjectLoss)  # a loss of the user's may read the teachers
+        taught = teach if not own or self.loss.cosine_weight or self.loss.nce_weight else None
+        return instruction_tensors(dataset, examples, model.processor.pad_token_id, encode, taught)
 
     def _cached(self, spec: dict[str, Any], texts: list[str], method: str, label: str) -> Tensor:
         cache = FeatureCache(self.args.feature_cache_dir or os.path.join(self.args.output_dir, "_feature_cache"))
