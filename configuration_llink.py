@@ -21,6 +21,9 @@ GONE_FIELDS = ("slot_vocabulary_size",)
 #: Shares of the encoder's layers whose states `tokens` reads, unless told otherwise.
 SLOT_LAYERS = (1 / 3, 2 / 3, 1.0)
 PAPER_SLOTS = 8
+#: What a passage may hold that is written out in the prompt, as ordinary tokens, instead of going into slots.
+LITERAL_KINDS = ("number", "date", "time", "address", "file", "latin")
+LONG_PASSAGES = ("split", "cut")
 SLOT_FIELDS = (
     "slot_adapter",
     "slot_adapter_hidden_size",
@@ -28,6 +31,10 @@ SLOT_FIELDS = (
     "slot_expander_hidden_size",
     "slot_layers",
     "slot_residual",
+    "tokens_per_slot",
+    "min_slots",
+    "max_slots",
+    "literals",
 )
 STAGES = ("untrained", "align", "lexicon", "inject")
 
@@ -53,6 +60,10 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "lora_rank": (1, 4096),
     "lora_alpha": (0, 65_536),
     "lora_dropout": (0, 0.99),
+    "tokens_per_slot": (1, MAX_SLOTS),
+    "min_slots": (1, MAX_SLOTS),
+    "max_slots": (1, 1_000_000),
+    "max_pieces": (1, 1_000_000),
     "max_foreign_chars": (1, 1_000_000),
     "max_foreign_tokens": (4, 1_000_000),
     "reserved_token_start": (1, 100_000_000),
@@ -60,6 +71,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
 REAL_NUMBERS = ("projector_dropout", "teacher_whitening_power", "lora_alpha", "lora_dropout")
 OPTIONAL_NUMBERS = (
     "num_slots",
+    "tokens_per_slot",
     "projector_hidden_size",
     "slot_adapter_hidden_size",
     "slot_expander_hidden_size",
@@ -115,6 +127,12 @@ class LlinkConfig(PretrainedConfig):
             of the states.
         slot_layers (`list[int | float]`, *optional*): The encoder's layers whose states `tokens` reads side by side,
             given as `encoder_layer` is, 1.0 for all of the layers; a third, two thirds and all of them when not given.
+        tokens_per_slot (`int`, *optional*): Encoder tokens that share a slot of `tokens`, so that K follows the length;
+            1 when not given. Not for `mlp`, whose slots are made of one vector.
+        min_slots (`int`), max_slots (`int`): Fewest and most slots of a piece of a passage, for `tokens`.
+        literals (`list[str]`, *optional*): What of a passage is not put into slots but written out in the prompt, at
+            its place: `number`, `date`, `time`, `address` (URLs, e-mail), `file`, `latin` (runs of Latin script in a
+            passage of another one). All of them for `tokens` when not given; none for `mlp`, as in the paper.
         slot_residual (`bool`): Whether the common part of the slots of `mlp` is the adapter's output, with a learned
             weight, and the expander gives only what tells one slot from another: their mean starts near Stage A's
             vector. False is the paper.
@@ -122,8 +140,11 @@ class LlinkConfig(PretrainedConfig):
         lora_target_modules (`list[str]`, *optional*): Names of the adapted projections; found from the decoder when
             not given.
         lora_merged (`bool`): Whether LoRA is merged into the decoder's weights for good, by `merge_and_unload`.
-        max_foreign_chars (`int`): Characters at which a foreign passage is cut (paper 5.1: 256).
-        max_foreign_tokens (`int`): Encoder tokens at which a foreign passage is cut.
+        long_passages (`str`): What becomes of a passage that is longer than the encoder reads at once: `split` at
+            the ends of sentences into pieces, whose slots stand one after the other, or `cut` (the paper).
+        max_pieces (`int`): Pieces of a passage at most.
+        max_foreign_chars (`int`): Characters that are read at once (paper 5.1: 256).
+        max_foreign_tokens (`int`): Encoder tokens that are read at once.
         reserved_token_start (`int`, *optional*): The id of `<f0>`; the decoder's vocabulary size when not given, so
             that no output row can ever belong to a reserved token.
 
@@ -160,6 +181,12 @@ class LlinkConfig(PretrainedConfig):
     slot_expander_hidden_size: int | None = None
     slot_layers: list[int | float] | None = None
     slot_residual: bool = True
+    tokens_per_slot: int | None = None
+    min_slots: int = 1
+    max_slots: int = MAX_SLOTS
+    literals: list[str] | None = None
+    long_passages: str = "split"
+    max_pieces: int = 64
     lora_rank: int = 16
     lora_alpha: float | int = 16
     lora_dropout: float | int = 0.05
@@ -196,8 +223,7 @@ class LlinkConfig(PretrainedConfig):
         """A copy with other settings of the slots; what is not given follows from their kind and the bases' widths.
 
         Args:
-            fields: `slot_adapter`, `slot_adapter_hidden_size`, `slot_expander`, `slot_expander_hidden_size`,
-                `slot_layers`, `slot_residual`.
+            fields: Those of [`SLOT_FIELDS`].
 
         Raises:
             LlinkConfigError: If a field is none of these, or its value lies outside its valid set.
@@ -207,7 +233,7 @@ class LlinkConfig(PretrainedConfig):
         changed = copy.copy(self)
         renewed = {"slot_adapter_hidden_size": None, "slot_expander_hidden_size": None}
         if fields.get("slot_expander", self.slot_expander) != self.slot_expander:
-            renewed |= {"slot_layers": None, "num_slots": None}
+            renewed |= dict.fromkeys(("slot_layers", "num_slots", "tokens_per_slot", "literals"))
         for name, value in {**renewed, **fields}.items():
             setattr(changed, name, value)
         changed._validate_choices()
@@ -234,8 +260,17 @@ class LlinkConfig(PretrainedConfig):
     def _set_slots(self) -> None:
         """How many slots a passage has, and which layers they read, as far as the kind says so."""
         if self.slot_expander != "tokens":
-            if self.slot_layers is not None:
-                raise LlinkConfigError(f"slot_layers={self.slot_layers} is for slot_expander='tokens' alone: leave it.")
+            for name, why in (
+                ("slot_layers", "read the encoder's states"),
+                ("tokens_per_slot", "share tokens: these are made of one vector, whatever the passage's length"),
+                ("literals", "stand where something of a passage is: these are made of one vector, without an order"),
+            ):
+                if getattr(self, name):
+                    raise LlinkConfigError(
+                        f"{name}={getattr(self, name)} is for slots that {why}: leave it out, or choose "
+                        "slot_expander='tokens'."
+                    )
+            self.literals = []
             self.num_slots = PAPER_SLOTS if self.num_slots is None else self.num_slots
             return
         if self.num_slots is not None:
@@ -243,6 +278,10 @@ class LlinkConfig(PretrainedConfig):
                 f"num_slots={self.num_slots} does not apply to slot_expander='tokens', which has a slot for each of a "
                 "passage's tokens. Leave it out, or lower max_foreign_tokens."
             )
+        self.tokens_per_slot = 1 if self.tokens_per_slot is None else self.tokens_per_slot
+        self.literals = list(LITERAL_KINDS if self.literals is None else self.literals)
+        if unknown := sorted(set(self.literals) - set(LITERAL_KINDS)):
+            raise LlinkConfigError(f"literals={unknown} are none of {', '.join(LITERAL_KINDS)}.")
         layers = list(SLOT_LAYERS) if self.slot_layers is None else self.slot_layers
         if not layers:
             raise LlinkConfigError("slot_layers is empty: give at least one of the encoder's layers.")
@@ -259,6 +298,7 @@ class LlinkConfig(PretrainedConfig):
             ("pooling", POOLINGS),
             ("teacher_state", TEACHER_STATES),
             ("teacher_conditioning", TEACHER_CONDITIONINGS),
+            ("long_passages", LONG_PASSAGES),
             ("slot_adapter", SLOT_ADAPTERS),
             ("slot_expander", SLOT_EXPANDERS),
         ):
@@ -287,6 +327,15 @@ class LlinkConfig(PretrainedConfig):
             if not (whole or (isinstance(value, float) and name in REAL_NUMBERS)) or not low <= value <= high:
                 kind = "a number" if name in REAL_NUMBERS else "a whole number"
                 raise LlinkConfigError(f"{name}={value!r} is not {kind} in [{low}, {high}].")
+        if self.min_slots > self.max_slots:
+            raise LlinkConfigError(f"min_slots={self.min_slots} is above max_slots={self.max_slots}.")
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers; what was saved before there were these options is read as it was then."""
+        if "model_type" in config_dict:
+            config_dict = {"literals": [], "long_passages": "cut", **config_dict}
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def encoder_hidden_size(self) -> int:

@@ -16,7 +16,9 @@ from transformers import set_seed
 from transformers.utils import logging
 
 from .data.demo_corpus import DemoPair, demo_splits, generate_instructions
+from .data.entities.entity import KINDS
 from .data.instructions import instruction_dataset, translation_instructions
+from .evaluation.numeric import ALL, numeric_metrics
 from .evaluation.report import plot_demo, plot_history, retrieval_table, table, write_json
 from .evaluation.retrieval import retrieval_metrics
 from .evaluation.samples import side_by_side, translation_scores
@@ -99,6 +101,7 @@ def run(args: DemoArguments) -> dict[str, Any]:
         "usage": usage,
         "tokens": prompt_tokens(model.processor, foreign),
         "translation": translation_scores(samples),
+        "numeric": {name: _numbers_kept(samples, name) for name in ("base", "llink")},
         "samples": samples[:8],
         "arguments": asdict(args),
         "seconds": round(time.monotonic() - started, 1),
@@ -190,6 +193,13 @@ def _inject(model: LlinkForCausalLM, splits: dict[str, list[DemoPair]], args: De
     }
 
 
+def _numbers_kept(samples: list[dict[str, Any]], system: str) -> dict[str, float | int | None]:
+    """Numbers, dates, times and prices of the answers: F1, and in which share of the sentences every one is right."""
+    answers, references = ([sample[name] for sample in samples] for name in (system, "reference"))
+    found = numeric_metrics(answers, references, resamples=0, kinds=[kind for kind in KINDS if kind != "name"])
+    return {"f1": found["kinds"][ALL]["f1"], "exact": found["exact"], "n": found["n_with_entities"]}
+
+
 def _pairs(pairs: list[DemoPair]) -> Dataset:
     return Dataset.from_list([dict(pair) for pair in pairs])
 
@@ -218,7 +228,7 @@ def _check_reload(checkpoint: Path, samples: list[dict[str, str]], device: str) 
 
 
 def _show(report: dict[str, Any], output: Path) -> None:
-    usage, tokens, scores = report["usage"], report["tokens"], report["translation"]
+    usage, tokens, scores, numbers = (report[name] for name in ("usage", "tokens", "translation", "numeric"))
     print("\n" + retrieval_table(report["retrieval"]))
     rows = [
         ("words of the reference that a slot names first", report["words"]["recall"]),
@@ -226,6 +236,9 @@ def _show(report: dict[str, Any], output: Path) -> None:
         ("usage gap, zeroed slots", usage["zeroed_gap"]),
         ("prompt tokens, raw Khmer", tokens["raw"]),
         ("prompt tokens, slots", tokens["slotted"]),
+        ("numbers, F1, base decoder on raw Khmer", numbers["base"]["f1"]),
+        ("numbers, F1, llink", numbers["llink"]["f1"]),
+        ("sentences with every number right, llink", numbers["llink"]["exact"]),
         ("chrF++, base decoder on raw Khmer", scores["base"]["chrf"]),
         ("chrF++, llink", scores["llink"]["chrf"]),
     ]

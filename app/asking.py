@@ -76,7 +76,8 @@ class Asker:
     @property
     def max_characters(self) -> int:
         """The longest text that the model reads whole."""
-        return self.model.processor.max_foreign_chars
+        processor = self.model.processor
+        return processor.max_foreign_chars * (processor.max_pieces if processor.long_passages == "split" else 1)
 
     @property
     def default_question(self) -> str:
@@ -103,14 +104,13 @@ class Asker:
         inputs = self._checked(text, question)
         written = f"{question}\n{text}"
         raw_tokens = self.model.processor(written)["input_ids"].shape[1]
-        slots = self.model.encode_foreign([text])  # one (K, d)
         reply = Reply("", raw_tokens, inputs["input_ids"].shape[1], nearest=self._nearest(text))
         yield reply
         new: list[Tensor] = []
-        for answer in self._stream(reply.slot_tokens, new, foreign_slots=slots, prompt=question):
+        for answer in self._stream(reply.slot_tokens, new, foreign_text=[text], prompt=question):
             reply = replace(reply, answer=answer)
             yield reply
-        reply = replace(reply, usage=self._usage(question, inputs["input_ids"], new[0], slots[0], text))
+        reply = replace(reply, usage=self._usage(question, inputs, new[0], text))
         yield reply
         if with_base:
             for answer in self._base(written, raw_tokens):
@@ -180,18 +180,21 @@ class Asker:
         else:
             yield from self._stream(tokens, [], prompt=written)
 
-    def _usage(self, question: str, prompt: Tensor, new: Tensor, slots: Tensor, text: str) -> dict[str, float]:
-        """Whether the answer (1, n) to a prompt (1, S) about one passage's slots (K, d) needed that passage."""
+    def _usage(self, question: str, inputs: Any, new: Tensor, text: str) -> dict[str, float]:
+        """Whether the answer (1, n) to a prompt (1, S) about one passage needed that passage's slots."""
         others = [(other, row) for other, row in zip(self.others, self.other_slots, strict=True) if other != text]
         texts, controls = zip(*others[:CONTROLS], strict=True)  # C each
-        rows = len(texts)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            asked = self.model.processor(question, list(texts)).to(prompt.device)  # (C, S')
-        own = self.model.stack_slots([slots] * rows)
+        rows, prompt, processor = len(texts), inputs["input_ids"], self.model.processor
+        conversation = [processor.user_message(question, 1)]
+        asked = processor.render_batch([conversation] * rows, [[len(slots)] for slots in controls])  # (C, S')
+        asked = asked.to(prompt.device)
+        slots, mask = self.model.resolve_slots(**{name: inputs[name] for name in inputs if name.startswith("foreign_")})
         batch = {
             **_answered(prompt.expand(rows, -1), torch.ones_like(prompt).expand(rows, -1), new),
-            "foreign": dict(zip(("foreign_slots", "foreign_mask"), own, strict=True)),
+            "foreign": {
+                "foreign_slots": slots.expand(rows, -1, -1, -1),
+                "foreign_mask": mask.expand(rows, -1, -1),
+            },
             "shuffled": {
                 **_answered(asked["input_ids"], asked["attention_mask"], new),
                 **dict(zip(("foreign_slots", "foreign_mask"), self.model.stack_slots(controls), strict=True)),

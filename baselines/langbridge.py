@@ -45,7 +45,7 @@ class LangBridgeProcessor(LlinkProcessor):
     ) -> tuple[list[int], list[Passage]]:
         """As [`LlinkProcessor.render`], each passage's one slot spread to the passage's length."""
         ids, passages = super().render(messages, add_generation_prompt, row, **template_kwargs)
-        lengths = iter([len(tokens) + 1 for tokens in self.tokenize_passages(passages)])
+        lengths = iter([len(piece.ids) + 1 for pieces in self.read_passages(passages) for piece in pieces])
         (slot,) = self.slot_token_ids
         return [i for token in ids for i in ([slot] * next(lengths) if token == slot else [token])], passages
 

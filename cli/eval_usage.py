@@ -54,7 +54,7 @@ def run(argv: Sequence[str]) -> None:
     examples, _ = tokenize_instructions(model.processor, rows, args.max_length)
     features = partial(model.get_foreign_features, batch_size=args.batch_size)
     encode = partial(passage_bank, model, features=features)
-    tensors = instruction_tensors(rows, examples, model.processor.pad_token_id, encode)
+    tensors = instruction_tensors(rows, examples, model.processor, encode)
     results = evaluate_usage(
         model, tensors, args.batch_size, args.gaussian, args.per_slot, args.resamples, args.seed, show_progress=True
     )

@@ -24,7 +24,7 @@ class LexiconModel(BaseLoading):
 
 OPTIONS = (
     LexiconModel,
-    config_fields("slot_layers", "slot_expander_hidden_size"),
+    config_fields("slot_layers", "slot_expander_hidden_size", "tokens_per_slot", "min_slots", "max_slots", "literals"),
     PairData,
     LexiconConfig,
 )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink import LlinkForCausalLM
@@ -24,23 +25,22 @@ class FeatureBank:
     """Distinct passages as frozen vectors: the encoder and the projector have read them once.
 
     Args:
-        features: (U, d) p_F.
+        passages: U passages.
+        pieces: (U,) how many pieces each of them has.
+        features: (P, d) p_F of all pieces, one passage after the other.
     """
 
-    def __init__(self, features: Tensor) -> None:
-        self.features = features
+    def __init__(self, passages: Sequence[str], pieces: Sequence[int], features: Tensor) -> None:
+        self.passages, self.features = passages, features.split(list(pieces))
 
     def __len__(self) -> int:
         return len(self.features)
 
     def batch(self, rows: list[list[int]]) -> dict[str, Tensor]:
         """Indices of each row's passages → `foreign_features` (B, T, d), `foreign_mask` (B, T)."""
-        width = max(map(len, rows))
-        features = self.features.new_zeros(len(rows), width, self.features.shape[1])
-        mask = torch.zeros(len(rows), width, dtype=torch.bool)
-        for row, chosen in enumerate(rows):
-            features[row, : len(chosen)] = self.features[torch.tensor(chosen)]
-            mask[row, : len(chosen)] = True
+        found = [torch.cat([self.features[index] for index in chosen]) for chosen in rows]  # (T_b, d) each
+        features = pad_sequence(found, batch_first=True)  # (B, T, d)
+        mask = torch.arange(features.shape[1]) < torch.tensor([len(row) for row in found]).unsqueeze(1)
         return {"foreign_features": features, "foreign_mask": mask}
 
 
@@ -53,17 +53,15 @@ class PassageBank:
     """
 
     def __init__(self, processor: LlinkProcessor, passages: Sequence[str]) -> None:
-        texts = [check_passage(text) for text in passages]
-        self.processor, self.tokens = processor, processor.tokenize_passages(texts)
-        #: How many slots each passage has.
-        self.slots = [processor.count_slots(text) for text in texts]
+        self.processor, self.passages = processor, [check_passage(text) for text in passages]
+        self.pieces = processor.read_passages(self.passages)
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.passages)
 
     def batch(self, rows: list[list[int]]) -> dict[str, Tensor]:
         """Indices of each row's passages → what the processor's `pad_passages` makes of them (B, T, L)."""
-        return self.processor.pad_passages([[self.tokens[index] for index in chosen] for chosen in rows])
+        return self.processor.pad_passages([[p for index in chosen for p in self.pieces[index]] for chosen in rows])
 
 
 def passage_bank(
@@ -74,11 +72,13 @@ def passage_bank(
     Args:
         model: Its slots read the encoder's states, or p_F alone.
         passages: U texts.
-        features: Maps them to p_F (U, d); called only where that is enough.
+        features: Maps P texts to p_F (P, d); called only where that is enough.
     """
     if model.slot_embedder.reads_states:
         return PassageBank(model.processor, passages)
-    return FeatureBank(features(passages))
+    read = model.processor.read_passages(passages)
+    texts = [piece.text for pieces in read for piece in pieces]
+    return FeatureBank(passages, [len(pieces) for pieces in read], features(texts))
 
 
 class InstructionTensors(torch.utils.data.Dataset):
@@ -91,6 +91,7 @@ class InstructionTensors(torch.utils.data.Dataset):
         teachers: (N, d) conditioned h_E of the rows' references; zeros where a row has none.
         references: (N,) an index that two rows share exactly if they share the reference; -1 without a reference.
         pad_token_id: Pads `input_ids`; masked.
+        render: Makes a row's example anew with other passages in place of its own.
         tasks: (N) the rows' tasks, for measures by task; empty where a row names none.
     """
 
@@ -102,9 +103,12 @@ class InstructionTensors(torch.utils.data.Dataset):
         teachers: Tensor,
         references: Tensor,
         pad_token_id: int,
+        render: Callable[[int, Sequence[str]], dict[str, list[int]]],
         tasks: Sequence[str] | None = None,
     ) -> None:
-        self.examples, self.bank, self.passages = examples, bank, passages
+        self.examples, self.bank, self.passages, self.render = examples, bank, passages, render
+        #: Whether batches hold other passages too, which costs time.
+        self.shuffles = True
         self.teachers, self.references, self.pad_token_id = teachers, references, pad_token_id
         #: Tokens of each row.
         self.lengths = [len(example["input_ids"]) for example in examples]
@@ -121,20 +125,16 @@ class InstructionTensors(torch.utils.data.Dataset):
 
         Returns:
             `input_ids`, `attention_mask`, `labels` (B, S); `foreign`, `shuffled`: the rows' own passages, and other
-            passages in their place, as the model takes them, the latter with prompts of their own where passages
-            differ in their number of slots; `foreign_mask` (B, T); `teachers` (B, d); `references`, `rows` (B,).
+            passages in their place, as the model takes them, the latter with prompts and labels of their own;
+            `teachers` (B, d); `references`, `rows` (B,).
         """
-        width = max(len(self.passages[row]) for row in rows)
         batch: dict[str, Any] = self._padded([self.examples[row] for row in rows])
-        batch["foreign_mask"] = torch.zeros(len(rows), width, dtype=torch.bool)
-        for position, row in enumerate(rows):
-            batch["foreign_mask"][position, : len(self.passages[row])] = True
-        others = [self._others(row) for row in rows]
         batch["foreign"] = self.bank.batch([self.passages[row] for row in rows])
-        batch["shuffled"] = self.bank.batch(others)
-        if isinstance(self.bank, PassageBank) and self.bank.processor.num_slots is None:
-            examples = [self._about(row, chosen) for row, chosen in zip(rows, others, strict=True)]
-            batch["shuffled"] |= self._padded(examples)
+        if self.shuffles:
+            others = [self._others(row) for row in rows]
+            named = ([self.bank.passages[index] for index in chosen] for chosen in others)
+            prompts = self._padded([self.render(row, texts) for row, texts in zip(rows, named, strict=True)])
+            batch["shuffled"] = self.bank.batch(others) | prompts
         index = torch.tensor(rows)
         return batch | {"teachers": self.teachers[index], "references": self.references[index], "rows": index}
 
@@ -149,21 +149,6 @@ class InstructionTensors(torch.utils.data.Dataset):
             labels[row, :length] = torch.tensor(example["labels"])
             mask[row, :length] = 1
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-    def _about(self, row: int, chosen: list[int]) -> dict[str, list[int]]:
-        """A row's example as it is rendered with other passages: their slots in the place of its own."""
-        example, start = self.examples[row], self.bank.processor.reserved_token_start
-        own, new = ([self.bank.slots[index] for index in passages] for passages in (self.passages[row], chosen))
-        ids, labels, passage, left = [], [], 0, 0
-        for token, label in zip(example["input_ids"], example["labels"], strict=True):
-            copies = 1
-            if token >= start:
-                copies = 0 if left else new[passage]  # all of a passage's slots stand where its first did
-                left = (left or own[passage]) - 1
-                passage += not left
-            ids += [token] * copies
-            labels += [label] * copies
-        return {"input_ids": ids, "labels": labels}
 
     def _others(self, row: int) -> list[int]:
         """Other passages than the row's own, the same at every visit: a resumed run must see what it would have."""
@@ -198,8 +183,7 @@ def tokenize_instructions(
     """
     examples, cut = [], 0
     for row in dataset:
-        message = processor.template_message(row["prompt"], row["foreign"], FOREIGN_TOKEN)
-        example = training_example(processor, [message], row["completion"])
+        example = row_example(processor, row, row["foreign"])
         ids, labels = example["input_ids"], example["labels"]
         if labels[:max_length].count(-100) == len(labels[:max_length]):
             raise DataError(
@@ -213,10 +197,17 @@ def tokenize_instructions(
     return examples, cut
 
 
+def row_example(processor: LlinkProcessor, row: dict[str, Any], passages: Sequence[str]) -> dict[str, Any]:
+    """An instruction row about these passages as a [`training_example`]."""
+    return training_example(
+        processor, [processor.template_message(row["prompt"], passages, FOREIGN_TOKEN)], row["completion"]
+    )
+
+
 def instruction_tensors(
     dataset: Dataset,
     examples: list[dict[str, list[int]]],
-    pad_token_id: int,
+    processor: LlinkProcessor,
     encode: Callable[[list[str]], FeatureBank | PassageBank],
     teach: Callable[[list[str]], Tensor] | None = None,
 ) -> InstructionTensors:
@@ -225,7 +216,7 @@ def instruction_tensors(
     Args:
         dataset: N rows of `read_instructions`.
         examples: What `tokenize_instructions` made of them.
-        pad_token_id: Pads `input_ids`.
+        processor: The model's.
         encode: Makes a bank of U distinct passages.
         teach: Maps R distinct references to conditioned h_E (R, d); when not given, teachers are zero.
 
@@ -243,7 +234,17 @@ def instruction_tensors(
         teachers = conditioned.new_zeros(len(references), conditioned.shape[1])
         teachers[ids >= 0] = conditioned[ids[ids >= 0]]
     passages = [[places[text] for text in row] for row in dataset["foreign"][:]]
-    return InstructionTensors(examples, bank, passages, teachers, ids, pad_token_id, dataset["task"][:])
+
+    def render(number: int, others: Sequence[str]) -> dict[str, list[int]]:
+        example = row_example(processor, dataset[number], others)
+        # Other passages may be longer: the answer is kept as it is, so that losses are of the same tokens.
+        own, length = examples[number]["labels"], len(example["labels"])
+        answer = sum(label != -100 for label in own)
+        left = length - sum(label != -100 for label in example["labels"]) + answer
+        return {name: example[name][:left] for name in ("input_ids", "labels")}
+
+    pad, tasks = processor.pad_token_id, dataset["task"][:]
+    return InstructionTensors(examples, bank, passages, teachers, ids, pad, render, tasks)
 
 
 def shuffled_passages(dataset: Dataset) -> tuple[list[str], dict[str, int]]:

@@ -30,7 +30,7 @@ from .pairs import sentences
 Compute = Callable[[list[str]], Tensor]
 
 #: Config fields on which z_F depends, and those on which the teacher's states depend.
-ENCODER_FIELDS = ("pooling", "encoder_layer", "max_foreign_chars", "max_foreign_tokens")
+ENCODER_FIELDS = ("pooling", "encoder_layer", "long_passages", "max_foreign_chars", "max_foreign_tokens")
 TEACHER_FIELDS = ("teacher_template", "teacher_state", "teacher_layer", "teacher_max_tokens")
 
 #: Part of every spec: raise it when the code between a text and its features changes what they are.

@@ -1,4 +1,4 @@
-"""The encoder's states of every token of many texts, computed once and kept on disk in 16 bits.
+"""The encoder's states of every slot's tokens of many texts, computed once and kept on disk in 16 bits.
 
 A text's states depend on the encoder and the layers alone, and epochs of learning read them again and again; they are
 too large for memory (2.3 kB a token at three layers of 384).
@@ -18,17 +18,19 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..modeling_llink.reading import Piece
+from ..modeling_llink.slots import slot_means
 from .fingerprint import base_fingerprint
 
-_VERSION = 1
+_VERSION = 2
 
 
 class TokenStates:
-    """States of N texts, one token after the other.
+    """Mean states of the tokens of each slot of N texts, one slot after the other.
 
     Args:
-        flat: (M, C) of all texts' tokens, half precision.
-        counts: N numbers of tokens, whose sum is M.
+        flat: (M, C) of all texts' slots, half precision.
+        counts: N numbers of slots, whose sum is M.
     """
 
     def __init__(self, flat: Tensor, counts: Sequence[int]) -> None:
@@ -42,24 +44,25 @@ class TokenStates:
 
 def token_states(
     model: Any,
-    encoded: Sequence[Sequence[int]],
+    texts: Sequence[Sequence[Piece]],
     cache_dir: str | Path | None,
     batch_size: int = 32,
     desc: str | None = None,
 ) -> TokenStates:
-    """The states of the tokens that have a slot, in the layers that slots read; computed, or read from their file.
+    """The states of the slots' tokens, in the layers that slots read; computed, or read from their file.
 
     Args:
-        model: A [`LlinkForCausalLM`] with a slot for each token.
-        encoded: N texts as encoder tokens, framed.
+        model: A [`LlinkForCausalLM`] with slots of tokens.
+        texts: The pieces of N texts.
         cache_dir: Folder of the files, made when needed; None keeps the states in memory.
         batch_size: Texts in one forward pass.
         desc: Of a bar; none is shown without it.
     """
     processor, layers = model.processor, model.config.slot_layers
-    counts = [len(processor.slot_places(len(ids))) for ids in encoded]
+    counts = [sum(max(piece.slots) for piece in pieces) for pieces in texts]
     shape = sum(counts), len(layers) * model.config.encoder_hidden_size
-    spec = {"version": _VERSION, "base": base_fingerprint(model, "encoder"), "layers": layers, "texts": list(encoded)}
+    read = [[(piece.ids, piece.slots) for piece in pieces] for pieces in texts]
+    spec = {"version": _VERSION, "base": base_fingerprint(model, "encoder"), "layers": layers, "texts": read}
     name = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:32]
     path = None if cache_dir is None else Path(cache_dir) / f"{name}.states"
     if path is not None and path.is_file():
@@ -72,15 +75,17 @@ def token_states(
         part = path.with_suffix(f".{os.getpid()}.part")
         flat = np.memmap(part, np.float16, "w+", shape=shape)
     found = TokenStates(torch.from_numpy(flat), counts)
-    order = sorted(range(len(encoded)), key=counts.__getitem__, reverse=True)
+    pieces = [piece for of_text in texts for piece in of_text]
+    starts = np.concatenate([[0], np.cumsum([max(piece.slots) for piece in pieces])]).tolist()
+    order = sorted(range(len(pieces)), key=lambda number: len(pieces[number].ids), reverse=True)
     with tqdm(total=len(order), desc=desc, unit="text", disable=desc is None) as bar, torch.no_grad():
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            inputs = {key: value[:, 0] for key, value in processor.pad_passages([[encoded[i]] for i in chosen]).items()}
-            ids, attention = inputs["foreign_input_ids"], inputs["foreign_attention_mask"]
-            states = model.passage_states(ids, attention, layers).half().cpu()  # (n, L, C)
-            for text, row, mask in zip(chosen, states, inputs["foreign_slot_mask"].bool(), strict=True):
-                found.flat[found.starts[text] : found.starts[text + 1]] = row[mask]
+            inputs = {key: value[:, 0] for key, value in processor.pad_passages([[pieces[i]] for i in chosen]).items()}
+            states = model.passage_states(inputs["foreign_input_ids"], inputs["foreign_attention_mask"], layers)
+            means, kept = slot_means(states, inputs["foreign_slot_index"])  # (n, K, C), (n, K)
+            for number, row, real in zip(chosen, means.half().cpu(), kept.cpu(), strict=True):
+                found.flat[starts[number] : starts[number + 1]] = row[real]
             bar.update(len(chosen))
     if part is not None:
         flat.flush()

@@ -35,7 +35,7 @@ from ..data.errors import DataError
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.bases import base_config
 from ..modeling_llink.layers import LlinkProjector
-from ..modeling_llink.passages import DEFAULT_PROMPT, check_passage, fit_passage
+from ..modeling_llink.passages import DEFAULT_PROMPT, check_passage
 from ..modeling_llink.slots import SLOTS, TokenSlots
 from .tokens import prompt_lengths
 
@@ -242,15 +242,16 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
     """
     processor, config = model.processor, model.config
     lengths = prompt_lengths(processor, foreign, prompt)
-    limits = config.max_foreign_chars, config.max_foreign_tokens
-    fitted = [fit_passage(processor.encoder_tokenizer, text, *limits) for text in foreign]
+    readings = [processor.read(check_passage(text)) for text in foreign]
+    pieces = [[len(piece.ids) for piece in reading.pieces] for reading in readings]
     decoder, encoder = stack_cost(model.decoder, True), stack_cost(model.encoder, False)
-    bridge = {length: bridge_flops(model, length) for length in {len(ids) for ids, _ in fitted}}
+    bridge = {length: bridge_flops(model, length) for length in {length for row in pieces for length in row}}
+    reading_flops = [sum(encoder.flops(length) + bridge[length] for length in row) for row in pieces]
     rows = {
         **{name: [_row(decoder, tokens, False, 0, 0) for tokens in lengths[name]] for name in ("raw", "raw_uncut")},
         "slots": [
-            _row(decoder, tokens, True, len(ids), encoder.flops(len(ids)) + bridge[len(ids)])
-            for tokens, (ids, _) in zip(lengths["slotted"], fitted, strict=True)
+            _row(decoder, tokens, True, sum(row), flops)
+            for tokens, row, flops in zip(lengths["slotted"], pieces, reading_flops, strict=True)
         ],
     }
     found = {name: {key: _mean([row[key] for row in of]) for key in of[0]} for name, of in rows.items()}
@@ -263,10 +264,10 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
         "decoder": {"flops_per_token": decoder.flops_per_token, "cache_bytes_per_token": decoder.cache_bytes},
         "encoder": {"flops_per_token": encoder.flops_per_token},
         "ratio": {key: found["raw"][key] / found["slots"][key] for key in ("tokens", "cache_bytes", "flops")},
-        "template_tokens": lengths["slotted"][0] - processor.count_slots(check_passage(foreign[0])),
+        "template_tokens": lengths["slotted"][0] - len(processor.prompt_tokens(foreign[0])),
         "reuses": reuses_to_pay_off(*costs),
         "at_once": _mean(at_once),
-        "cut": sum(was_cut for _, was_cut in fitted),
+        "cut": sum(reading.cut for reading in readings),
         "n": len(foreign),
     }
 

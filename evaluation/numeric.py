@@ -61,7 +61,11 @@ def compare(output: str, reference: str, known: Collection[str] = ()) -> Compari
 
 
 def numeric_metrics(
-    outputs: Sequence[str], references: Sequence[str], resamples: int = 1000, seed: int = 0
+    outputs: Sequence[str],
+    references: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+    kinds: Collection[str] = KINDS,
 ) -> dict[str, Any]:
     """Precision, recall and F1 of the entities of N outputs against their references.
 
@@ -72,6 +76,7 @@ def numeric_metrics(
         references: N English references.
         resamples: Draws of the 95 % bootstrap intervals, over examples; 0 leaves them out.
         seed: Of the draws.
+        kinds: Of entities that count.
 
     Returns:
         `n` examples, `n_with_entities` whose reference holds any, `exact`, the share of these with nothing lost and
@@ -88,17 +93,18 @@ def numeric_metrics(
     exact = np.zeros((len(outputs), 1, 3))
     for row, comparison in enumerate(comparisons):
         for column, entities in enumerate((comparison.kept, comparison.lost, comparison.added)):
-            for entity in entities:
+            for entity in (entity for entity in entities if entity.kind in kinds):
                 counts[row, [0, 1 + KINDS.index(entity.kind)], column] += 1
-        if comparison.kept or comparison.lost:
-            exact[row, 0, 0 if comparison.exact else 1] = 1
+        kept, lost, added = counts[row, 0]
+        if kept or lost:
+            exact[row, 0, int(bool(lost or added))] = 1
     draws = resampled_sums(np.concatenate([counts, exact], axis=1), resamples, seed)
     of_exact = _rates(exact[:, 0].sum(axis=0), draws[:, -1])
-    kinds = {}
+    by_kind = {}
     for index, kind in enumerate((ALL, *KINDS)):
         total = counts[:, index].sum(axis=0)
         if total.any() or kind == ALL:
-            kinds[kind] = {
+            by_kind[kind] = {
                 **_rates(total, draws[:, index]),
                 "n": int(total[0] + total[1]),
                 "n_output": int(total[0] + total[2]),
@@ -108,7 +114,7 @@ def numeric_metrics(
         "n_with_entities": int(exact.sum()),
         "exact": of_exact["recall"],
         "intervals": {"exact": of_exact["intervals"]["recall"]} if of_exact["intervals"] else {},
-        "kinds": kinds,
+        "kinds": by_kind,
     }
 
 

@@ -18,7 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.errors import DataError
 from ..modeling_llink.layers import device_of, pool
-from ..modeling_llink.passages import fit_passage
+from ..modeling_llink.passages import check_passage
+from ..modeling_llink.reading import ReadingOptions, read_passage
 from ..modeling_llink.teacher import TeacherSpace
 from .retrieval import retrieval_ranks
 
@@ -53,7 +54,9 @@ def layer_features(
     Returns:
         (N, d_e) float32 on the CPU for each layer and pooling.
     """
-    encoded = [fit_passage(tokenizer, text, max_chars, max_tokens)[0] for text in texts]
+    options = ReadingOptions(num_slots=1, max_foreign_chars=max_chars, max_foreign_tokens=max_tokens)
+    readings = [read_passage(check_passage(text), tokenizer, tokenizer, options) for text in texts]
+    encoded = [reading.pieces[0].ids for reading in readings]
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]), reverse=True)
     found: dict[tuple[int, str], list[Tensor]] = {(layer, pooling): [] for layer in layers for pooling in poolings}
     device = device_of(encoder)

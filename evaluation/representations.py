@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ..data.errors import DataError
 from ..data.examples import training_example
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.passages import DEFAULT_PROMPT, check_passage, encode_literal
+from ..modeling_llink.passages import DEFAULT_PROMPT, encode_literal
 from .usage import answer_losses
 
 SLOTS = "slots"
@@ -217,9 +217,11 @@ def _example(model: LlinkForCausalLM, text: str, prompt: str, answer: str, as_sl
     processor = model.processor
     example = training_example(processor, [processor.user_message(prompt, [text])], answer)
     ids, labels = example["input_ids"], example["labels"]
-    start = ids.index(processor.slot_token_ids[0])
-    end = start + processor.count_slots(check_passage(text))
-    body = ids[start:end] if as_slots else encode_literal(processor.tokenizer, text.strip())
+    own, slot = processor.prompt_tokens(text), processor.slot_token_ids[0]
+    start = ids.index(slot) - own.index(slot)
+    end = start + len(own)
+    # What is written out is among the slots that `encode_foreign` makes.
+    body = [slot] * len(own) if as_slots else encode_literal(processor.tokenizer, text.strip())
     return {
         "input_ids": ids[:start] + body + ids[end:],
         "labels": labels[:start] + [-100] * len(body) + labels[end:],

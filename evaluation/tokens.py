@@ -15,7 +15,7 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from ..data.errors import DataError
 from ..modeling_llink.bases import is_empty
-from ..modeling_llink.passages import DEFAULT_PROMPT, check_passage, check_passages, cut_text
+from ..modeling_llink.passages import DEFAULT_PROMPT, check_passages, cut_text
 from ..modeling_llink.processing_llink import LlinkProcessor
 
 #: How Llama-3 splits text before merging; a tiktoken file holds only the tokens.
@@ -213,14 +213,21 @@ def prompt_lengths(
     if not foreign:
         raise DataError("There are no passages whose prompts could be counted.")
     whole = [text.strip() for (text,) in check_passages(list(foreign))]
-    read = [cut_text(text, processor.max_foreign_chars).rstrip() for text in whole]
-    counts = [processor.count_slots(text) for text in map(check_passage, whole)]
+    read = [_what_is_read(processor, text) for text in whole]
+    counts = [len(processor.prompt_tokens(text)) for text in whole]
     bare = len(processor.render([processor.user_message(prompt, 1)], slots=[1])[0]) - len(processor.slot_token_ids)
     return {
         "raw": [_raw_length(processor, prompt, text) for text in read],
         "slotted": [bare + count for count in counts],
         "raw_uncut": [_raw_length(processor, prompt, text) for text in whole],
     }
+
+
+def _what_is_read(processor: LlinkProcessor, text: str) -> str:
+    """A text as far as slots hold it."""
+    if processor.long_passages == "split":
+        return text
+    return cut_text(text, processor.max_foreign_chars).rstrip()
 
 
 def _raw_length(processor: LlinkProcessor, prompt: str, text: str) -> int:

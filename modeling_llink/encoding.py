@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +11,10 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from .injection import embed_with_zeros
-from .layers import device_of, hidden_states
+from .layers import device_of, hidden_states, input_device
 from .lora import lora_rows
 from .passages import single_passages
+from .reading import SLOT, Piece
 from .teacher import read_teacher_state, teacher_inputs
 
 
@@ -22,14 +24,18 @@ class LlinkEncodingMixin:
     def get_pooled_features(
         self, texts: str | Sequence[str], batch_size: int = 32, show_progress: bool = False
     ) -> Tensor:
-        """Foreign texts → z_F (N, d_e), float32 on the CPU.
+        """Foreign texts → z_F (N, d_e), float32 on the CPU; of a long text the mean over its pieces.
 
         Raises:
             ForeignTextError: If a text is empty, not a string, or holds NUL.
         """
 
-        def compute(foreign_input_ids: Tensor, foreign_attention_mask: Tensor, **_: Tensor) -> Tensor:
-            return self.pool_passages(foreign_input_ids[:, 0], foreign_attention_mask[:, 0])
+        def compute(_: Any, foreign_input_ids: Tensor, foreign_attention_mask: Tensor, **__: Tensor) -> Tensor:
+            real = foreign_attention_mask.any(dim=-1)  # (n, T)
+            pooled = self.pool_passages(foreign_input_ids[real], foreign_attention_mask[real])  # (pieces, d_e)
+            sums = pooled.new_zeros(len(real), pooled.shape[1])  # (n, d_e)
+            sums = sums.index_add(0, real.nonzero()[:, 0].to(pooled.device), pooled)
+            return sums / real.sum(dim=1, keepdim=True).to(pooled.device)
 
         return torch.stack(self._over_passages(compute, texts, batch_size, show_progress, "encoder"))
 
@@ -40,6 +46,18 @@ class LlinkEncodingMixin:
             ForeignTextError: If a text is unusable.
         """
         return self.project(self.get_pooled_features(texts, batch_size))
+
+    def get_piece_features(
+        self, texts: str | Sequence[str], batch_size: int = 32
+    ) -> tuple[Tensor, list[tuple[int, str]]]:
+        """Foreign texts of any length → p_F of each of their pieces (P, d), and the text's number and the piece itself.
+
+        Raises:
+            ForeignTextError: If a text is unusable.
+        """
+        read = self.processor.read_passages(single_passages(texts))
+        pieces = [(number, piece.text) for number, of_text in enumerate(read) for piece in of_text]
+        return self.get_foreign_features([text for _, text in pieces], batch_size), pieces
 
     @torch.no_grad()
     def project(self, pooled: Tensor) -> Tensor:
@@ -54,22 +72,33 @@ class LlinkEncodingMixin:
     def encode_foreign(
         self, texts: str | Sequence[str], batch_size: int = 32, show_progress: bool = False
     ) -> Tensor | list[Tensor]:
-        """Foreign texts → slots, to be kept and given back as `generate(foreign_slots=…)`.
+        """Foreign texts → what stands for them in a prompt, to be kept and given back as `generate(foreign_slots=…)`.
+
+        These are the slots, and at their places the decoder's embeddings of what is written out.
 
         Returns:
-            (N, K, d); where each passage has its own number of slots a list of (K, d).
+            (N, K, d); where passages may differ in K a list of (K, d).
 
         Raises:
             ForeignTextError: If a text is unusable.
         """
 
-        def compute(**passages: Tensor) -> list[Tensor]:
+        def compute(read: list[list[Piece]], **passages: Tensor) -> list[Tensor]:
             slots, mask = self.resolve_slots(**passages)
-            return [row[kept] for row, kept in zip(slots[:, 0], mask[:, 0], strict=True)]
+            found = zip(read, slots, mask, strict=True)
+            return [self._with_literals(pieces, row[kept]) for pieces, row, kept in found]
 
         rows = self._over_passages(compute, texts, batch_size, show_progress, "slots")
         rows = [row.to(device_of(self.slot_embedder)) for row in rows]
-        return rows if self.config.num_slots is None else torch.stack(rows)
+        alike = self.config.num_slots is not None and len({len(row) for row in rows}) == 1
+        return torch.stack(rows) if alike else rows
+
+    def _with_literals(self, pieces: list[Piece], slots: Tensor) -> Tensor:
+        """A passage's slots (M, d) → (K, d) with the embeddings of what is written out between them."""
+        tokens = torch.tensor([token for piece in pieces for token in piece.tokens])  # (K,)
+        embed, here = self.get_input_embeddings(), (tokens == SLOT).unsqueeze(-1)
+        written = embed(tokens.clamp(min=0).to(input_device(embed)))  # (K, d)
+        return written.to(slots).masked_scatter(here.to(slots.device), slots)
 
     def get_slot_features(
         self, texts: str | Sequence[str], batch_size: int = 32, show_progress: bool = False
@@ -85,8 +114,9 @@ class LlinkEncodingMixin:
         if self.slot_embedder.reads_states:
             return self.get_foreign_features(texts, batch_size)
 
-        def compute(**passages: Tensor) -> Tensor:
-            return self.resolve_slots(**passages)[0][:, 0].mean(dim=1)
+        def compute(_: Any, **passages: Tensor) -> Tensor:
+            slots, mask = self.resolve_slots(**passages)  # (n, T, K, d), (n, T, K)
+            return (slots * mask.unsqueeze(-1)).sum(dim=(1, 2)) / mask.sum(dim=(1, 2)).unsqueeze(-1)
 
         return torch.stack(self._over_passages(compute, texts, batch_size, show_progress, "slots"))
 
@@ -160,16 +190,18 @@ class LlinkEncodingMixin:
         show_progress: bool,
         name: str,
     ) -> list[Tensor]:
-        """`compute` of what the processor makes of passages, (n, 1, L) each, over all texts, without dropout."""
-        encoded = self.processor.tokenize_passages(single_passages(texts))
+        """`compute` of the pieces of texts, and of what the processor makes of them (n, T, L), without dropout."""
+        read = self.processor.read_passages(single_passages(texts))
         was_training = self.projector.training
         self.projector.eval()
 
         def of_chosen(chosen: list[int]) -> Tensor | list[Tensor]:
-            return compute(**self.processor.pad_passages([[encoded[i]] for i in chosen]))
+            pieces = [read[i] for i in chosen]
+            return compute(pieces, **self.processor.pad_passages(pieces))
 
+        lengths = [sum(len(piece.ids) for piece in pieces) for pieces in read]
         try:
-            return self._in_batches(of_chosen, [len(ids) for ids in encoded], batch_size, show_progress, name)
+            return self._in_batches(of_chosen, lengths, batch_size, show_progress, name)
         finally:
             self.projector.train(was_training)
 

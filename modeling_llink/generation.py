@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput, logging
 
 from .bases import CACHE
 from .continuing import NewTokens, cached_length, empty, holds_beginning, remember
+from .copying import CopyNumbers, asks_for_translation
 from .errors import PromptError, SlotMismatchError
 from .passages import match_prompts
 
@@ -66,6 +67,7 @@ class LlinkGenerationMixin(GenerationMixin):
         prompt: str | list[str] | None = None,
         messages: list | None = None,
         foreign_slots: Tensor | list[Tensor] | None = None,
+        copy_numbers: bool | None = None,
         streamer: Any = None,
         **kwargs: Any,
     ) -> Tensor | ModelOutput:
@@ -80,6 +82,9 @@ class LlinkGenerationMixin(GenerationMixin):
                 only what is new is read; a cache that holds anything else than the conversation's beginning is emptied.
             foreign_slots: Slots from `encode_foreign`, in place of `foreign_text`: (B, K, d), (B, T, K, d), or a list
                 with an entry a row: (K, d), (T, K, d), or a list of (K, d), whose K may differ.
+            copy_numbers: Whether digits of an answer may only spell numbers that its prompt writes out, each as often
+                as it stands there. When not given, in rows whose prompt asks for a translation, where passages have
+                their numbers written out (`literals`).
             streamer: As in transformers; with strings or messages it is given only new tokens. An error ends it too.
             kwargs: Everything that transformers' `generate` takes; the cache as `past_key_values` or `cache`.
 
@@ -97,6 +102,8 @@ class LlinkGenerationMixin(GenerationMixin):
             for name in ("past_key_values", "cache"):
                 if (given := kwargs.pop(name, None)) is not None:
                     kwargs[CACHE] = given
+            # Numbers among kept slots are no tokens.
+            kwargs["copy_numbers"] = False if copy_numbers is None and foreign_slots is not None else copy_numbers
             if foreign_slots is not None:
                 foreign_slots, mask = self.stack_slots(foreign_slots)
                 if (given := kwargs.get("foreign_mask")) is not None:
@@ -137,6 +144,12 @@ class LlinkGenerationMixin(GenerationMixin):
         ids = kwargs.get("input_ids") if inputs is None else inputs
         if ids is not None:  # rows with slots have LoRA to the end; told once, so that no step looks for itself
             kwargs["reads_slots"] = self._holds_slots(ids).cpu()  # (B,)
+        copy_numbers = kwargs.pop("copy_numbers", None)
+        if copy_numbers is None and "number" not in self.config.literals:
+            copy_numbers = False
+        if ids is not None and foreign_slots is not None and copy_numbers is not False:
+            copying = self._copying(ids, copy_numbers)
+            kwargs["logits_processor"] = LogitsProcessorList([*(kwargs.get("logits_processor") or ()), copying])
         if foreign_slots is not None:
             self._check_generation(kwargs)
         elif ids is not None and self._holds_slots(ids[:, cached_length(kwargs.get(CACHE)) :]).any():
@@ -145,6 +158,12 @@ class LlinkGenerationMixin(GenerationMixin):
                 "foreign_features or foreign_slots with it."
             )
         return super().generate(inputs, foreign_slots=foreign_slots, streamer=streamer, **kwargs)
+
+    def _copying(self, ids: Tensor, asked: bool | None) -> CopyNumbers:
+        """Numbers are copied in all rows (B, S), or in those that ask for a translation."""
+        start, tokenizer = self.config.reserved_token_start, self.processor.tokenizer
+        rows = [bool(asked) or asks_for_translation(tokenizer.decode(row[row < start])) for row in ids]
+        return CopyNumbers(tokenizer, ids, start, rows)
 
     def _check_cache(self, inputs: Tensor | None, kwargs: dict[str, Any]) -> None:
         """Empties a cache that was filled before the first passage: with LoRA off, which is on now."""
@@ -205,7 +224,7 @@ class LlinkGenerationMixin(GenerationMixin):
 
     def _encode_once(self, kwargs: dict[str, Any], foreign_slots: Tensor | None) -> Tensor | None:
         """Encodes foreign ids before beams multiply the rows, so that the encoder runs once."""
-        names = ("foreign_input_ids", "foreign_attention_mask", "foreign_slot_mask", "foreign_features")
+        names = ("foreign_input_ids", "foreign_attention_mask", "foreign_slot_index", "foreign_features")
         given = {name: kwargs.pop(name, None) for name in names}
         if foreign_slots is None and any(value is not None for value in given.values()):
             given["foreign_mask"] = kwargs.get("foreign_mask")
@@ -272,7 +291,7 @@ class LlinkGenerationMixin(GenerationMixin):
             raise SlotMismatchError("foreign_slots is empty: give the slots of at least one passage.")
         fixed, d = self.config.num_slots, self.config.hidden_size
         for passage in (passage for row in rows for passage in row):
-            if passage.dim() != 2 or passage.shape[1] != d or (fixed or passage.shape[0]) != passage.shape[0]:
+            if passage.dim() != 2 or passage.shape[1] != d or not len(passage) or len(passage) % (fixed or 1):
                 raise SlotMismatchError(
                     f"foreign_slots hold passages of shape {tuple(passage.shape)}; this model's are "
                     f"({fixed or 'slots'}, {d}). Make them with this model's encode_foreign."

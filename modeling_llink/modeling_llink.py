@@ -119,9 +119,13 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
                 "learned to read them. Start from the Stage A model, or leave the slots as they are."
             )
         changed = self.config.with_slots(**fields)
-        if changed.num_slots != self.config.num_slots:
-            self._recount_slots(changed)
+        try:
+            old = self.processor
+        except LlinkCheckpointError:
+            old = None
         self.config = changed
+        if old is not None:
+            self._processor = self.build_processor(old.tokenizer, old.encoder_tokenizer, old.chat_template)
         if self.config.stage == "lexicon":  # the dictionary is gone
             self.config.stage = "align"
         if self.run_record is not None:
@@ -130,15 +134,6 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         self.slot_embedder = SLOTS[self.config.slot_expander](self.config).to(device_of(self.slot_embedder))
         self.slot_embedder.apply(self._init_weights)
         self._start_scale()
-
-    def _recount_slots(self, config: LlinkConfig) -> None:
-        """Gives the model a processor like its own for another number of slots; none, where it has none yet."""
-        try:
-            old = self.processor
-        except LlinkCheckpointError:
-            return
-        fixed = old.tokenizer, old.encoder_tokenizer, old.chat_template, config.num_slots, config.reserved_token_start
-        self._processor = LlinkProcessor(*fixed, old.max_foreign_chars, old.max_foreign_tokens)
 
     def merge_and_unload(self) -> Self:
         """Merges LoRA into the decoder for good, in place: faster, but text-only prompts lose the base decoder.
@@ -216,7 +211,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         self,
         foreign_input_ids: Tensor | None = None,
         foreign_attention_mask: Tensor | None = None,
-        foreign_slot_mask: Tensor | None = None,
+        foreign_slot_index: Tensor | None = None,
         foreign_features: Tensor | None = None,
         foreign_slots: Tensor | None = None,
         foreign_mask: Tensor | None = None,
@@ -225,7 +220,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
 
         Args:
             foreign_input_ids, foreign_attention_mask: (B, T, L) encoder tokens.
-            foreign_slot_mask: (B, T, L) true at tokens that have a slot, where slots are made of tokens.
+            foreign_slot_index: (B, T, L) the number, from 1 on, of the slot that a token is a part of, 0 where it is of
+                none; where slots are made of tokens.
             foreign_features: (B, T, d) p_F, where slots are made of it.
             foreign_slots: (B, T, K, d) finished slots.
             foreign_mask: True at real passages (B, T), or at real slots (B, T, K); all, or those with tokens, when not
@@ -248,8 +244,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             real = _default_mask(foreign_features, foreign_mask)  # (B, T)
         elif foreign_attention_mask is None or foreign_attention_mask.dim() != 3:
             raise SlotMismatchError("foreign_input_ids (B, T, L) need their foreign_attention_mask (B, T, L).")
-        elif foreign_slot_mask is None and self.slot_embedder.reads_states:
-            raise SlotMismatchError("foreign_input_ids need foreign_slot_mask (B, T, L), which the processor makes.")
+        elif foreign_slot_index is None and self.slot_embedder.reads_states:
+            raise SlotMismatchError("foreign_input_ids need foreign_slot_index (B, T, L), which the processor makes.")
         else:
             real = foreign_attention_mask.any(dim=-1)  # (B, T)
         if not real.any():
@@ -257,7 +253,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         if self.slot_embedder.reads_states:
             ids, attention = foreign_input_ids[real], foreign_attention_mask[real]  # (N, L)
             states = self.passage_states(ids, attention, self.config.slot_layers)  # (N, L, C)
-            slots, mask = self.slot_embedder(states, foreign_slot_mask[real].to(states.device))  # (N, K, d), (N, K)
+            slots, mask = self.slot_embedder(states, foreign_slot_index[real].to(states.device))  # (N, K, d), (N, K)
         else:
             if foreign_features is None:
                 pooled = self.pool_passages(foreign_input_ids[real], foreign_attention_mask[real])  # (N, d_e)
@@ -284,7 +280,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         logits_to_keep: int | Tensor = 0,
         foreign_input_ids: Tensor | None = None,
         foreign_attention_mask: Tensor | None = None,
-        foreign_slot_mask: Tensor | None = None,
+        foreign_slot_index: Tensor | None = None,
         foreign_features: Tensor | None = None,
         foreign_slots: Tensor | None = None,
         foreign_mask: Tensor | None = None,
@@ -300,7 +296,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             labels: (B, S), -100 where no loss is taken; none is taken on slot tokens.
             foreign_input_ids, foreign_attention_mask: (B, T, L) encoder tokens; rows with fewer passages, or none, are
                 masked whole at the end.
-            foreign_slot_mask, foreign_features, foreign_slots, foreign_mask: As `resolve_slots` takes them.
+            foreign_slot_index, foreign_features, foreign_slots, foreign_mask: As `resolve_slots` takes them.
             reads_slots: (B,) true at the rows that have LoRA; those whose `input_ids` hold slot tokens when not given.
                 `generate` gives it: there the slot tokens of earlier steps are in the cache.
             past_key_values, cache: The cache, under either of transformers' names for it.
@@ -310,7 +306,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             SlotMismatchError: If a row's slot tokens do not fit its passages.
         """
         slots, mask = self.resolve_slots(
-            foreign_input_ids, foreign_attention_mask, foreign_slot_mask, foreign_features, foreign_slots, foreign_mask
+            foreign_input_ids, foreign_attention_mask, foreign_slot_index, foreign_features, foreign_slots, foreign_mask
         )  # (B, T, K, d), (B, T, K)
         length = (inputs_embeds if input_ids is None else input_ids).shape[1]
         rows, embeds = self._injected(input_ids, slots, mask, reads_slots)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import regex
@@ -31,10 +33,10 @@ class Passage(str):
     """Foreign text that has been checked: made by [`check_passage`] alone, at the door by which the text came in.
 
     Attributes:
-        fitted: The tokenizer and limits that it was last tokenised with, and what came of it; see [`fit_passage`].
+        read: How it was last read, and what came of it; see [`read_passage`].
     """
 
-    fitted: tuple[Any, tuple[int, int], tuple[list[int], bool]] | None = None
+    read: tuple[Any, Any] | None = None
 
     def __reduce__(self) -> tuple:  # a copy, in another process too, is the text alone
         return Passage, (str(self),)
@@ -120,34 +122,6 @@ def cut_text(text: str, max_chars: int) -> str:
     return text[: end or max_chars]
 
 
-def fit_passage(
-    tokenizer: PreTrainedTokenizerBase, text: str, max_chars: int, max_tokens: int
-) -> tuple[list[int], bool]:
-    """Tokenises a passage, cut between grapheme clusters to at most `max_chars` characters and `max_tokens` tokens.
-
-    A [`Passage`] is tokenised once: its slots are counted, and later its tokens are read.
-
-    Returns:
-        The encoder's token ids, framed by its special tokens, and whether the passage was cut.
-    """
-    passage, limits = text, (max_chars, max_tokens)
-    known = passage.fitted if isinstance(passage, Passage) else None
-    if known is not None and known[0] is tokenizer and known[1] == limits:
-        return known[2]
-    text = whole = text.strip()
-    if len(text) > max_chars:
-        text = cut_text(text, max_chars).rstrip()
-    ids = encode_literal(tokenizer, text, special=True)
-    while len(ids) > max_tokens and len(text) > 1:
-        shorter = min(len(text) - 1, len(text) * max_tokens // len(ids))
-        text = cut_text(text, max(1, shorter))
-        ids = encode_literal(tokenizer, text, special=True)
-    fitted = ids[: max_tokens - 1] + ids[-1:] if len(ids) > max_tokens else ids, text != whole
-    if isinstance(passage, Passage):
-        passage.fitted = tokenizer, limits, fitted
-    return fitted
-
-
 #: A tokenizer keeps what its last call asked for, such as to split special tokens, and all threads share it.
 _TOKENIZING = threading.Lock()
 
@@ -155,7 +129,7 @@ _TOKENIZING = threading.Lock()
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False, **options: Any) -> list[int]:
     """Token ids of a text, one thread at a time; `special` frames it with the tokenizer's own special tokens."""
     with _TOKENIZING:
-        return list(tokenizer.encode(text, add_special_tokens=special, **options))
+        return list(tokenizer.encode(text, add_special_tokens=special, verbose=False, **options))
 
 
 def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -164,31 +138,44 @@ def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bos is not None and encode(tokenizer, "a", special=True)[:1] == [bos]
 
 
-def encode_literal(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False) -> list[int]:
-    """Tokenises text so that nothing in it becomes a control token.
+def encode_literal(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Tokenises text, without special tokens around it, so that nothing in it becomes a control token."""
+    return encode_spans(tokenizer, text)[0]
+
+
+def encode_spans(
+    tokenizer: PreTrainedTokenizerBase, text: str, borders: Iterable[int] = ()
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """As [`encode_literal`], and which characters each token stands for.
 
     A token that the tokenizer would recognise is cut after its first character, and both halves are tokenised as text:
-    this also holds for added tokens that are not marked special, which `split_special_tokens` lets through.
-
-    Args:
-        tokenizer: Either tokenizer.
-        text: Any text.
-        special: Whether to frame the text with the tokenizer's own special tokens.
-
-    Returns:
-        Token ids.
+    this also holds for added tokens that are not marked special, which `split_special_tokens` lets through. A
+    tokenizer that does not say what its tokens stand for reads the text between two `borders` by itself.
     """
     added = [token for token in tokenizer.get_added_vocab() if not token.isspace() and token in text]
-    if not added:
-        return encode(tokenizer, text, special)
-    pattern = "|".join(map(regex.escape, sorted(added, key=len, reverse=True)))
-    cuts = sorted({match.start() + 1 for match in regex.finditer(pattern, text, overlapped=True)})
-    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    ids = [i for piece in pieces for i in encode(tokenizer, piece, split_special_tokens=True)]
-    if not special:
-        return ids
-    before, after = frame(tokenizer)
-    return [*before, *ids, *after]
+    cuts: set[int] = set()
+    if added:
+        pattern = "|".join(map(regex.escape, sorted(added, key=len, reverse=True)))
+        cuts = {match.start() + 1 for match in regex.finditer(pattern, text, overlapped=True)}
+    options: dict[str, Any] = {"split_special_tokens": True} if added else {}
+    if not tokenizer.is_fast:
+        cuts |= set(borders)
+    edges = [0, *sorted(cuts - {0, len(text)}), len(text)]
+    ids: list[int] = []
+    spans: list[tuple[int, int]] = []
+    for start, end in pairwise(edges):
+        with _TOKENIZING:
+            found = tokenizer(
+                text[start:end],
+                add_special_tokens=False,
+                return_offsets_mapping=tokenizer.is_fast,
+                verbose=False,  # of a length that is ours to look after
+                **options,
+            )
+        ids += found["input_ids"]
+        own = found["offset_mapping"] if tokenizer.is_fast else [(0, end - start)] * len(found["input_ids"])
+        spans += [(start + first, start + last) for first, last in own]
+    return ids, spans
 
 
 def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

@@ -21,6 +21,7 @@ from .checkpoint import bridge_keys, bridge_path, load_bridge_state, read_bridge
 from .errors import BaseModelError, LlinkCheckpointError
 from .layers import device_of
 from .processing_llink import LlinkProcessor
+from .reading import ReadingOptions
 from .remote_code import upload_folder, write_code
 from .sources import Source, merged_config, read_json, stored_config, unknown_fields, where_base_lies
 from .weights import BASES, compare_weights, read_samples, sample_weights, write_samples
@@ -354,16 +355,14 @@ class LlinkPersistenceMixin(PreTrainedModel):
         tokenizer = base_tokenizer("decoder", names[1], self.config.decoder_revision, **hub)
         return self.build_processor(tokenizer, encoder_tokenizer)
 
-    def build_processor(self, tokenizer: Any, encoder_tokenizer: Any) -> LlinkProcessor:
-        """A processor that fits this model's slots and limits."""
-        return LlinkProcessor(
-            tokenizer,
-            encoder_tokenizer,
-            num_slots=self.config.num_slots,
-            reserved_token_start=self.config.reserved_token_start,
-            max_foreign_chars=self.config.max_foreign_chars,
-            max_foreign_tokens=self.config.max_foreign_tokens,
-        )
+    def build_processor(
+        self, tokenizer: Any, encoder_tokenizer: Any, chat_template: str | None = None
+    ) -> LlinkProcessor:
+        """A processor that reads passages as this model's configuration says."""
+        names = {field.name for field in dataclasses.fields(ReadingOptions)} | {"reserved_token_start"}
+        options = {name: getattr(self.config, name) for name in names}
+        options["tokens_per_slot"] = options["tokens_per_slot"] or 1
+        return LlinkProcessor(tokenizer, encoder_tokenizer, chat_template, **options)
 
     def _save_processor(self, directory: Path, self_contained: bool) -> None:
         try:

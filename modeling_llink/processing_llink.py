@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 import warnings
@@ -23,11 +24,11 @@ from .passages import (
     Passage,
     PromptMarks,
     adds_bos,
+    check_passage,
     check_passages,
-    fit_passage,
-    frame,
     match_prompts,
 )
+from .reading import SLOT, Piece, Reading, ReadingOptions, read_passage
 from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
 
 
@@ -43,8 +44,9 @@ class LlinkProcessor(ProcessorMixin):
         chat_template: Overrides the decoder's own chat template.
         num_slots: K, the slots of one passage; None gives it one for each of its encoder tokens.
         reserved_token_start: The id of `<f0>`; the decoder's vocabulary size.
-        max_foreign_chars: Characters at which a passage is cut, never inside a grapheme cluster.
-        max_foreign_tokens: Encoder tokens at which a passage is cut.
+        tokens_per_slot, min_slots, max_slots, literals, long_passages, max_pieces, max_foreign_chars,
+            max_foreign_tokens: How passages are read, as in [`LlinkConfig`]. When not given, as before they were
+            options: a slot a token, nothing written out, long passages cut.
     """
 
     default_prompt = DEFAULT_PROMPT
@@ -58,13 +60,21 @@ class LlinkProcessor(ProcessorMixin):
         reserved_token_start: int | None = None,
         max_foreign_chars: int = 256,
         max_foreign_tokens: int = 256,
+        tokens_per_slot: int = 1,
+        min_slots: int = 1,
+        max_slots: int = 256,
+        literals: Sequence[str] = (),
+        long_passages: str = "cut",
+        max_pieces: int = 64,
     ) -> None:
         super().__init__(tokenizer, encoder_tokenizer, chat_template=chat_template or tokenizer.chat_template)
         self.num_slots = num_slots
         self.reserved_token_start = len(tokenizer) if reserved_token_start is None else reserved_token_start
         self.max_foreign_chars = max_foreign_chars
         self.max_foreign_tokens = max_foreign_tokens
-        self._frame: tuple[int, ...] | None = None
+        self.tokens_per_slot, self.min_slots, self.max_slots = tokens_per_slot, min_slots, max_slots
+        self.literals = list(literals)
+        self.long_passages, self.max_pieces = long_passages, max_pieces
 
     @property
     def slot_token_ids(self) -> list[int]:
@@ -86,7 +96,7 @@ class LlinkProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        return ["input_ids", "attention_mask", "foreign_input_ids", "foreign_attention_mask", "foreign_slot_mask"]
+        return ["input_ids", "attention_mask", "foreign_input_ids", "foreign_attention_mask", "foreign_slot_index"]
 
     def user_message(self, prompt: str, passages: int | Sequence[str]) -> dict[str, Any]:
         """The one layout of a prompt: the instruction, a line break, then the passages' slots (paper 4.2)."""
@@ -133,7 +143,8 @@ class LlinkProcessor(ProcessorMixin):
             template_kwargs: Further variables of the chat template.
 
         Returns:
-            The token ids, with a slot id for each slot of each passage, and the passages in order.
+            The token ids, with a slot id for each slot of each passage and what is written out of it at its place, and
+            the passages in order.
 
         Raises:
             PromptError: If a message or part is malformed.
@@ -145,8 +156,8 @@ class LlinkProcessor(ProcessorMixin):
         if not self.chat_template and adds_bos(self.tokenizer):
             text = self.tokenizer.bos_token + text
         passages = marks.passages
-        counts = map(self.count_slots, passages) if slots is None else slots
-        ids, used = marks.tokenize(text, [self._slot_ids(count) for count in counts])
+        stand_ins = [self.prompt_tokens(p) for p in passages] if slots is None else map(self._slot_ids, slots)
+        ids, used = marks.tokenize(text, list(stand_ins))
         if used != len(passages):
             raise PromptError(
                 f"The chat template kept {used} of {len(passages)} foreign passages. Put foreign text into roles that "
@@ -154,24 +165,30 @@ class LlinkProcessor(ProcessorMixin):
             )
         return ids, passages
 
+    def read(self, passage: Passage) -> Reading:
+        """The pieces of a checked passage, and whether it was cut; see [`read_passage`].
+
+        Raises:
+            ForeignTextError: If it has more pieces than `max_pieces`.
+        """
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(ReadingOptions)}
+        options = ReadingOptions(**{**fields, "literals": tuple(self.literals)})
+        return read_passage(passage, self.tokenizer, self.encoder_tokenizer, options)
+
+    def prompt_tokens(self, passage: str) -> list[int]:
+        """What stands for a passage in a prompt: slot ids, and the ids of what is written out between them."""
+        ids: list[int] = []
+        for piece in self.read(check_passage(passage)).pieces:
+            slots = iter(self._slot_ids(piece.tokens.count(SLOT)))
+            ids += [next(slots) if token == SLOT else token for token in piece.tokens]
+        return ids
+
     def count_slots(self, passage: str) -> int:
         """How many slots a passage has."""
-        if self.num_slots is not None:
-            return self.num_slots
-        return len(self.slot_places(len(self._fit(passage)[0])))
+        return sum(piece.tokens.count(SLOT) for piece in self.read(check_passage(passage)).pieces)
 
     def _slot_ids(self, count: int) -> list[int]:
-        return self.slot_token_ids if self.num_slots is not None else self.slot_token_ids * count
-
-    def slot_places(self, length: int) -> range:
-        """Which of a passage's encoder tokens have a slot: all but the frame, and one where there is nothing else."""
-        if self._frame is None:
-            self._frame = tuple(map(len, frame(self.encoder_tokenizer)))
-        before, after = self._frame
-        return range(min(before, length - 1), max(length - after, min(before, length - 1) + 1))
-
-    def _fit(self, passage: str) -> tuple[list[int], bool]:
-        return fit_passage(self.encoder_tokenizer, passage, self.max_foreign_chars, self.max_foreign_tokens)
+        return self.slot_token_ids * (count // (self.num_slots or 1))
 
     def rendered_text(self, messages: Sequence[dict], add_generation_prompt: bool, **template_kwargs: Any) -> str:
         """A conversation on the decoder's chat template, or on the paper's format where it has none."""
@@ -202,7 +219,7 @@ class LlinkProcessor(ProcessorMixin):
             kwargs: Further variables of the chat template.
 
         Returns:
-            `input_ids`, `attention_mask` (B, S); with passages also what `pad_passages` makes of them (B, T, L).
+            `input_ids`, `attention_mask` (B, S); with passages also what `pad_passages` makes of their pieces (B, T, L).
 
         Raises:
             ForeignTextError: If a passage is not usable text.
@@ -294,7 +311,7 @@ class LlinkProcessor(ProcessorMixin):
             passages: A list of passages a row; rows may hold different numbers of them.
 
         Returns:
-            As `pad_passages`. A passage that only pads its row is masked whole.
+            As `pad_passages`. What only pads its row is masked whole.
 
         Raises:
             ForeignTextError: If a passage is empty or not usable text.
@@ -302,39 +319,42 @@ class LlinkProcessor(ProcessorMixin):
         return self._passage_inputs(check_passages(passages))
 
     def _passage_inputs(self, passages: Sequence[Sequence[Passage]]) -> dict[str, torch.Tensor]:
-        encoded = iter(self.tokenize_passages([text for row in passages for text in row]))
-        return self.pad_passages([[next(encoded) for _ in row] for row in passages])
+        read = iter(self.read_passages([text for row in passages for text in row]))
+        return self.pad_passages([[piece for _ in row for piece in next(read)] for row in passages])
 
-    def tokenize_passages(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encoder tokens of checked passages, cut to both limits; one warning counts the cut ones."""
-        fitted = [self._fit(text) for text in texts]
-        cut = sum(was_cut for _, was_cut in fitted)
+    def read_passages(self, texts: Sequence[str]) -> list[list[Piece]]:
+        """The pieces of each of N passages; one warning counts those that were cut.
+
+        Raises:
+            ForeignTextError: If a text is unusable, or has too many pieces.
+        """
+        readings = [self.read(check_passage(text, row)) for row, text in enumerate(texts)]
+        cut = sum(reading.cut for reading in readings)
         if cut:
             warnings.warn(
                 f"{cut} of {len(texts)} foreign texts are longer than max_foreign_chars={self.max_foreign_chars} "
-                f"characters or max_foreign_tokens={self.max_foreign_tokens} encoder tokens and were cut there. Split "
-                "long texts into several passages to keep all of them.",
+                f"characters or max_foreign_tokens={self.max_foreign_tokens} encoder tokens and were cut there. Set "
+                "processor.long_passages='split' to read all of them.",
                 stacklevel=2,
             )
-        return [ids for ids, _ in fitted]
+        return [reading.pieces for reading in readings]
 
-    def pad_passages(self, encoded: Sequence[Sequence[Sequence[int]]]) -> dict[str, torch.Tensor]:
-        """Encoder tokens of rows of passages → `foreign_input_ids`, `foreign_attention_mask` (B, T, L).
+    def pad_passages(self, rows: Sequence[Sequence[Piece]]) -> dict[str, torch.Tensor]:
+        """The pieces of each row's passages → `foreign_input_ids`, `foreign_attention_mask` (B, T, L).
 
-        Where each token has a slot, also `foreign_slot_mask` (B, T, L), 1 at those that have: the frame has none.
+        Where slots are made of tokens, also `foreign_slot_index` (B, T, L): the number of the slot, from 1 on, that a
+        token is a part of, 0 where it is of none.
         """
-        length = max(len(ids) for row in encoded for ids in row)
-        width = max(map(len, encoded))
-        ids = torch.full((len(encoded), width, length), self.encoder_tokenizer.pad_token_id or 0)
-        mask, slots = torch.zeros_like(ids), torch.zeros_like(ids)
-        for row, passages in enumerate(encoded):
-            for column, tokens in enumerate(passages):
-                ids[row, column, : len(tokens)] = torch.tensor(tokens)
-                mask[row, column, : len(tokens)] = 1
-                places = self.slot_places(len(tokens))
-                slots[row, column, places.start : places.stop] = 1
+        length = max(len(piece.ids) for row in rows for piece in row)
+        ids = torch.full((len(rows), max(map(len, rows)), length), self.encoder_tokenizer.pad_token_id or 0)
+        mask, index = torch.zeros_like(ids), torch.zeros_like(ids)
+        for row, pieces in enumerate(rows):
+            for column, piece in enumerate(pieces):
+                ids[row, column, : len(piece.ids)] = torch.tensor(piece.ids)
+                mask[row, column, : len(piece.ids)] = 1
+                index[row, column, : len(piece.ids)] = torch.tensor(piece.slots)
         inputs = {"foreign_input_ids": ids, "foreign_attention_mask": mask}
-        return inputs if self.num_slots is not None else {**inputs, "foreign_slot_mask": slots}
+        return inputs if self.num_slots is not None else {**inputs, "foreign_slot_index": index}
 
     @classmethod
     def _load_tokenizer_from_pretrained(

@@ -2,7 +2,7 @@
 
 A kind is chosen by `slot_expander` and found in [`SLOTS`]; nothing outside this file asks which one it is.
 
-Shapes: N passages, L encoder tokens, K slots, M tokens of all passages, C states of several layers side by side, d the
+Shapes: N passages, L encoder tokens, K slots, M slots of all passages, C states of several layers side by side, d the
 decoder's width.
 """
 
@@ -99,9 +99,9 @@ class ZeroLinear(nn.Linear):
 
 
 class TokenSlots(SlotEmbedder):
-    """One slot for each of a passage's encoder tokens: y = W·x + b + D·GELU(U·x), slot = scale · y/|y|.
+    """One slot for each of a passage's encoder tokens, or a few: y = W·x + b + D·GELU(U·x), slot = scale · y/|y|.
 
-    x is the token's states of several encoder layers side by side, normalised without parameters. D starts at zero, so
+    x is the mean of its tokens' states of several encoder layers side by side, normalised without parameters. D starts at zero, so
     learning starts from a linear map; which of the decoder's embeddings y points at is learned from parallel text,
     without the decoder's layers (a dictionary), before Stage B.
     """
@@ -134,17 +134,34 @@ class TokenSlots(SlotEmbedder):
         x = F.layer_norm(states.to(self.map.weight.dtype), (self.state_width,))  # (…, C)
         return self.map(x) + self.down(F.gelu(self.up(x)))  # (…, d)
 
-    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """States (N, L, C), true at tokens that have a slot (N, L) → slots (N, K, d), their mask (N, K).
+    def forward(self, states: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """States (N, L, C), the slots that they are a part of (N, L) → slots (N, K, d), their mask (N, K).
 
         A passage's slots stand first in its row; K is the longest passage's number of them.
         """
-        mask = mask.bool()
-        slots = F.normalize(self.directions(states[mask]), dim=-1) * self.scale  # (M, d)
-        counts = mask.sum(dim=1, keepdim=True)  # (N, 1)
-        kept = torch.arange(int(counts.max()), device=counts.device) < counts  # (N, K)
+        means, kept = slot_means(states, index)  # (N, K, C), (N, K)
+        slots = F.normalize(self.directions(means[kept]), dim=-1) * self.scale  # (M, d)
         padded = slots.new_zeros(*kept.shape, self.width)  # (N, K, d)
         return padded.masked_scatter(kept.unsqueeze(-1), slots), kept
+
+
+def slot_means(states: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean state of the tokens of each slot.
+
+    Args:
+        states: (N, L, C).
+        index: (N, L) the number, from 1 on, of the slot that a token is a part of; 0 where it is of none.
+
+    Returns:
+        (N, K, C), and (N, K) true at slots; K is the greatest number of them.
+    """
+    index = index.to(states.device)
+    counts = index.amax(dim=1, keepdim=True)  # (N, 1)
+    most = int(counts.max())
+    sums = states.new_zeros(len(states), most + 1, states.shape[2])  # (N, 1 + K, C)
+    sums = sums.scatter_add(1, index.unsqueeze(-1).expand_as(states), states)[:, 1:]  # (N, K, C)
+    parts = F.one_hot(index, most + 1).sum(dim=1)[:, 1:]  # (N, K)
+    return sums / parts.clamp(min=1).unsqueeze(-1), torch.arange(most, device=states.device) < counts
 
 
 #: `slot_expander` → the class of its slots.

@@ -131,7 +131,9 @@ class InjectTrainer(LlinkTrainer):
         if id(rows) not in self._examples:  # given to `evaluate`, not to the trainer
             rows = self._checked(self.model, dataset, self.args, "eval_dataset")
         with self.args.main_process_first(desc="computing frozen features"):
-            return self._with_features(rows, self._examples[id(rows)])
+            tensors = self._with_features(rows, self._examples[id(rows)])
+        tensors.shuffles = dataset is not self.train_dataset or self.args.usage_variant == "shuffled"
+        return tensors
 
     def _with_features(self, dataset: Dataset, examples: list[dict[str, list[int]]]) -> InstructionTensors:
         model = self.model
@@ -147,7 +149,7 @@ class InjectTrainer(LlinkTrainer):
         encode = partial(passage_bank, model, features=features)
         own = isinstance(self.loss, InjectLoss)  # a loss of the user's may read the teachers
         taught = teach if not own or self.loss.cosine_weight or self.loss.nce_weight else None
-        return instruction_tensors(dataset, examples, model.processor.pad_token_id, encode, taught)
+        return instruction_tensors(dataset, examples, model.processor, encode, taught)
 
     def _cached(self, spec: dict[str, Any], texts: list[str], method: str, label: str) -> Tensor:
         cache = FeatureCache(self.args.feature_cache_dir or os.path.join(self.args.output_dir, "_feature_cache"))
@@ -228,10 +230,11 @@ class InjectTrainer(LlinkTrainer):
         output, (losses, tokens) = answered(model, prompt, inputs["labels"], inputs["foreign"])
         if not contrasted:
             return output, losses, tokens, None
-        foreign = inputs["shuffled"]
         if self.args.usage_variant == "zeroed":
             slots = torch.zeros_like(output["foreign_slots"])
             foreign = {"foreign_slots": slots, "foreign_mask": output["foreign_mask"]}
+        else:
+            foreign = inputs["shuffled"]
         return output, losses, tokens, answered(model, prompt, inputs["labels"], foreign)[1][0]
 
     def _foreseen_gap(self, model: nn.Module, whole: _WholeStep) -> Tensor:

@@ -74,7 +74,7 @@ class LangBridgeTrainer(LlinkTrainer):
             processor,
             dataset,
             self.args.max_length,
-            more=lambda row: {"foreign": processor.tokenize_passages(row["foreign"])},
+            more=lambda row: {"foreign": [p for pieces in processor.read_passages(row["foreign"]) for p in pieces]},
             gather=lambda examples: processor.pad_passages([example["foreign"] for example in examples]),
         )
 

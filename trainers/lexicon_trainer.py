@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..data.pairs import check_pairs, sentences, warn_of_leaks
 from ..data.token_states import TokenStates, token_states
 from ..modeling_llink.errors import LlinkCheckpointError, NotFittedError
 from ..modeling_llink.layers import device_of
-from ..modeling_llink.passages import check_passage
+from ..modeling_llink.reading import Piece
 from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, named_sets, split_groups
 from .drawing import draw_anew
 from .lexicon_config import LexiconConfig
@@ -41,7 +42,7 @@ class WordTensors(torch.utils.data.Dataset):
         foreign: States of the N foreign sides.
         words: For each, the indices of its reference's distinct words, or [`UNKNOWN`].
         english: States of the N English sides; None where there is nothing to learn from them.
-        targets: For each English token the index of the word that covers it; -100 without one.
+        targets: For each English side (L, 2): a slot of it, and the index of a word that one of its tokens stands for.
     """
 
     def __init__(
@@ -60,12 +61,12 @@ class WordTensors(torch.utils.data.Dataset):
         return row
 
     def collate(self, rows: list[int]) -> dict[str, Tensor]:
-        """B row numbers → `words` (B, R), `rows` (B,), `known` (B,): the English tokens with a target."""
+        """B row numbers → `words` (B, R), `rows` (B,), `known` (B,): the English tokens that have a word."""
         longest = max(1, *(len(self.words[row]) for row in rows))
         words = torch.full((len(rows), longest), PADDING)
         for place, row in enumerate(rows):
             words[place, : len(self.words[row])] = torch.tensor(self.words[row], dtype=torch.long)
-        known = [0 if self.targets is None else int((self.targets[row] >= 0).sum()) for row in rows]
+        known = [0 if self.targets is None else len(self.targets[row]) for row in rows]
         return {"words": words, "rows": torch.tensor(rows), "known": torch.tensor(known)}
 
 
@@ -148,41 +149,46 @@ class LexiconTrainer(LlinkTrainer):
         check_pairs(dataset)
         places = {token: place for place, token in enumerate(self.model.vocabulary.tolist())}
         references = _references(self.llink_model, dataset)
-        words = [[places.get(token, UNKNOWN) for token in sorted(set(row))] for row in references["input_ids"]]
+        read = self._read(dataset, "foreign")
+        # What is written out in the prompt is no slot's to say.
+        written = [{token for piece in pieces for token in piece.tokens} for pieces in read]
+        bags = [sorted(set(row) - own) for row, own in zip(references["input_ids"], written, strict=True)]
+        words = [[places.get(token, UNKNOWN) for token in bag] for bag in bags]
         if silent := sum(max(row, default=UNKNOWN) < 0 for row in words):
             logger.warning("%d of %d references hold no word of the vocabulary.", silent, len(words))
         with self.args.main_process_first(desc="computing the states of tokens"):
-            foreign = self._states(self._tokenized(dataset, "foreign"), "Reading the foreign side")
+            foreign = self._states(read, "Reading the foreign side")
             if dataset is not self.train_dataset or not self.args.english_share:
                 return WordTensors(foreign, words)
-            encoded = self._tokenized(dataset, "english")
-            english = self._states(encoded, "Reading the English side")
-        return WordTensors(foreign, words, english, self._targets(dataset, encoded, references, places))
+            read = self._read(dataset, "english")
+            english = self._states(read, "Reading the English side")
+        return WordTensors(foreign, words, english, self._targets(dataset, read, references, places))
 
-    def _tokenized(self, dataset: Dataset, side: str) -> list[list[int]]:
-        return self.llink_model.processor.tokenize_passages([check_passage(text) for text in sentences(dataset, side)])
+    def _read(self, dataset: Dataset, side: str) -> list[list[Piece]]:
+        return self.llink_model.processor.read_passages(sentences(dataset, side))
 
-    def _states(self, encoded: list[list[int]], desc: str) -> TokenStates:
+    def _states(self, read: list[list[Piece]], desc: str) -> TokenStates:
         folder = self.args.feature_cache_dir or os.path.join(self.args.output_dir, "_feature_cache")
         label = None if self.args.disable_tqdm else desc
-        return token_states(self.llink_model, encoded, folder, self.args.feature_batch_size, label)
+        return token_states(self.llink_model, read, folder, self.args.feature_batch_size, label)
 
     def _targets(
-        self, dataset: Dataset, encoded: list[list[int]], references: dict[str, Any], places: dict[int, int]
+        self, dataset: Dataset, read: list[list[Piece]], references: dict[str, Any], places: dict[int, int]
     ) -> list[Tensor]:
-        """For each English side, the words (L,) that its encoder tokens stand for, as indices in the vocabulary."""
-        processor = self.llink_model.processor
-        texts = [text.strip() for text in sentences(dataset, "english")]
-        cuts = _with_offsets(processor.encoder_tokenizer, texts)
+        """For each English side (L, 2): a slot, and the index of a word that one of its tokens stands for."""
         targets = []
-        for row, (text, ids) in enumerate(zip(texts, encoded, strict=True)):
-            own = [ids[place] for place in processor.slot_places(len(ids))]
-            spans = cuts["offset_mapping"][row]
-            covering = covering_tokens(text, spans, references["input_ids"][row], references["offset_mapping"][row])
-            # A text that was cut, or that holds a control token, is tokenised otherwise from some token on.
-            same = zip(own, cuts["input_ids"][row], covering, strict=False)
-            found = [places.get(token, -100) if mine == other else -100 for mine, other, token in same]
-            targets.append(torch.tensor(found + [-100] * (len(own) - len(found))))
+        for row, (text, pieces) in enumerate(zip(sentences(dataset, "english"), read, strict=True)):
+            spans = [span for piece in pieces for span in piece.spans]
+            before = [sum(max(piece.slots) for piece in pieces[:number]) for number in range(len(pieces))]
+            slots = [
+                place + slot - 1 if slot else -1
+                for place, piece in zip(before, pieces, strict=True)
+                for slot in piece.slots
+            ]
+            own, own_spans = (references[name][row] for name in ("input_ids", "offset_mapping"))
+            covering = covering_tokens(text.strip(), spans, own, own_spans)
+            known = [(slot, places.get(token, -1)) for slot, token in zip(slots, covering, strict=True)]
+            targets.append(torch.tensor([pair for pair in known if min(pair) >= 0], dtype=torch.long).view(-1, 2))
         return targets
 
     # ------------------------------------------------------------------ training
@@ -217,9 +223,11 @@ class LexiconTrainer(LlinkTrainer):
         rows, tensors = inputs["rows"].tolist(), self.tensors_of(self.train_dataset)
         if self.state.global_step < self.english_steps:
             logits = self._logits(model, tensors.english, rows)  # (M, V')
-            targets = torch.cat([tensors.targets[row] for row in rows]).to(logits.device)  # (M,)
+            ends = accumulate([tensors.english.counts[row] for row in rows[:-1]], initial=0)
+            pairs = [tensors.targets[row] + torch.tensor([start, 0]) for row, start in zip(rows, ends, strict=True)]
+            slots, targets = torch.cat(pairs).to(logits.device).unbind(dim=1)  # (L',), (L',)
             total = inputs.get("step_known", inputs["known"].sum()).clamp(min=1)
-            loss = F.cross_entropy(logits, targets, reduction="sum", ignore_index=-100) / total
+            loss = F.cross_entropy(logits[slots], targets, reduction="sum") / total
             fine = torch.isfinite(loss).expand(len(rows))
         else:
             logits = self._logits(model, tensors.foreign, rows)  # (M, V')

@@ -9,15 +9,15 @@ from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_group
 
 
 class GroupedByLength(LengthGroupedSampler):
-    """Row numbers in an order in which each batch holds rows of like length, and batches of all lengths follow another.
+    """Row numbers in an order in which the rows of an optimiser step are of like length, and steps of any length follow.
 
-    As transformers' own, which goes from long to short over and over; here the batches are shuffled, so that an
-    optimiser step of several sees all lengths. The first batch holds the longest row: memory that does not suffice
-    shows at once. The order depends on the seed and the epoch alone, so a resumed run goes on in it.
+    As transformers' own, which goes from long to short over and over; here the steps are shuffled. The first holds the
+    longest row: memory that does not suffice shows at once. The order depends on the seed and the epoch alone, so a
+    resumed run goes on in it.
 
     Args:
         lengths: Of each row, in tokens.
-        batch_size: Rows of a device and backward pass.
+        batch_size: Rows of an optimiser step, so that accumulation sees the rows of the big batch.
         seed: Of the order.
     """
 

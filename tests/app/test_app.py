@@ -140,20 +140,20 @@ def test_a_failing_model_fails_the_question_and_does_not_hang(asker, model, monk
     [
         ("", "", "no text yet"),
         (" \n", "", "no text yet"),
-        ("ក" * 257, "", "up to 256 characters, and it has 257"),
+        ("ក" * 16_385, "", "up to 16384 characters, and it has 16385"),
         ("a\0b", "", "NUL"),
         ("the cat", "why " * 600, "question is too long"),
         ("the cat", "why? " * 390, "question is too long"),
     ],
 )
 def test_what_cannot_be_answered_is_said_before_anything_runs(asker, model, monkeypatch, text, question, words):
-    monkeypatch.setattr(model, "encode_foreign", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(model, "resolve_slots", lambda *_: pytest.fail("it ran"))
     with pytest.raises(DataError, match=words):
         next(asker.ask(text, question))
 
 
 def test_a_text_of_too_many_encoder_tokens_is_refused(make_model):
-    narrow = make_model(max_foreign_tokens=12)
+    narrow = make_model(max_foreign_tokens=12, long_passages="cut")
     with pytest.raises(DataError, match="more than 12 of the encoder's tokens"):
         next(Asker(narrow, [], OTHERS, NEW).ask("the cat sat on the mat"))
 

@@ -85,7 +85,7 @@ def test_a_passage_takes_its_encoder_tokens_and_one_more(new_bridge, llink_folde
     for row in instruction_dataset(rows(7)):
         message = processor.template_message(row["prompt"], row["foreign"], FOREIGN_TOKEN)
         ids, passages = processor.render([message])
-        lengths = [len(tokens) for tokens in processor.tokenize_passages(row["foreign"])]
+        lengths = [len(pieces[0].ids) for pieces in processor.read_passages(row["foreign"])]
         assert passages == row["foreign"]
         assert ids.count(slot) == sum(lengths) + len(lengths)
         assert training_example(processor, [message], "a")["input_ids"][: len(ids)] == ids
@@ -107,7 +107,7 @@ def test_around_the_soft_tokens_the_prompt_is_llinks(new_bridge, model):
 def test_soft_tokens_are_the_mapped_states_and_the_end(new_bridge, layer):
     model = new_bridge(encoder_layer=layer)
     texts = ["ab", "abcde"]
-    inputs = model.processor.pad_passages([[tokens] for tokens in model.processor.tokenize_passages(texts)])
+    inputs = model.processor.pad_passages(model.processor.read_passages(texts))
     ids, mask = inputs["foreign_input_ids"][:, 0], inputs["foreign_attention_mask"][:, 0]
     assert not mask.all(), "vacuous unless one passage is padded"
     wanted = []

@@ -114,11 +114,12 @@ def tensors(passages, total) -> InstructionTensors:
     features = torch.arange(total, dtype=torch.float).unsqueeze(1).repeat(1, 4)
     return InstructionTensors(
         examples,
-        FeatureBank(features),
+        FeatureBank(list(map(str, range(total))), [1] * total, features),
         passages,
         torch.zeros(len(passages), 4),
         torch.arange(len(passages)),
         pad_token_id=99,
+        render=lambda row, others: examples[row],
     )
 
 
@@ -133,8 +134,8 @@ def test_shuffled_passages_are_never_the_rows_own(data):
         shuffled = batch["shuffled"]["foreign_features"][index, : len(own), 0].long().tolist()
         assert not set(shuffled) & set(own), (own, shuffled)
         assert batch["foreign"]["foreign_features"][index, : len(own), 0].long().tolist() == own
-        assert batch["foreign_mask"][index].tolist() == [True] * len(own) + [False] * (
-            batch["foreign_mask"].shape[1] - len(own)
+        assert batch["foreign"]["foreign_mask"][index].tolist() == [True] * len(own) + [False] * (
+            batch["foreign"]["foreign_mask"].shape[1] - len(own)
         )
 
 
@@ -151,7 +152,7 @@ def test_batches_are_padded_on_the_right():
     assert batch["input_ids"].tolist() == [[0, 1, 2, 99], [0, 1, 2, 3]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
     assert batch["labels"].tolist() == [[-100] * 4, [-100, -100, -100, 5]]
-    assert batch["foreign_mask"].tolist() == [[True, False], [True, True]]
+    assert batch["foreign"]["foreign_mask"].tolist() == [[True, False], [True, True]]
 
 
 def test_a_dataset_of_plain_strings_is_brought_into_shape():

@@ -144,7 +144,7 @@ def test_prompt_tokens_count_what_the_decoder_reads(folders):
     assert soft[1] - soft[0] == 8, "one more for each encoder token"
     assert raw[1] > raw[0]
     around = slots[0] - found["llink"].model.config.num_slots
-    tokens = found["llink"].processor.tokenize_passages(texts)
+    tokens = [pieces[0].ids for pieces in found["llink"].processor.read_passages(texts)]
     assert soft == [around + len(ids) + 1 for ids in tokens]
 
 

@@ -51,7 +51,7 @@ def tensors(model):
     """The rows with their passages' features. Read only."""
     dataset = instruction_dataset(rows())
     examples, _ = tokenize_instructions(model.processor, dataset, 200)
-    return instruction_tensors(dataset, examples, model.processor.pad_token_id, partial(PassageBank, model.processor))
+    return instruction_tensors(dataset, examples, model.processor, partial(PassageBank, model.processor))
 
 
 class Fake(torch.nn.Module):
@@ -265,15 +265,15 @@ def test_unknown_variants_are_named(variant):
 
 def test_the_variants_are_what_they_say(model, tensors):
     batch = tensors.collate(list(range(5)))
-    assert not batch["foreign_mask"].all(), "vacuous unless rows hold different numbers of passages"
+    assert not batch["foreign"]["foreign_attention_mask"].any(dim=2).all(), "vacuous unless rows hold different numbers of passages"
     variants = usage_variants(4, per_slot=True)
     losses, tokens = usage_losses(model, batch, variants)
     assert losses.shape == (5, len(variants)) == (5, 8)
-    prompt = {name: batch[name] for name in ("input_ids", "attention_mask", "foreign_mask")}
+    prompt = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
-        slots = model.resolve_slots(**batch["foreign"])[0]
+        slots, mask = model.resolve_slots(**batch["foreign"])
         slots[:, :, 2] = 0
-        loss = model(**prompt, foreign_slots=slots, labels=batch["labels"]).loss
+        loss = model(**prompt, foreign_slots=slots, foreign_mask=mask, labels=batch["labels"]).loss
     assert (losses[:, variants.index("without_2")].sum() / tokens.sum()).item() == pytest.approx(loss.item(), rel=1e-4)
     assert torch.equal(losses[:, :3], usage_losses(model, batch)[0])
     assert len({round(value, 3) for value in losses.sum(dim=0).tolist()}) == 8, "vacuous unless the variants differ"
@@ -324,7 +324,7 @@ def test_what_cannot_be_shuffled_is_refused_before_encoding():
     both = instruction_dataset([rows(1)[0], {**rows(1)[0], "id": "swapped"}])
     for dataset in (same, both):
         with pytest.raises(DataError, match="shuffled control"):
-            instruction_tensors(dataset, [], 0, encode=None)
+            instruction_tensors(dataset, [], None, encode=None)
     texts, places = shuffled_passages(instruction_dataset(rows()))
     assert [places[text] for text in texts] == list(range(len(texts)))
 

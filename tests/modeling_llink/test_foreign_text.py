@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llink.modeling_llink.errors import ForeignTextError
-from llink.modeling_llink.passages import check_passages, cut_text, encode_literal
+from llink.modeling_llink.passages import Passage, check_passages, cut_text, encode_literal
 from llink.modeling_llink.processing_llink import LlinkProcessor
+from llink.modeling_llink.reading import ReadingOptions, read_passage
 
 #: Pieces whose code points belong together: Khmer and Burmese stacks, emoji with joiners, skin tones, flags, Hangul.
 CLUSTERS = [
@@ -95,7 +96,7 @@ def test_a_cut_at_the_encoders_tokens_keeps_graphemes_and_the_closing_token():
 
 
 def test_a_whole_call_warns_once(make_model):
-    model = make_model(max_foreign_chars=10)
+    model = make_model(max_foreign_chars=10, long_passages="cut")
     texts = [letter * (5 + 3 * index) for index, letter in enumerate("abcdefgh")]
     for call in (model.encode_foreign, model.get_pooled_features, model.get_foreign_features):
         with pytest.warns(UserWarning, match="6 of 8 foreign texts") as caught:
@@ -137,10 +138,12 @@ def test_no_control_token_of_the_encoder_comes_out_of_text(family, data):
     ids = encode_literal(tokenizer, text)
     unknown = tokenizer.unk_token_id
     assert not {i for i in ids if i != unknown} & set(tokenizer.get_added_vocab().values())
-    framed = encode_literal(tokenizer, text, special=True)
-    plain = tokenizer.encode("a")
-    place = plain.index(tokenizer.encode("a", add_special_tokens=False)[0])
-    assert framed == plain[:place] + ids + plain[place + 1 :]
+    whole = Passage(text)
+    if whole.strip():
+        piece = read_passage(whole, tokenizer, tokenizer, ReadingOptions()).pieces[0]
+        plain = tokenizer.encode("a")
+        place = plain.index(tokenizer.encode("a", add_special_tokens=False)[0])
+        assert piece.ids == plain[:place] + encode_literal(tokenizer, text.strip()) + plain[place + 1 :]
 
 
 @given(st.lists(st.sampled_from(["<|end|>", "<|en", "d|>", "<tool_call>", "<tool", "_call>", "<|", "|>", "a ", "<"])))

@@ -143,8 +143,8 @@ def test_wrong_input_is_refused(model, make_model):
     prompt = {name: inputs[name] for name in ("input_ids", "attention_mask")}
     with pytest.raises(SlotMismatchError, match="not enough"):
         model(**prompt, foreign_features=model.get_foreign_features([TEXTS[0]]).unsqueeze(1))
-    with pytest.raises(SlotMismatchError, match="foreign_slot_mask"):
-        model(**{name: value for name, value in inputs.items() if name != "foreign_slot_mask"})
+    with pytest.raises(SlotMismatchError, match="foreign_slot_index"):
+        model(**{name: value for name, value in inputs.items() if name != "foreign_slot_index"})
     with pytest.raises(SlotMismatchError, match=r"Row 0 holds 11 slot tokens.*2 slots need 2"):
         model(**prompt, foreign_slots=model.encode_foreign(["no"])[0][None, None])
     with pytest.raises(SlotMismatchError, match="empty"):
@@ -157,8 +157,18 @@ def test_wrong_input_is_refused(model, make_model):
         make_model(slot_expander="tokens", slot_layers=[])
     with pytest.raises(LlinkConfigError, match=r"slot_layers=9 is outside \[-3, 2\]"):
         make_model(slot_expander="tokens", slot_layers=[9])
-    with pytest.raises(LlinkConfigError, match="for slot_expander='tokens' alone"):
+    with pytest.raises(LlinkConfigError, match="choose slot_expander='tokens'"):
         LlinkConfig(slot_layers=[1])
+    with pytest.raises(LlinkConfigError, match="made of one vector"):
+        LlinkConfig(tokens_per_slot=2)
+    with pytest.raises(LlinkConfigError, match="without an order"):
+        LlinkConfig(literals=["number"])
+    with pytest.raises(LlinkConfigError, match="literals=\\['words'\\] are none of number"):
+        LlinkConfig(slot_expander="tokens", literals=["words"])
+    with pytest.raises(LlinkConfigError, match=r"tokens_per_slot=0 is not a whole number in \[1, 256\]"):
+        LlinkConfig(slot_expander="tokens", tokens_per_slot=0)
+    with pytest.raises(LlinkConfigError, match="min_slots=9 is above max_slots=8"):
+        LlinkConfig(slot_expander="tokens", min_slots=9, max_slots=8)
 
 
 @pytest.mark.parametrize("kind", GONE_EXPANDERS)
@@ -185,7 +195,7 @@ def tensors_of(model):
     data = rows()
     examples, _ = tokenize_instructions(model.processor, data, 512)
     bank = lambda passages: passage_bank(model, passages, None)  # noqa: E731
-    return instruction_tensors(data, examples, model.processor.pad_token_id, bank)
+    return instruction_tensors(data, examples, model.processor, bank)
 
 
 def test_a_shuffled_passage_has_its_own_number_of_slots(model):

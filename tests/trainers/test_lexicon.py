@@ -254,7 +254,7 @@ def test_states_are_computed_once_and_read_again(make_model, tmp_path):
 def test_kept_states_are_the_models(make_model):
     model = make_model(slot_expander="tokens")
     texts = ["kxm", "q", "wgjkxqm"]
-    encoded = model.processor.tokenize_passages(texts)
+    encoded = model.processor.read_passages(texts)
     states = token_states(model, encoded, None, batch_size=2)
     assert states.counts == [3, 1, 7]
     slots = model.encode_foreign(texts)

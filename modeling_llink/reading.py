@@ -1,0 +1,197 @@
+"""How a passage is read: in pieces, as encoder tokens of which some make slots and some are written out in the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from .errors import ForeignTextError
+from .literals import Literal, find_literals
+from .passages import Passage, cut_text, encode_literal, encode_spans, frame
+from .pieces import split_passage
+
+#: In a piece's `tokens`: here stands a slot.
+SLOT = -1
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How passages are read, as [`LlinkConfig`] describes the fields of the same names.
+
+    Attributes:
+        num_slots: K of a piece; None where slots are made of its tokens.
+    """
+
+    num_slots: int | None = None
+    tokens_per_slot: int = 1
+    min_slots: int = 1
+    max_slots: int = 256
+    literals: tuple[str, ...] = ()
+    long_passages: str = "cut"
+    max_pieces: int = 64
+    max_foreign_chars: int = 256
+    max_foreign_tokens: int = 256
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What the encoder reads at once, and what stands for it in the prompt.
+
+    Attributes:
+        text: The passage's stretch.
+        ids: L encoder tokens, framed by its special tokens.
+        spans: (L, 2) which characters of the passage, without the white space around it, each stands for.
+        slots: (L,) the number, from 1 on, of the slot that a token is a part of; 0 where it is of none.
+        tokens: What stands in the prompt, in reading order: [`SLOT`], or a decoder token of what is written out.
+    """
+
+    text: str
+    ids: list[int]
+    spans: list[tuple[int, int]]
+    slots: list[int]
+    tokens: list[int]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A passage's pieces, and whether something of it was cut off."""
+
+    pieces: list[Piece]
+    cut: bool
+
+
+def read_passage(
+    passage: Passage,
+    tokenizer: PreTrainedTokenizerBase,
+    encoder_tokenizer: PreTrainedTokenizerBase,
+    options: ReadingOptions,
+) -> Reading:
+    """Reads a passage, once: the passage keeps what came of it.
+
+    Args:
+        passage: Checked text.
+        tokenizer: The decoder's, for what is written out.
+        encoder_tokenizer: The encoder's.
+        options: How.
+
+    Raises:
+        ForeignTextError: If it has more pieces than `max_pieces`.
+    """
+    key = (id(tokenizer), id(encoder_tokenizer), options)
+    if passage.read is not None and passage.read[0] == key:
+        return passage.read[1]
+    text = passage.strip()
+    literals = find_literals(text, options.literals) if options.literals else []
+    encoded: dict[str, tuple[list[int], list[tuple[int, int]]]] = {}
+
+    def fits(part: str) -> bool:
+        if len(part) > options.max_foreign_chars:
+            return False
+        encoded[part] = _framed(encoder_tokenizer, part, options.literals)
+        return len(encoded[part][0]) <= options.max_foreign_tokens
+
+    parts = [text] if fits(text) else _parts(text, literals, options, fits)
+    if len(parts) > options.max_pieces:
+        raise ForeignTextError(
+            f"A foreign text of {len(text)} characters has {len(parts)} pieces of at most {options.max_foreign_chars} "
+            f"characters; max_pieces={options.max_pieces}. Give it in several parts, or raise max_pieces."
+        )
+    pieces, end = [], 0
+    for part in parts:
+        start = text.index(part, end)
+        end = start + len(part)
+        ids, spans = encoded.get(part) or _framed(encoder_tokenizer, part, options.literals)
+        if len(ids) > options.max_foreign_tokens:  # a single cluster of more tokens
+            cut = options.max_foreign_tokens - 1
+            ids, spans = ids[:cut] + ids[-1:], spans[:cut] + spans[-1:]
+        spans = [(start + first, start + last) for first, last in spans]
+        own = [literal for literal in literals if start <= literal.start and literal.end <= end]
+        before, after = map(len, frame(encoder_tokenizer))
+        first = min(before, len(ids) - 1)
+        body = range(first, max(len(ids) - after, first + 1))
+        slots, tokens = _layout(text, spans, body, own, tokenizer, options)
+        pieces.append(Piece(part, ids, spans, slots, tokens))
+    reading = Reading(pieces, cut=options.long_passages == "cut" and parts != [text])
+    passage.read = key, reading
+    return reading
+
+
+def _framed(
+    tokenizer: PreTrainedTokenizerBase, text: str, kinds: Sequence[str]
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ids of a text with the tokenizer's special tokens, and where each stands."""
+    before, after = frame(tokenizer)
+    edges = [] if tokenizer.is_fast or not kinds else find_literals(text, kinds)
+    ids, spans = encode_spans(tokenizer, text, [place for one in edges for place in (one.start, one.end)])
+    return [*before, *ids, *after], [(0, 0)] * len(before) + spans + [(len(text), len(text))] * len(after)
+
+
+def _parts(text: str, literals: Sequence[Literal], options: ReadingOptions, fits: Callable[[str], bool]) -> list[str]:
+    """A text that is too long as parts that are not; its beginning alone where it is to be cut."""
+    if options.long_passages == "split":
+        return split_passage(text, fits)
+    part = cut_text(text, options.max_foreign_chars).rstrip() if len(text) > options.max_foreign_chars else text
+    while not fits(part) and len(part) > 1:
+        part = cut_text(part, max(1, len(part) * 7 // 8))
+    torn = next((literal.start for literal in literals if literal.start < len(part) < literal.end), len(part))
+    return [text[:torn].rstrip() or part]
+
+
+def _layout(
+    text: str,
+    spans: Sequence[tuple[int, int]],
+    body: range,
+    literals: Sequence[Literal],
+    tokenizer: PreTrainedTokenizerBase,
+    options: ReadingOptions,
+) -> tuple[list[int], list[int]]:
+    """Of a piece's tokens: the slot that each is a part of, and what stands in the prompt, in reading order.
+
+    A token whose characters are all written out has no slot. Slots do not reach across what is written out.
+    """
+    slots = [0] * len(spans)
+    if options.num_slots is not None:
+        return slots, [SLOT] * options.num_slots
+    written = {place for literal in literals for place in range(literal.start, literal.end)}
+    free = [place for place in body if not _is_written(text, spans[place], written)]
+    share = _tokens_per_slot(len(free), options)
+    tokens: list[int] = []
+    waiting, makes_slot = list(literals), set(free)
+    count = filled = 0
+
+    def write_out(until: int) -> None:
+        nonlocal filled
+        while waiting and waiting[0].start < until:
+            literal = waiting.pop(0)
+            apart = literal.text[0].isalpha() or bool(tokens and tokens[-1] != SLOT)
+            tokens.extend(encode_literal(tokenizer, " " * apart + literal.text))
+            filled = 0
+
+    for place in body:
+        start, end = spans[place]
+        write_out(start + 1)
+        if place in makes_slot:
+            if filled in (0, share):
+                count, filled = count + 1, 0
+                tokens.append(SLOT)
+            slots[place], filled = count, filled + 1
+        write_out(end)
+    write_out(len(text) + 1)
+    if not count:  # where a row has no slot, nothing says that it holds a passage
+        slots[body.start] = 1
+        tokens.insert(0, SLOT)
+    return slots, tokens
+
+
+def _is_written(text: str, span: tuple[int, int], written: set[int]) -> bool:
+    """Whether all that a token stands for is written out; white space is with what follows it."""
+    shown = [place for place in range(*span) if not text[place].isspace()]
+    return all(place in written for place in shown or [span[1]])
+
+
+def _tokens_per_slot(count: int, options: ReadingOptions) -> int:
+    """How many of `count` tokens share a slot, so that there are neither too few slots nor too many."""
+    share = max(options.tokens_per_slot, -(-count // options.max_slots))
+    return max(1, min(share, count // options.min_slots))
