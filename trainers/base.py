@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from huggingface_hub import CommitInfo
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
@@ -217,6 +217,10 @@ class LlinkTrainer(Trainer):
             return super()._get_train_sampler(train_dataset)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return GroupedByLength(lengths, self._train_batch_size, seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler | None:
+        """In order: transformers would group these too, and not find their lengths."""
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
     def _loader(self, dataset: Any, description: str, size: int, sampler: Any, training: bool) -> DataLoader:
         tensors = self.tensors_of(dataset)
