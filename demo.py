@@ -15,6 +15,7 @@ from datasets import Dataset
 from transformers import set_seed
 from transformers.utils import logging
 
+from .building import renew_slots
 from .data.demo_corpus import DemoPair, demo_splits, generate_instructions
 from .data.instructions import instruction_dataset, translation_instructions
 from .evaluation.report import plot_demo, plot_history, retrieval_table, table, write_json
@@ -154,7 +155,7 @@ def _learn_words(
         feature_batch_size=64,
         feature_cache_dir=str(Path(args.output_dir) / "features"),
     )
-    model.renew_slots(slot_expander="tokens")
+    renew_slots(model, slot_expander="tokens")
     trainer = LexiconTrainer(model=model, args=config, train_dataset=_pairs(train), eval_dataset=_pairs(test))
     trainer.train()
     metrics = trainer.evaluate()

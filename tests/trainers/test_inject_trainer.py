@@ -17,6 +17,7 @@ from datasets import Dataset
 from processes import run_in_processes
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
+from llink.building import fit_teacher_space
 from llink.configuration_llink import LlinkConfigError
 from llink.data.errors import DataError
 from llink.data.examples import training_example
@@ -132,7 +133,7 @@ def test_the_logits_of_the_answers_are_enough():
 @pytest.mark.parametrize("variant", ["zeroed", "shuffled"])
 def test_only_lora_and_slots_change(make_model, train, variant):
     model = make_model(awake=False, lora_dropout=0.1, teacher_conditioning="center", stage="align")
-    model.teacher_space.fit(torch.randn(50, model.config.hidden_size))
+    fit_teacher_space(model.teacher_space, torch.randn(50, model.config.hidden_size))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     train(model=model, usage_variant=variant)
     after = model.state_dict()
