@@ -107,7 +107,7 @@ def plan_config(
     unknown = sorted(set(config) - {field.name for field in dataclasses.fields(LlinkConfig)})
     if unknown:
         raise LlinkConfigError(f"{', '.join(unknown)}: LlinkConfig has no such field. See its documentation.")
-    bases = {}
+    bases: dict[str, Any] = {}
     for kind, place, revision in (
         ("encoder", encoder, encoder_revision),
         ("decoder", decoder, decoder_revision),
