@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal t
     from .baselines.direct import load_direct as load_direct
     from .baselines.direct import new_direct as new_direct
     from .baselines.langbridge import LangBridgeForCausalLM as LangBridgeForCausalLM
+    from .building import renew_slots as renew_slots
     from .data.errors import DataError as DataError
     from .data.errors import ServerError as ServerError
     from .data.frozen import compute_features as compute_features
@@ -69,6 +70,7 @@ _EXPORTS = {
     "LangBridgeForCausalLM": ".baselines.langbridge",
     "new_direct": ".baselines.direct",
     "load_direct": ".baselines.direct",
+    "renew_slots": ".building",
     "preset": ".trainers.presets",
     "compute_features": ".data.frozen",
     "AlignLoss": ".trainers.align_loss",

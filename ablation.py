@@ -42,6 +42,7 @@ import yaml
 from tqdm.auto import tqdm
 from transformers import set_seed
 
+from .building import plan_config
 from .configuration_llink import LlinkConfig, LlinkConfigError
 from .data.collators import shuffled_passages
 from .data.features import compute_pair_features, condition
@@ -193,7 +194,7 @@ def _check_study(study: Study, path: Path) -> None:
                 )
             if wrong := sorted(set(chosen["bases"]) - {"encoder", "decoder"}):
                 raise LlinkConfigError(f"{path}: bases.{wrong[0]} is neither bases.encoder nor bases.decoder.")
-            LlinkForCausalLM.config_from_bases(**chosen["bases"], **chosen["model"])
+            plan_config(**chosen["bases"], **chosen["model"])
             with tempfile.TemporaryDirectory() as scratch:
                 trainers = {"align": AlignTrainer, "lexicon": LexiconTrainer, "inject": InjectTrainer}
                 for part, trainer in trainers.items():

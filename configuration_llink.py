@@ -1,6 +1,5 @@
 """Configuration of LLINK models: which bases, how wide the bridge, which teacher, which slots."""
 
-import copy
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -24,18 +23,6 @@ PAPER_SLOTS = 8
 #: What a passage may hold that is written out in the prompt, as ordinary tokens, instead of going into slots.
 LITERAL_KINDS = ("number", "date", "time", "address", "file", "latin")
 LONG_PASSAGES = ("split", "cut")
-SLOT_FIELDS = (
-    "slot_adapter",
-    "slot_adapter_hidden_size",
-    "slot_expander",
-    "slot_expander_hidden_size",
-    "slot_layers",
-    "slot_residual",
-    "tokens_per_slot",
-    "min_slots",
-    "max_slots",
-    "literals",
-)
 STAGES = ("untrained", "align", "lexicon", "inject")
 
 #: The teacher's prompts. Every template holds `{text}` once; the placeholder `<foreign_emb>` stands after it.
@@ -209,6 +196,14 @@ class LlinkConfig(PretrainedConfig):
         if kwargs.get("attn_implementation") is None:
             for name, attention in chosen.items():  # transformers has just reset the bases' own choice to None
                 getattr(self, name)._attn_implementation = attention
+        self.settle()
+
+    def settle(self) -> None:
+        """Checks the fields and fills in what follows from them; for a copy in which some were changed, too.
+
+        Raises:
+            LlinkConfigError: If a field's value lies outside its valid set.
+        """
         self._validate_choices()
         self._count_layers()
         self._set_slots()
@@ -218,29 +213,6 @@ class LlinkConfig(PretrainedConfig):
             self.max_foreign_tokens = min(self.max_foreign_tokens, _encoder_positions(self.encoder_config))
         if self.decoder_config is not None:
             self._fill_decoder_widths()
-
-    def with_slots(self, **fields: Any) -> "LlinkConfig":
-        """A copy with other settings of the slots; what is not given follows from their kind and the bases' widths.
-
-        Args:
-            fields: Those of [`SLOT_FIELDS`].
-
-        Raises:
-            LlinkConfigError: If a field is none of these, or its value lies outside its valid set.
-        """
-        if unknown := sorted(set(fields) - set(SLOT_FIELDS)):
-            raise LlinkConfigError(f"{', '.join(unknown)}: settings of the slots are {', '.join(SLOT_FIELDS)}.")
-        changed = copy.copy(self)
-        renewed = {"slot_adapter_hidden_size": None, "slot_expander_hidden_size": None}
-        if fields.get("slot_expander", self.slot_expander) != self.slot_expander:
-            renewed |= dict.fromkeys(("slot_layers", "num_slots", "tokens_per_slot", "literals"))
-        for name, value in {**renewed, **fields}.items():
-            setattr(changed, name, value)
-        changed._validate_choices()
-        changed._set_slots()
-        changed._validate_numbers()
-        changed._fill_decoder_widths()
-        return changed
 
     def _fill_decoder_widths(self) -> None:
         d: Any = self.hidden_size

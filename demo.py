@@ -15,6 +15,7 @@ from datasets import Dataset
 from transformers import set_seed
 from transformers.utils import logging
 
+from .building import renew_slots
 from .data.demo_corpus import DemoPair, demo_splits, generate_instructions
 from .data.entities.entity import KINDS
 from .data.instructions import instruction_dataset, translation_instructions
@@ -157,7 +158,7 @@ def _learn_words(
         feature_batch_size=64,
         feature_cache_dir=str(Path(args.output_dir) / "features"),
     )
-    model.renew_slots(slot_expander="tokens")
+    renew_slots(model, slot_expander="tokens")
     trainer = LexiconTrainer(model=model, args=config, train_dataset=_pairs(train), eval_dataset=_pairs(test))
     trainer.train()
     metrics = trainer.evaluate()

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..building import base_tokenizer
 from ..configuration_llink import POOLINGS, LlinkConfig, LlinkConfigError
 from ..data.pairs import check_pairs, dataset_groups, read_pairs, sentences
 from ..evaluation.plot_retrieval import plot_encoders
@@ -17,7 +18,7 @@ from ..evaluation.record import write_record
 from ..evaluation.report import table
 from ..evaluation.retrieval import KS, rank_report, retrieval_ranks
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.bases import base_config, base_tokenizer, load_base
+from ..modeling_llink.bases import base_config, load_base
 from .loading import ModelLoading
 from .parsing import check_positive, check_two_files, parse_arguments
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from ..building import build_processor
 from ..configuration_llink import LlinkConfigError
 from ..data.pairs import read_pairs
 from ..evaluation.costs import prompt_costs, shape_model
@@ -147,8 +148,10 @@ def _model(args: TokensArguments) -> LlinkForCausalLM | None:
     if args.encoder is None:
         return None
     model = shape_model(args.encoder, args.decoder, num_slots=args.num_slots)
-    model.processor = model.build_processor(
-        load_tokenizer(args.decoder_tokenizer or args.decoder), load_tokenizer(args.encoder_tokenizer or args.encoder)
+    model.processor = build_processor(
+        model.config,
+        load_tokenizer(args.decoder_tokenizer or args.decoder),
+        load_tokenizer(args.encoder_tokenizer or args.encoder),
     )
     return model
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..building import renew_slots
 from ..modeling_llink import LlinkForCausalLM
 from ..trainers.checks import check_training
 from ..trainers.inject_config import InjectConfig
@@ -45,7 +46,7 @@ def run(argv: Sequence[str]) -> None:
     if slots.get("slot_expander", model.config.slot_expander) == "tokens":
         slots.pop("slot_residual", None)  # it says nothing about slots made of tokens
     if any(getattr(model.config, name) != value for name, value in slots.items()):
-        model.renew_slots(**slots)
+        renew_slots(model, **slots)
     trainer = InjectTrainer(model=model, args=args, train_dataset=rows, eval_dataset=held_out)
     train_and_save(trainer, "eval_shuffled_gap", data.files)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..building import config_with_slots, renew_slots
 from ..modeling_llink import LlinkForCausalLM
 from ..trainers.checks import check_training
 from ..trainers.lexicon_config import LexiconConfig
@@ -41,8 +42,8 @@ def run(argv: Sequence[str]) -> None:
     check_training(args, LexiconTrainer, held_out)
     model = LlinkForCausalLM.from_pretrained(source.model, **source.loading())
     slots = {"slot_expander": "tokens", **set_fields(fields)}
-    config = model.config.with_slots(**slots)  # which counts shares of layers
+    config = config_with_slots(model.config, **slots)  # which counts shares of layers
     if any(getattr(model.config, name) != getattr(config, name) for name in slots):
-        model.renew_slots(**slots)  # else a dictionary goes on learning
+        renew_slots(model, **slots)  # else a dictionary goes on learning
     trainer = LexiconTrainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
     train_and_save(trainer, "eval_recall", data.files)

@@ -240,7 +240,7 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
         ForeignTextError: If a passage is unusable.
         DataError: As [`stack_cost`].
     """
-    processor, config = model.processor, model.config
+    processor = model.processor
     lengths = prompt_lengths(processor, foreign, prompt)
     readings = [processor.read(check_passage(text)) for text in foreign]
     pieces = [[len(piece.ids) for piece in reading.pieces] for reading in readings]

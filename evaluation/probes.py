@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..building import fit_teacher_space
 from ..data.errors import DataError
 from ..modeling_llink.layers import device_of, pool
 from ..modeling_llink.passages import check_passage
@@ -121,7 +122,7 @@ def probe_folds(
         fitted, held_out = (place != fold).nonzero().flatten(), (place == fold).nonzero().flatten()
         kept = max(1, min(components, targets.shape[1], len(fitted) // 4))
         space = TeacherSpace(targets.shape[1], conditioning, kept, 1.0)
-        space.fit(targets[fitted])
+        fit_teacher_space(space, targets[fitted])
         made.append(Fold(fitted, held_out, space(targets)))
     return made
 

@@ -13,8 +13,8 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
+from ..building import is_empty
 from ..data.errors import DataError
-from ..modeling_llink.bases import is_empty
 from ..modeling_llink.passages import DEFAULT_PROMPT, check_passages, cut_text
 from ..modeling_llink.processing_llink import LlinkProcessor
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,8 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForTextEncoding,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
@@ -128,7 +125,7 @@ def load_base(
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(
-            f"The {kind} {name_or_path!r} cannot be loaded: {_remedy(name_or_path, revision, error)}"
+            f"The {kind} {name_or_path!r} cannot be loaded: {remedy(name_or_path, revision, error)}"
         ) from error
     unused = ("decoder.", "shared.") if kind == "encoder" else ()  # of an encoder-decoder only the encoder is kept
     missing = sorted(key for key in info["missing_keys"] if not key.startswith(unused))
@@ -138,34 +135,6 @@ def load_base(
             "would be random. Choose a complete checkpoint of this architecture."
         )
     return (_encoder_part(model) if kind == "encoder" else model), commit
-
-
-def base_tokenizer(kind: str, name_or_path: str, revision: str | None = None, **hub: Any) -> PreTrainedTokenizerBase:
-    """Loads a base's tokenizer.
-
-    Raises:
-        BaseModelError: If there is none; transformers makes up an empty one for some architectures, which reads every
-            text as unknown.
-    """
-    remedy = "Save the one it was trained with in the same place."
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, **hub)
-    except OSError as error:
-        raise BaseModelError(
-            f"The tokenizer of the {kind} {name_or_path!r} cannot be loaded: {_remedy(name_or_path, revision, error)}"
-        ) from error
-    except ValueError as error:
-        raise BaseModelError(
-            f"The {kind} {name_or_path!r} holds no tokenizer that loads ({_first_line(error)}). {remedy}"
-        ) from error
-    if is_empty(tokenizer):
-        raise BaseModelError(f"The {kind} {name_or_path!r} holds no tokenizer: its vocabulary would be empty. {remedy}")
-    return tokenizer
-
-
-def is_empty(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether it was made up by transformers: it knows special tokens only."""
-    return not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
 
 
 def build_base(kind: str, config: PretrainedConfig) -> PreTrainedModel:
@@ -200,11 +169,6 @@ def freeze(model: nn.Module) -> None:
     """No gradient reaches a base."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-
-
-def local_or_id(name_or_path: str | os.PathLike) -> str:
-    """A name that still means the same base elsewhere: folders as absolute paths, repository ids as they are."""
-    return str(Path(name_or_path).resolve()) if Path(name_or_path).is_dir() else str(name_or_path)
 
 
 def _auto_class(kind: str, config: PretrainedConfig) -> Any:
@@ -242,7 +206,7 @@ def _commit(kind: str, name_or_path: str, revision: str | None, subfolder: str, 
 
 def _unreadable(kind: str, name: str, revision: str | None, error: Exception) -> BaseModelError:
     return BaseModelError(
-        f"The {kind} {name!r} (revision {revision or 'main'}) cannot be read: {_remedy(name, revision, error)} A light "
+        f"The {kind} {name!r} (revision {revision or 'main'}) cannot be read: {remedy(name, revision, error)} A light "
         f"checkpoint's base can be replaced with {kind}_name_or_path=…."
     )
 
@@ -269,8 +233,8 @@ def _check_sizes(kind: str, config: PretrainedConfig, name: str) -> None:
             raise BaseModelError(f"The {kind} {name!r} has {field}={value!r}; models have 1 to {largest}.")
 
 
-def _remedy(name: str, revision: str | None, error: Exception) -> str:
-    """What went wrong with a base, and what helps."""
+def remedy(name: str, revision: str | None, error: Exception) -> str:
+    """What went wrong with a base, and what helps, in words."""
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
         causes.append(cause)

@@ -102,38 +102,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         if self.decoder.generation_config is not None:
             self.generation_config = GenerationConfig.from_dict(self.decoder.generation_config.to_dict())
         if given:
-            self._start_scale()
-
-    def renew_slots(self, **fields: Any) -> None:
-        """Gives the model untrained slots of other settings, as [`LlinkConfig.with_slots`] takes them.
-
-        Stage A trains nothing of the slots: after it, before Stage B, is the time.
-
-        Raises:
-            LlinkConfigError: If a field is none of the slots', or its value lies outside its valid set.
-            LlinkCheckpointError: If Stage B has trained the model's slots, and LoRA with them.
-        """
-        if self.config.stage == "inject":
-            raise LlinkCheckpointError(
-                f"Other slots ({', '.join(fields)}) would throw away those that Stage B has trained, while LoRA has "
-                "learned to read them. Start from the Stage A model, or leave the slots as they are."
-            )
-        changed = self.config.with_slots(**fields)
-        try:
-            old = self.processor
-        except LlinkCheckpointError:
-            old = None
-        self.config = changed
-        if old is not None:
-            self._processor = self.build_processor(old.tokenizer, old.encoder_tokenizer, old.chat_template)
-        if self.config.stage == "lexicon":  # the dictionary is gone
-            self.config.stage = "align"
-        if self.run_record is not None:
-            kept = [stage for stage in self.run_record["stages"] if stage["stage"] != "lexicon"]
-            self.run_record = {**self.run_record, "stages": kept}
-        self.slot_embedder = SLOTS[self.config.slot_expander](self.config).to(device_of(self.slot_embedder))
-        self.slot_embedder.apply(self._init_weights)
-        self._start_scale()
+            self.start_scale()
 
     def merge_and_unload(self) -> Self:
         """Merges LoRA into the decoder for good, in place: faster, but text-only prompts lose the base decoder.
@@ -150,7 +119,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         return self
 
     @torch.no_grad()
-    def _start_scale(self) -> None:
+    def start_scale(self) -> None:
+        """Untrained slots are as long as the decoder's own embeddings (paper 4.2)."""
         self.slot_embedder.scale.fill_(median_embedding_norm(self.get_input_embeddings(), self.config.vocab_size))
 
     def _check_widths(self) -> None:

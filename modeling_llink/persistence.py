@@ -1,27 +1,26 @@
-"""Building on two bases, saving and loading: light and self-contained checkpoints."""
+"""Saving and loading: light and self-contained checkpoints."""
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
 import os
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
-import torch
 from huggingface_hub import CommitInfo
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
-from ..configuration_llink import LlinkConfig, LlinkConfigError
-from .bases import HUB_ARGUMENTS, base_config, base_tokenizer, check_pin, load_base, local_or_id, state_prefix
+from ..configuration_llink import LlinkConfig
+from .bases import HUB_ARGUMENTS, check_pin, load_base, state_prefix
 from .checkpoint import bridge_keys, bridge_path, load_bridge_state, read_bridge, save_base, staged, write_json
 from .errors import BaseModelError, LlinkCheckpointError
 from .layers import device_of
 from .processing_llink import LlinkProcessor
-from .reading import ReadingOptions
 from .remote_code import upload_folder, write_code
 from .sources import Source, merged_config, read_json, stored_config, unknown_fields, where_base_lies
 from .weights import BASES, compare_weights, read_samples, sample_weights, write_samples
@@ -37,98 +36,26 @@ class LlinkPersistenceMixin(PreTrainedModel):
 
     #: Where the model was loaded from; None for one that was built on two bases.
     source: Source | None = None
-    #: What the tokenizers of the bases need to be loaded with: `token`, `cache_dir`, … .
-    _hub: dict[str, Any] | None = None
+    #: What a model that was built on two bases was built with: `token`, `cache_dir`, … .
+    built_with: Mapping[str, Any] = MappingProxyType({})
+    #: What its processor is loaded with; None for one that was built on two bases.
+    _processor_place: dict[str, Any] | None = None
     _processor: LlinkProcessor | None = None
     #: The run that trained this model: plain JSON, saved beside the weights.
     run_record: dict[str, Any] | None = None
 
     @classmethod
-    def config_from_bases(
-        cls,
-        encoder: str | os.PathLike,
-        decoder: str | os.PathLike,
-        encoder_revision: str | None = None,
-        decoder_revision: str | None = None,
-        hub: dict[str, Any] | None = None,
-        **config: Any,
-    ) -> LlinkConfig:
-        """The configuration of a model on two bases, from their configurations alone: no weights are read.
-
-        Args:
-            encoder, decoder, encoder_revision, decoder_revision: As in [`from_encoder_decoder_pretrained`].
-            hub: `token`, `cache_dir`, `local_files_only`, `trust_remote_code`.
-            config: Fields of [`LlinkConfig`].
-
-        Raises:
-            BaseModelError: If a base is missing or of the wrong kind.
-            LlinkConfigError: If a field does not exist or is invalid.
-        """
-        unknown = sorted(set(config) - {field.name for field in dataclasses.fields(LlinkConfig)})
-        if unknown:
-            raise LlinkConfigError(f"{', '.join(unknown)}: LlinkConfig has no such field. See its documentation.")
-        names = {"encoder": local_or_id(encoder), "decoder": local_or_id(decoder)}
-        revisions = {"encoder": encoder_revision, "decoder": decoder_revision}
-        configs = {f"{kind}_config": base_config(kind, names[kind], revisions[kind], **(hub or {})) for kind in names}
-        paths = {f"{kind}_name_or_path": name for kind, name in names.items()}
-        try:
-            return LlinkConfig(**configs, **paths, **config)
-        except StrictDataclassError as error:
-            raise LlinkConfigError(str(error)) from error
-
-    @classmethod
     def from_encoder_decoder_pretrained(
-        cls,
-        encoder: str | os.PathLike,
-        decoder: str | os.PathLike,
-        encoder_revision: str | None = None,
-        decoder_revision: str | None = None,
-        dtype: str | torch.dtype = "auto",
-        device_map: Any = None,
-        attn_implementation: str | None = None,
-        quantization_config: Any = None,
-        token: str | None = None,
-        cache_dir: str | None = None,
-        local_files_only: bool = False,
-        trust_remote_code: bool = False,
-        **config: Any,
+        cls, encoder: str | os.PathLike, decoder: str | os.PathLike, **options: Any
     ) -> Self:
-        """Builds an untrained model on two pre-trained bases.
-
-        Args:
-            encoder, decoder: Repositories on the Hub or local folders.
-            encoder_revision, decoder_revision: Branches, tags or commits; the resolved commits are recorded.
-            dtype, device_map, attn_implementation, quantization_config, token, cache_dir, local_files_only,
-                trust_remote_code: As in `from_pretrained`, for both bases.
-            config: Fields of [`LlinkConfig`].
+        """Builds an untrained model on two pre-trained bases, as `llink.building.build_model` says.
 
         Raises:
-            BaseModelError: If a base is missing or of the wrong kind, before any weights are read.
-            LlinkConfigError: If a field is invalid.
+            LlinkCheckpointError: Where llink itself is not installed.
         """
-        hub = dict(
-            token=token, cache_dir=cache_dir, local_files_only=local_files_only, trust_remote_code=trust_remote_code
-        )
-        loading = dict(
-            dtype=dtype,
-            device_map=device_map,
-            attn_implementation=attn_implementation,
-            quantization_config=quantization_config,
-        )
-        loading = {key: value for key, value in loading.items() if value is not None} | hub
-        planned = cls.config_from_bases(encoder, decoder, encoder_revision, decoder_revision, hub, **config)
-        revisions = {"encoder": encoder_revision, "decoder": decoder_revision}
-        bases = {}
-        for kind, revision in revisions.items():
-            bases[kind], commit = load_base(kind, getattr(planned, f"{kind}_name_or_path"), revision, **loading)
-            setattr(planned, f"{kind}_revision", commit)
-            setattr(planned, f"{kind}_config", bases[kind].config)
-        model = cls(planned, bases["encoder"], bases["decoder"])
-        model._hub = {key: value for key, value in hub.items() if value}
-        model._bridge_to_decoder()
-        return model.eval()
+        return _building().build_model(encoder, decoder, model_class=cls, **options)
 
-    def _bridge_to_decoder(self) -> None:
+    def bridge_to_decoder(self) -> None:
         """Puts the bridge where the decoder's embeddings are."""
         device = device_of(self.get_input_embeddings())
         for part in (self.projector, self.teacher_space, self.slot_embedder):
@@ -204,11 +131,11 @@ class LlinkPersistenceMixin(PreTrainedModel):
         load_bridge_state(model, state, source.name)
         if not allow_other_bases:
             _check_weights(model)
-        model._bridge_to_decoder()
+        model.bridge_to_decoder()
         if (defaults := source.read_json("generation_config.json")) is not None:
             model.generation_config = GenerationConfig.from_dict(defaults)
         model.run_record = source.read_json(RECORD_FILE)
-        source.for_processor()  # into the cache, so that it is there offline too
+        model._processor_place = source.for_processor()  # its files are in the cache, so that they are there offline
         return model.eval()
 
     def load_bridge(self, directory: str | os.PathLike) -> None:
@@ -305,7 +232,7 @@ class LlinkPersistenceMixin(PreTrainedModel):
     @property
     def hub_options(self) -> dict[str, Any]:
         """What the model was loaded with: `token`, `cache_dir`, … ."""
-        return (self.source.located if self.source else {}) | (self._hub or {})
+        return {**(self.source.located if self.source else {}), **self.built_with}
 
     # ------------------------------------------------------------------ the processor
 
@@ -334,35 +261,21 @@ class LlinkPersistenceMixin(PreTrainedModel):
         self._processor = processor
 
     def _load_processor(self) -> LlinkProcessor:
-        if self.source is not None:
+        if self._processor_place is not None:
             try:
-                # The setter checks that it fits.
-                return LlinkProcessor.from_pretrained(**self.source.for_processor())
+                return LlinkProcessor.from_pretrained(**self._processor_place)
             except (OSError, ValueError) as error:
                 reason = str(error).strip().splitlines()[0]
                 raise LlinkCheckpointError(
                     f"The processor of {self.source.name} cannot be loaded: {reason} Save the model again with its "
                     "processor, or load it once with a connection."
                 ) from error
-        names = self.config.encoder_name_or_path, self.config.decoder_name_or_path
-        if None in names:
+        if None in (self.config.encoder_name_or_path, self.config.decoder_name_or_path):
             raise LlinkCheckpointError(
                 "This model was built from modules without names, so its tokenizers are unknown. "
                 "Set model.processor = LlinkProcessor(tokenizer, encoder_tokenizer, …)."
             )
-        hub = self._hub or {}
-        encoder_tokenizer = base_tokenizer("encoder", names[0], self.config.encoder_revision, **hub)
-        tokenizer = base_tokenizer("decoder", names[1], self.config.decoder_revision, **hub)
-        return self.build_processor(tokenizer, encoder_tokenizer)
-
-    def build_processor(
-        self, tokenizer: Any, encoder_tokenizer: Any, chat_template: str | None = None
-    ) -> LlinkProcessor:
-        """A processor that reads passages as this model's configuration says."""
-        names = {field.name for field in dataclasses.fields(ReadingOptions)} | {"reserved_token_start"}
-        options = {name: getattr(self.config, name) for name in names}
-        options["tokens_per_slot"] = options["tokens_per_slot"] or 1
-        return LlinkProcessor(tokenizer, encoder_tokenizer, chat_template, **options)
+        return _building().processor_of_bases(self.config, **self.built_with)
 
     def _save_processor(self, directory: Path, self_contained: bool) -> None:
         try:
@@ -376,6 +289,16 @@ class LlinkPersistenceMixin(PreTrainedModel):
         if self_contained:  # each base loads by itself, for other models too
             processor.encoder_tokenizer.save_pretrained(directory / "encoder")
             processor.tokenizer.save_pretrained(directory / "decoder")
+
+
+def _building() -> Any:
+    """What builds models; it does not travel with a checkpoint."""
+    try:
+        return importlib.import_module("llink.building")
+    except ImportError as error:
+        raise LlinkCheckpointError(
+            "Only the code that runs a checkpoint is here. To build a model on two bases, install llink."
+        ) from error
 
 
 def _check_weights(model: LlinkPersistenceMixin) -> None:

@@ -219,7 +219,7 @@ class LlinkProcessor(ProcessorMixin):
             kwargs: Further variables of the chat template.
 
         Returns:
-            `input_ids`, `attention_mask` (B, S); with passages also what `pad_passages` makes of their pieces (B, T, L).
+            `input_ids`, `attention_mask` (B, S); with passages also what `pad_passages` makes of them (B, T, L).
 
         Raises:
             ForeignTextError: If a passage is not usable text.

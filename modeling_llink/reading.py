@@ -1,4 +1,4 @@
-"""How a passage is read: in pieces, as encoder tokens of which some make slots and some are written out in the prompt."""
+"""How a passage is read: in pieces, as encoder tokens of which some make slots and some are written out."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def read_teacher_state(hidden: Tensor, text_mask: Tensor, attention_mask: Tensor
 
 
 class TeacherSpace(nn.Module):
-    """Conditions teacher states so that cosine means something, and maps back.
+    """Conditions teacher states so that cosine means something.
 
     Decoder states are strongly anisotropic: unrelated sentences have cosines near 0.9. `center` removes the mean;
     `whiten` also rescales the principal components and drops the small ones, staying in R^d (ZCA form), so that the
@@ -94,33 +94,6 @@ class TeacherSpace(nn.Module):
             self.register_buffer("basis", torch.zeros(width, components))  # orthonormal columns
             self.register_buffer("deviation", torch.ones(components))  # of the data along each column
 
-    @torch.no_grad()
-    def fit(self, states: Tensor) -> None:
-        """Estimates the statistics from raw teacher states (N, d) of the training pairs.
-
-        Raises:
-            NotFittedError: If there are fewer than two states or they hold NaN or infinite values.
-        """
-        if self.conditioning == "none":
-            return
-        if len(states) < 2 or not torch.isfinite(states).all():
-            raise NotFittedError(
-                f"Cannot fit the teacher's space on {len(states)} states"
-                + ("." if torch.isfinite(states).all() else " with NaN or infinite values.")
-                + " Give at least two finite states."
-            )
-        states = states.double()
-        mean = states.mean(dim=0)  # (d,)
-        self.mean.copy_(mean)
-        if self.conditioning == "whiten":
-            centred = states - mean
-            covariance = centred.T @ centred / (len(states) - 1)  # (d, d)
-            variances, directions = torch.linalg.eigh(covariance)  # ascending
-            components = self.basis.shape[1]
-            self.basis.copy_(directions.flip(-1)[:, :components])
-            self.deviation.copy_(variances.flip(-1)[:components].clamp(min=0).sqrt())
-        self.fitted.fill_(True)
-
     def forward(self, states: Tensor) -> Tensor:
         """Raw states (…, d) → conditioned states (…, d).
 
@@ -136,22 +109,6 @@ class TeacherSpace(nn.Module):
         gain = self._gain()
         return (states @ self.basis * gain) @ self.basis.T
 
-    def inverse(self, conditioned: Tensor) -> Tensor:
-        """Conditioned vectors (…, d) → the decoder's own space (…, d); exact on what `forward` keeps.
-
-        Raises:
-            NotFittedError: If the statistics were never fitted.
-        """
-        self.check_fitted()
-        if self.conditioning == "none":
-            return conditioned
-        conditioned = conditioned.to(self.mean)
-        if self.conditioning == "whiten":
-            gain = self._gain()
-            back = torch.where(gain > 0, 1 / gain, 0.0)
-            conditioned = (conditioned @ self.basis * back) @ self.basis.T
-        return conditioned + self.mean
-
     def _gain(self) -> Tensor:
         """(r,) factors on the components; directions without variance carry nothing and get 0."""
         floor = 1e-5 * self.deviation.max()
@@ -162,6 +119,6 @@ class TeacherSpace(nn.Module):
         if not self.fitted:
             raise NotFittedError(
                 f"teacher_conditioning={self.conditioning!r} needs statistics of the training pairs' teacher states. "
-                "Train Stage A (AlignTrainer fits them), call `model.teacher_space.fit(states)`, or set "
+                "Train Stage A (AlignTrainer fits them), call `llink.building.fit_teacher_space`, or set "
                 "teacher_conditioning='none'."
             )

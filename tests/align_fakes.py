@@ -10,29 +10,26 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback
 
+from llink.building import fit_teacher_space
 from llink.modeling_llink.errors import LlinkCheckpointError
+from llink.modeling_llink.teacher import TeacherSpace
+from llink.trainers import align_trainer
 from llink.trainers.align_config import AlignConfig
 from llink.trainers.align_trainer import AlignTrainer
 
 WIDTH, ENCODER_WIDTH = 16, 12
 
 
-class Space(nn.Module):
-    """Centres teacher states; counts its fits."""
+def note_fits(monkeypatch):
+    """A list to which each fit of a teacher's space adds the number of its states."""
+    fits = []
 
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("fitted", torch.tensor(False))
-        self.register_buffer("mean", torch.zeros(WIDTH))
-        self.fits = []
+    def fit(space, states):
+        fits.append(len(states))
+        fit_teacher_space(space, states)
 
-    def fit(self, states):
-        self.fits.append(len(states))
-        self.mean.copy_(states.mean(dim=0))
-        self.fitted.fill_(True)
-
-    def forward(self, states):
-        return states - self.mean
+    monkeypatch.setattr(align_trainer, "fit_teacher_space", fit)
+    return fits
 
 
 class Slots(nn.Module):
@@ -79,7 +76,7 @@ class FakeModel(nn.Module):
         self.projector = nn.Sequential(
             nn.Linear(ENCODER_WIDTH, 24), nn.GELU(), nn.Dropout(dropout), nn.Linear(24, WIDTH), nn.LayerNorm(WIDTH)
         )
-        self.teacher_space = Space()
+        self.teacher_space = TeacherSpace(WIDTH, "center", 1, 1.0)
         self.slot_embedder = Slots(self.config)
         generator = torch.Generator().manual_seed(0)
         self.encoder, self.decoder = nn.Linear(2, 2), nn.Linear(2, 2)  # stand for the frozen bases

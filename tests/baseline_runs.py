@@ -37,6 +37,7 @@ def quick(config_class, folder, **options):
         use_cpu=True,
         learning_rate=1e-2,
         max_grad_norm=1e9,
+        train_sampling_strategy="random",  # equivalences need one order, whatever the size of a batch
     )
     return config_class(**{**defaults, **options})
 

@@ -21,6 +21,7 @@ ROOMS = (
     "errors_llink",
     "configuration_llink",
     "modeling_llink",
+    "building",
     "baselines",
     "data",
     "evaluation",

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
+from ..building import fit_teacher_space
 from ..configuration_llink import LlinkConfigError
 from ..data.errors import DataError
 from ..data.features import PairTensors, condition
@@ -160,7 +161,7 @@ class AlignTrainer(LlinkTrainer):
         space = self.llink_model.teacher_space
         if self._resumed or (bool(space.fitted) and not self.args.refit_teacher_space):
             return
-        space.fit(states)
+        fit_teacher_space(space, states)
         if self.args.world_size > 1:
             for buffer in space.buffers():
                 on_device = buffer.to(self.args.device)

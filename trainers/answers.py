@@ -9,12 +9,13 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, TrainerCallback
 
 from ..data.collators import tokenize_instructions
 from ..data.instructions import instruction_dataset
 from ..evaluation.usage import answer_losses, answer_reach
 from ..modeling_llink import LlinkProcessor
-from .base import Evaluated, LlinkTrainer, check_arguments
+from .base import Evaluated, LlinkTrainer, LlinkTrainingArguments, Optimizers, check_arguments, named_sets
 
 
 class AnswerTensors(torch.utils.data.Dataset):
@@ -69,49 +70,93 @@ class AnswerTensors(torch.utils.data.Dataset):
         }
 
 
-def check_baseline(args: Any, config_class: type, processor: Any, processor_class: type, trainer: type) -> None:
-    """Refuses arguments or a processor of another class.
+class AnswerTrainer(LlinkTrainer):
+    """What trains a baseline on the answers of instruction rows; a subclass says what is trained and how it is saved.
+
+    Losses are sums over the answers' tokens, divided by those of the whole accumulated batch, on all processes:
+    accumulation equals the big batch. Evaluation reports `eval_loss`, in nats a token over the whole set.
+
+    Args:
+        model: What is trained; there is no llink model.
+        args: Of the class `config_class`.
+        processing_class: Of the class `processor_class`; saved with every checkpoint.
+        train_dataset: Instruction rows, as `read_instructions` returns them.
+        eval_dataset: The same, or a dict of them.
+        callbacks, optimizers: As in `Trainer`.
 
     Raises:
-        TypeError: If either is.
+        TypeError: If `args` or `processing_class` is of another class.
+        DataError: If rows are unusable, or a prompt is too long.
     """
-    check_arguments(args, config_class, trainer)
-    if not isinstance(processor, processor_class):
-        raise TypeError(
-            f"processing_class is a {type(processor).__name__}; {trainer.__name__} needs a {processor_class.__name__}."
+
+    # The loss is normalised over the whole accumulated batch.
+    loss_is_scaled_for_ga = True
+    config_class: type[LlinkTrainingArguments]
+    processor_class: type[LlinkProcessor]
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: LlinkTrainingArguments,
+        processing_class: LlinkProcessor,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: Optimizers = (None, None),
+    ) -> None:
+        check_arguments(args, self.config_class, type(self))
+        if not isinstance(processing_class, self.processor_class):
+            raise TypeError(
+                f"processing_class is a {type(processing_class).__name__}; {type(self).__name__} needs a "
+                f"{self.processor_class.__name__}."
+            )
+        self.processor = processing_class  # transformers would write its end and padding ids into the model's own
+        super().__init__(
+            model,
+            args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            callbacks=callbacks,
+            optimizers=optimizers,
         )
+        for dataset in named_sets(eval_dataset).values():  # unusable rows show now
+            self.tensors_of(dataset)
+        if train_dataset is not None:
+            self.tensors_of(train_dataset)
 
+    def of_whole_step(self, batches: list[dict[str, Any]], device: torch.device) -> dict[str, Any]:
+        """`step_tokens`: how many tokens the answers of the step have."""
+        tokens = sum((batch["labels"][:, 1:] != -100).sum() for batch in batches).to(device)
+        return {"step_tokens": self.over_processes(tokens)}
 
-def answer_tokens(batches: Sequence[Mapping[str, Any]], device: torch.device) -> Tensor:
-    """How many tokens the answers of some batches have."""
-    return sum((batch["labels"][:, 1:] != -100).sum() for batch in batches).to(device)
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """This micro-batch's share of the step's loss: prompt (B, S) → logits (B, S, V) → scalar.
 
+        Raises:
+            TrainingError: If it is NaN or infinite.
+        """
+        output, losses, tokens = _answered(model, inputs)
+        loss = losses.sum() / inputs.get("step_tokens", tokens.sum())
+        self.check_finite(loss, torch.isfinite(losses), inputs["ids"])
+        # DistributedDataParallel averages the processes' gradients; the loss is already divided by the whole step.
+        loss = loss * (self.args.world_size if model.training else 1)
+        return (loss, output) if return_outputs else loss
 
-def answer_loss(trainer: LlinkTrainer, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Any]:
-    """A micro-batch's share of the step's loss, and the model's output: prompt (B, S) → logits (B, S, V) → scalar.
-
-    The sum over the answers' tokens, divided by those of the whole accumulated batch, on all processes (`step_tokens`):
-    accumulation equals the big batch.
-
-    Raises:
-        TrainingError: If it is NaN or infinite.
-    """
-    output, losses, tokens = _answered(model, inputs)
-    loss = losses.sum() / inputs.get("step_tokens", tokens.sum())
-    trainer.check_finite(loss, torch.isfinite(losses), inputs["ids"])
-    # DistributedDataParallel averages the processes' gradients; the loss is already divided by the whole step.
-    return loss * (trainer.args.world_size if model.training else 1), output
-
-
-def answers_evaluated(trainer: LlinkTrainer, model: nn.Module, batches: Iterator[dict[str, Any]]) -> Evaluated:
-    """The answers' losses (N,) and tokens (N,), and `loss`, in nats a token over the whole set."""
-    columns = []
-    for batch in batches:
-        _, losses, tokens = _answered(model, batch)
-        losses, tokens = trainer.accelerator.gather_for_metrics((losses, tokens))
-        columns.append((losses.cpu().double(), tokens.cpu()))
-    losses, tokens = (torch.cat(column) for column in zip(*columns, strict=True))
-    return losses, tokens, {"loss": (losses.sum() / tokens.sum()).item()}
+    def evaluated(self, model: nn.Module, batches: Iterator[dict[str, Any]], dataset: Any) -> Evaluated:
+        """The answers' losses (N,) and tokens (N,), and `loss`, in nats a token over the whole set."""
+        columns = []
+        for batch in batches:
+            _, losses, tokens = _answered(model, batch)
+            losses, tokens = self.accelerator.gather_for_metrics((losses, tokens))
+            columns.append((losses.cpu().double(), tokens.cpu()))
+        losses, tokens = (torch.cat(column) for column in zip(*columns, strict=True))
+        return losses, tokens, {"loss": (losses.sum() / tokens.sum()).item()}
 
 
 def _answered(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Any, Tensor, Tensor]:

@@ -223,6 +223,10 @@ class LlinkTrainer(Trainer):
         """In the order of the rows, however training rows are drawn."""
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler | None:
+        """In order: transformers would group these too, and not find their lengths."""
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
     def _loader(self, dataset: Any, description: str, size: int, sampler: Any, training: bool) -> DataLoader:
         tensors = self.tensors_of(dataset)
         self.data_collator = tensors.collate

@@ -1,6 +1,6 @@
 """Translation rows of two files of parallel lines.
 
-    python benchmarks/evidence/translation_rows.py --pairs test.en test.my --language my --output rows.jsonl
+python benchmarks/evidence/translation_rows.py --pairs test.en test.my --language my --output rows.jsonl
 """
 
 from __future__ import annotations

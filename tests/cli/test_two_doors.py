@@ -18,6 +18,7 @@ from llink import (
     read_instructions,
     read_pairs,
 )
+from llink.building import renew_slots
 from llink.cli import main
 
 MODEL = dict(num_slots=3, teacher_components=8, projector_dropout=0.1)
@@ -80,7 +81,7 @@ def doors(files, base_folder, tmp_path_factory):
     trainer.train()
     trainer.save_model()
     torch.manual_seed(998)
-    model.renew_slots(slot_expander="tokens")
+    renew_slots(model, slot_expander="tokens")
     trainer = LexiconTrainer(model, LexiconConfig(str(made["lexicon"][1]), **QUICK), **pairs_of(files))
     trainer.train()
     trainer.save_model()

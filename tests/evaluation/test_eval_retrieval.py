@@ -8,6 +8,7 @@ import torch
 
 from llink.baselines.direct import load_direct, new_direct, save_adapter
 from llink.baselines.langbridge import LangBridgeForCausalLM
+from llink.building import fit_teacher_space
 from llink.cli import main
 from llink.data.demo_corpus import demo_pairs
 from llink.data.errors import DataError
@@ -113,7 +114,7 @@ def test_only_the_wanted_rows_are_computed(model):
 
 def test_raw_states_are_conditioned_as_the_teachers(make_model):
     model = make_model(teacher_conditioning="center")
-    model.teacher_space.fit(model.get_teacher_states(ENGLISH))
+    fit_teacher_space(model.teacher_space, model.get_teacher_states(ENGLISH))
     own = next(own for name, own, _ in retrieval_rows(model, ENGLISH, ENGLISH) if name == "base")
     torch.testing.assert_close(own, model.get_teacher_features(ENGLISH), atol=1e-4, rtol=1e-4)
     assert retrieval_ranks(own, model.get_teacher_features(ENGLISH)).tolist() == [1] * len(ENGLISH)

@@ -265,7 +265,9 @@ def test_unknown_variants_are_named(variant):
 
 def test_the_variants_are_what_they_say(model, tensors):
     batch = tensors.collate(list(range(5)))
-    assert not batch["foreign"]["foreign_attention_mask"].any(dim=2).all(), "vacuous unless rows hold different numbers of passages"
+    assert not batch["foreign"]["foreign_attention_mask"].any(dim=2).all(), (
+        "vacuous unless rows hold different numbers of passages"
+    )
     variants = usage_variants(4, per_slot=True)
     losses, tokens = usage_losses(model, batch, variants)
     assert losses.shape == (5, len(variants)) == (5, 8)

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor, AutoTokenizer
 
+from llink.building import fit_teacher_space
 from llink.hub_cards.verify import passed, verify
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.checkpoint import bridge_keys, staged
@@ -105,7 +106,7 @@ def test_bases_of_different_dtypes(tmp_path, self_contained, halves):
 def test_other_shapes(make_model, tmp_path, options, self_contained):
     model = make_model(**options)
     if options.get("teacher_conditioning", "none") != "none":
-        model.teacher_space.fit(torch.randn(40, model.config.hidden_size))
+        fit_teacher_space(model.teacher_space, torch.randn(40, model.config.hidden_size))
     model.save_pretrained(tmp_path, self_contained=self_contained)
     again = LlinkForCausalLM.from_pretrained(tmp_path)
     assert {k: getattr(again.config, k) for k in options} == options

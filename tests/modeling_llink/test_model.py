@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForCausalLM
 
+from llink.building import build_processor
 from llink.data.fingerprint import base_fingerprint
 from llink.modeling_llink.errors import LlinkCheckpointError, PromptError, SlotMismatchError
 from llink.modeling_llink.lora import lora_parameters
@@ -405,5 +406,7 @@ def test_a_model_from_modules_needs_a_processor(base_folder):
     model = LlinkForCausalLM(config, encoder, decoder)
     with pytest.raises(LlinkCheckpointError, match="without names"):
         model.generate(foreign_text="cat")
-    model.processor = model.build_processor(tiny.decoder_tokenizer("llama"), tiny.encoder_tokenizer("xlm-roberta"))
+    model.processor = build_processor(
+        model.config, tiny.decoder_tokenizer("llama"), tiny.encoder_tokenizer("xlm-roberta")
+    )
     assert model.eval().generate(foreign_text="cat", max_new_tokens=2).shape[0] == 1

@@ -223,7 +223,9 @@ def test_the_options_travel_and_earlier_checkpoints_read_as_before(make_model, t
     again = LlinkForCausalLM.from_pretrained(tmp_path / "new")
     assert again.processor.literals == again.config.literals == ["number"]
     assert again.processor.prompt_tokens(DOCUMENT) == model.processor.prompt_tokens(DOCUMENT)
-    fields = {name: value for name, value in model.config.to_dict().items() if name not in ("literals", "long_passages")}
+    fields = {
+        name: value for name, value in model.config.to_dict().items() if name not in ("literals", "long_passages")
+    }
     old = LlinkConfig.from_dict(fields)
     assert (old.literals, old.long_passages) == ([], "cut")
     assert (LlinkConfig(slot_expander="tokens").long_passages, LlinkConfig().literals) == ("split", [])

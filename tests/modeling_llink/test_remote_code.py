@@ -78,6 +78,11 @@ assert torch.equal(logits(model, inputs), scores), (logits(model, inputs) - scor
 plain = AutoModel.from_pretrained(folder, trust_remote_code=True)
 assert type(plain).__name__ == "LlinkForCausalLM"
 assert torch.equal(logits(plain, inputs), scores)
+try:
+    type(model).from_encoder_decoder_pretrained("encoder", "decoder")
+    raise SystemExit("what builds models has travelled")
+except OSError as error:
+    assert "install llink" in str(error), error
 config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
 assert config.num_slots == 4
 assert AutoModelForCausalLM.from_config(config, trust_remote_code=True).config.num_slots == 4

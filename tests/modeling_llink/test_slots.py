@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llink import LlinkConfig, LlinkForCausalLM
+from llink.building import renew_slots
 from llink.configuration_llink import LlinkConfigError
 from llink.modeling_llink.errors import LlinkCheckpointError
 from llink.modeling_llink.layers import GatedAdapter
@@ -94,7 +95,7 @@ def test_a_single_slot_still_has_its_expander():
 def test_slots_are_renewed_between_the_stages(make_model, tmp_path):
     model = make_model(stage="align")
     before, projector = model.get_slot_features("the cat"), model.get_foreign_features("the cat")
-    model.renew_slots(slot_residual=False, slot_adapter="none")
+    renew_slots(model, slot_residual=False, slot_adapter="none")
     assert (model.config.slot_expander, model.config.slot_residual, model.config.slot_adapter) == ("mlp", False, "none")
     median = median_embedding_norm(model.get_input_embeddings(), model.config.vocab_size)
     assert model.slot_embedder.scale.item() == pytest.approx(median)
@@ -109,11 +110,11 @@ def test_slots_are_renewed_between_the_stages(make_model, tmp_path):
         ({"num_slots": 3}, "num_slots: settings"),
     ):
         with pytest.raises(LlinkConfigError, match=message):
-            model.renew_slots(**fields)
+            renew_slots(model, **fields)
     assert model.config.slot_adapter == "none", "a refused change changes nothing"
     model.config.stage = "inject"
     with pytest.raises(LlinkCheckpointError, match="throw away"):
-        model.renew_slots(slot_expander="mlp")
+        renew_slots(model, slot_expander="mlp")
 
 
 def test_slots_depend_on_the_direction_of_the_input_and_not_on_its_size():

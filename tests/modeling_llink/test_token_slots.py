@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from llink import InjectConfig, InjectTrainer, LlinkConfig, LlinkForCausalLM
+from llink.building import renew_slots
 from llink.configuration_llink import GONE_EXPANDERS, LlinkConfigError
 from llink.data.collators import instruction_tensors, passage_bank, tokenize_instructions
 from llink.data.errors import DataError
@@ -127,10 +128,10 @@ def test_it_is_saved_loaded_and_answers_alike(model, tmp_path):
 def test_slots_are_renewed_with_their_processor(make_model):
     model = make_model(stage="align")
     assert model.processor.num_slots == 4
-    model.renew_slots(slot_expander="tokens", slot_layers=[0, 1.0])
+    renew_slots(model, slot_expander="tokens", slot_layers=[0, 1.0])
     assert (model.config.num_slots, model.config.slot_layers, model.processor.num_slots) == (None, [0, 2], None)
     assert len(model.encode_foreign(["the cat"])[0]) == 7
-    model.renew_slots(slot_expander="mlp")
+    renew_slots(model, slot_expander="mlp")
     assert (model.config.num_slots, model.config.slot_layers, model.processor.num_slots) == (8, None, 8)
 
 

@@ -15,8 +15,9 @@ import torch
 from baseline_runs import losses_of, quick
 from datasets import Dataset
 from processes import run_in_processes
-from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
+from llink.building import fit_teacher_space
 from llink.configuration_llink import LlinkConfigError
 from llink.data.errors import DataError
 from llink.data.examples import training_example
@@ -132,7 +133,7 @@ def test_the_logits_of_the_answers_are_enough():
 @pytest.mark.parametrize("variant", ["zeroed", "shuffled"])
 def test_only_lora_and_slots_change(make_model, train, variant):
     model = make_model(awake=False, lora_dropout=0.1, teacher_conditioning="center", stage="align")
-    model.teacher_space.fit(torch.randn(50, model.config.hidden_size))
+    fit_teacher_space(model.teacher_space, torch.randn(50, model.config.hidden_size))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     train(model=model, usage_variant=variant)
     after = model.state_dict()
@@ -263,21 +264,43 @@ def test_features_are_computed_once(make_model, train, tmp_path):
     assert losses_of(first) == losses_of(second)
 
 
-@pytest.fixture(scope="module")
-def two_processes(base_folder, tmp_path_factory):
-    """What a run in two processes gave."""
+class FirstGradients(TrainerCallback):
+    """Keeps the norm of each parameter's gradient in the first step."""
+
+    def __init__(self):
+        self.norms = {}
+
+    def on_pre_optimizer_step(self, args, state, control, model, **_):
+        if not self.norms:
+            named = {name.removeprefix("module."): p for name, p in model.named_parameters()}
+            self.norms = {name: p.grad.norm().item() for name, p in named.items() if p.grad is not None}
+
+
+#: The contrast of each row, and the paper's hinge: one for the whole step. With this margin it is open in the first two
+#: steps, which the second process alone would have closed.
+CONTRASTS = {"row": {}, "step": dict(usage_reduction="step", usage_margin=0.4, usage_every=1)}
+
+
+@pytest.fixture(scope="module", params=CONTRASTS)
+def two_processes(request, base_folder, tmp_path_factory):
+    """What a run in two processes gave, and the contrast in which it did."""
     folder = tmp_path_factory.mktemp("two")
     folders = [base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")]
-    run_in_processes(__file__, *folders, folder)
+    run_in_processes(__file__, *folders, folder, request.param)
     result = json.loads((folder / "result.json").read_text("utf-8"))
     assert result["world_size"] == 2, "vacuous unless two processes ran"
-    return result
+    return {**result, "contrast": CONTRASTS[request.param]}
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one(train, two_processes):
-    single = train("one")
+    gradients = FirstGradients()
+    single = train("one", callbacks=[gradients], **two_processes["contrast"])
     assert two_processes["losses"] == pytest.approx(losses_of(single), rel=1e-3)
+    if two_processes["contrast"]:
+        hinge = [entry["usage"] > 0 for entry in single.state.log_history if "usage" in entry]
+        assert hinge == [True, True, False, False], "vacuous unless it opens and closes"
+    assert two_processes["gradients"] == pytest.approx(gradients.norms, rel=2e-3, abs=1e-5)
     for name, value in two_processes["norms"].items():
         assert single.model.get_parameter(name).norm().item() == pytest.approx(value, rel=2e-3, abs=1e-4), name
     metrics = single.evaluate(instruction_dataset(rows(9)))
@@ -287,7 +310,7 @@ def test_two_processes_equal_one(train, two_processes):
 
 @pytest.mark.slow
 def test_two_processes_log_the_terms_of_one(train, two_processes):
-    single = train("one").state.log_history[0]
+    single = train("one", **two_processes["contrast"]).state.log_history[0]
     for term in ("sft", "usage", "cosine", "nce"):
         assert two_processes["log"][0][term] == pytest.approx(single[term], rel=1e-3), term
 
@@ -468,7 +491,7 @@ def test_every_argument_of_ours_has_help_and_defaults_are_the_papers():
     assert (config.per_device_train_batch_size, config.gradient_accumulation_steps) == (16, 8)
 
 
-def main(encoder: str, decoder: str, folder: str) -> None:
+def main(encoder: str, decoder: str, folder: str, contrast: str) -> None:
     """One of several processes; the first writes what the test compares."""
     torch.set_num_threads(1)
     set_seed(0)
@@ -477,11 +500,12 @@ def main(encoder: str, decoder: str, folder: str) -> None:
         encoder, decoder, teacher_conditioning="none", num_slots=4, lora_dropout=0.0, stage="align"
     )
     set_seed(0)
+    sizes = dict(per_device_train_batch_size=2, gradient_accumulation_steps=2, per_device_eval_batch_size=2)
+    gradients = FirstGradients()
     trainer = InjectTrainer(
         model=model,
-        args=arguments(
-            folder, per_device_train_batch_size=2, gradient_accumulation_steps=2, per_device_eval_batch_size=2
-        ),
+        args=arguments(folder, **sizes, **CONTRASTS[contrast]),
+        callbacks=[gradients],
         train_dataset=instruction_dataset(rows()),
         eval_dataset=instruction_dataset(rows(9)),
     )
@@ -491,6 +515,7 @@ def main(encoder: str, decoder: str, folder: str) -> None:
         norms = {n: p.norm().item() for n, p in model.named_parameters() if p.requires_grad}
         log = trainer.state.log_history
         result = dict(losses=losses_of(trainer), log=log, norms=norms, eval=metrics, world_size=trainer.args.world_size)
+        result["gradients"] = gradients.norms
         (Path(folder) / "result.json").write_text(json.dumps(result), "utf-8")
     shutil.rmtree(Path(folder) / "_feature_cache", ignore_errors=True)
 

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from transformers import set_seed
 
 from llink import AlignConfig, InjectConfig, InjectTrainer, LexiconConfig, LexiconTrainer, LlinkForCausalLM
+from llink.building import renew_slots
 from llink.cli import main
 from llink.configuration_llink import LlinkConfigError
 from llink.data.errors import DataError
@@ -345,7 +346,7 @@ def test_what_is_saved_reads_alike(train, tmp_path):
     texts = ["kxm", "qz"]
     assert all(map(torch.equal, again.encode_foreign(texts), trainer.llink_model.encode_foreign(texts)))
     assert [stage["stage"] for stage in again.run_record["stages"]] == ["lexicon"]
-    again.renew_slots(slot_expander="mlp")
+    renew_slots(again, slot_expander="mlp")
     assert (again.config.stage, again.run_record["stages"]) == ("align", []), "the dictionary is gone"
 
 
