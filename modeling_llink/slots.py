@@ -102,8 +102,8 @@ class TokenSlots(SlotEmbedder):
     """One slot for each of a passage's encoder tokens, or a few: y = W·x + b + D·GELU(U·x), slot = scale · y/|y|.
 
     x is the mean of its tokens' states of several encoder layers side by side, normalised without parameters. D starts
-    at zero, so learning starts from a linear map; which of the decoder's embeddings y points at is learned from parallel text,
-    without the decoder's layers (a dictionary), before Stage B.
+    at zero, so learning starts from a linear map; which of the decoder's embeddings y points at is learned from
+    parallel text, without the decoder's layers (a dictionary), before Stage B.
     """
 
     reads_states = True

@@ -9,11 +9,11 @@ from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_group
 
 
 class GroupedByLength(LengthGroupedSampler):
-    """Row numbers in an order in which the rows of an optimiser step are of like length, and steps of any length follow.
+    """Row numbers in an order in which the rows of an optimiser step are of like length.
 
-    As transformers' own, which goes from long to short over and over; here the steps are shuffled. The first holds the
-    longest row: memory that does not suffice shows at once. The order depends on the seed and the epoch alone, so a
-    resumed run goes on in it.
+    As transformers' own, which goes from long to short over and over; here steps of any length follow one another. The
+    first holds the longest row: memory that does not suffice shows at once. The order depends on the seed and the epoch
+    alone, so a resumed run goes on in it.
 
     Args:
         lengths: Of each row, in tokens.
