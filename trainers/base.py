@@ -220,10 +220,6 @@ class LlinkTrainer(Trainer):
         return GroupedByLength(lengths, rows, seed)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler | None:
-        """In the order of the rows, however training rows are drawn."""
-        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler | None:
         """In order: transformers would group these too, and not find their lengths."""
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 

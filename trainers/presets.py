@@ -52,13 +52,15 @@ class Preset:
         return "\n".join([f"{self.name}: {self.what}", *(f"  not reproduced: {line}" for line in self.omits)])
 
 
-#: Of both the paper and its released code: the decoder's last state at the placeholder, as it is, and slots as made.
+#: Of both the paper and its released code: the decoder's last state at the placeholder, as it is, slots as made, and
+#: the beginning of a long passage.
 _LAST_STATE = {
     "teacher_template": "User:{text}",
     "teacher_state": "placeholder",
     "teacher_layer": -1,
     "teacher_conditioning": "none",
     "slot_residual": False,
+    "long_passages": "cut",
 }
 _RELEASED_ALIGN = {"learning_rate": 1e-3, "temperature_start": 0.17, "temperature_end": 0.08}
 _RELEASED_RATES = {"learning_rate": 1e-4, "slot_learning_rate": 3e-5, "scale_learning_rate": 5e-4}
