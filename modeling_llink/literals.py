@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import regex
 
-#: What [`find_literals`] finds.
-LITERAL_KINDS = ("number", "date", "time", "address", "file", "latin")
+from ..configuration_llink import LITERAL_KINDS
+
 #: Characters of a literal at most; a longer one stays with the slots, whole.
 MAX_LITERAL_CHARS = {"number": 40, "date": 40, "time": 40, "address": 128, "file": 128, "latin": 64}
 
