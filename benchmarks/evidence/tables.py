@@ -82,6 +82,15 @@ def steps(records: dict[str, dict[str, Any]]) -> str:
     return table(["loss after steps", *map(str, columns)], rows)
 
 
+def reading(records: dict[str, dict[str, Any]]) -> str:
+    """Ways to make slots that are read: a row each, gaps also of the languages never seen."""
+    rows = {name: row for results in records.values() for name, row in results.items()}
+    columns = ("loss", "shuffled_gap", "zeroed_gap", "shuffled_gap_my", "shuffled_gap_am", "chrf")
+    cells = [[name, *("" if row[c] is None else row[c] for c in columns)] for name, row in rows.items()]
+    titles = ["loss", "shuffled gap", "zeroed gap", "shuffled, Burmese", "shuffled, Amharic", "chrF++"]
+    return table(["", *titles], cells)
+
+
 def judge(records: dict[str, dict[str, Any]]) -> str:
     """Judges' records: a row a comparison."""
     return judge_table(
@@ -120,7 +129,7 @@ def systems(records: dict[str, dict[str, Any]], columns: tuple[str, ...]) -> str
 
 
 #: Tables that show all of their records.
-WHOLE = {"usage": usage, "tokens": tokens, "judge": judge, "steps": steps}
+WHOLE = {"usage": usage, "tokens": tokens, "judge": judge, "steps": steps, "reading": reading}
 
 
 def block(match: re.Match) -> str:
