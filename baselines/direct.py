@@ -21,7 +21,7 @@ from transformers.utils.hub import cached_file
 
 from ..configuration_llink import LlinkConfig
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
-from ..modeling_llink.bases import freeze, load_base
+from ..modeling_llink.bases import load_base
 from ..modeling_llink.checkpoint import read_bridge
 from ..modeling_llink.errors import LlinkCheckpointError
 from ..modeling_llink.lora import lora_modules, lora_parameters
@@ -138,7 +138,7 @@ def load_direct(
     config = read_adapter_config(folder)
     decoder, _ = load_base("decoder", config.base_model_name_or_path, config.revision, dtype=dtype, **loading)
     add_saved_adapter(decoder, folder)
-    freeze(decoder)
+    decoder.requires_grad_(False)
     return decoder.eval(), RawTextProcessor.from_pretrained(folder)
 
 
@@ -161,7 +161,7 @@ def add_saved_adapter(decoder: PreTrainedModel, folder: str | os.PathLike) -> No
     """
     config = read_adapter_config(folder)
     name, revision = config.base_model_name_or_path, config.revision
-    freeze(decoder)
+    decoder.requires_grad_(False)
     inject_adapter_in_model(config, decoder)
     config.base_model_name_or_path, config.revision = name, revision  # adding has overwritten them
     for parameter in lora_parameters(decoder):

@@ -21,7 +21,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
-from ..modeling_llink.bases import freeze, load_base
+from ..modeling_llink.bases import load_base
 from ..modeling_llink.checkpoint import read_bridge, staged
 from ..modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
 from ..modeling_llink.injection import embed_with_zeros
@@ -103,9 +103,9 @@ class LangBridgeForCausalLM(PreTrainedModel):
         self.end_of_source = nn.Parameter(torch.zeros(d))
         self.bridge.to(self.device)
         self.end_of_source.data = self.end_of_source.data.to(self.device)
-        freeze(encoder)
+        encoder.requires_grad_(False)
         if not config.lora:
-            freeze(decoder)
+            decoder.requires_grad_(False)
 
     @torch.no_grad()
     def start_at_embedding_norm(self) -> None:

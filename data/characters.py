@@ -7,6 +7,7 @@ one entry for each code point, and an answer for N texts is a look-up and a sum.
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 import sys
 import unicodedata
@@ -17,6 +18,7 @@ import numpy as np
 from .scripts import SCRIPTS
 
 _POINTS = sys.maxunicode + 1
+_BLOCK = 65_536  # texts that are folded at once
 #: Planes 0 and 1 are looked at one by one; above them stand Han (2, 3), tags (14) and private use (15, 16).
 _DETAILED = 0x20000
 _HAN_PLANES = range(0x20000, 0x40000)
@@ -67,6 +69,35 @@ class Codes:
     def select(self, rows: np.ndarray) -> Codes:
         """The texts for which `rows` (N,) bool is true."""
         return Codes(self.values[np.repeat(rows, self.lengths)], self.lengths[rows])
+
+
+def sentence_keys(texts: Sequence[str], folded: Codes | None = None) -> np.ndarray:
+    """The keys of sentences: equal if and only if two are the same sentence, wherever llink compares sentences.
+
+    That is for duplicates and splits, for what held-out rows share with training, for negatives that are none. A key is
+    64 bits of BLAKE2b of the folded text: without case, width, spaces, punctuation and invisible characters.
+
+    A text without letters and digits folds to nothing; it is the same as its own composed form (NFC) only.
+
+    Args:
+        texts: N sentences.
+        folded: What is left of them when folded, where it is at hand; they are in NFC then.
+
+    Returns:
+        (N,) uint64.
+    """
+    if folded is None:
+        composed = [text if text.isascii() else unicodedata.normalize("NFC", text) for text in texts]
+        blocks = [composed[first : first + _BLOCK] for first in range(0, len(composed), _BLOCK)]
+        return np.concatenate([np.empty(0, np.uint64), *(sentence_keys(b, Codes.of(b).folded()) for b in blocks)])
+    content = memoryview(folded.values.astype("<u4", copy=False).tobytes())
+    bounds = zip((4 * folded.starts).tolist(), (4 * folded.ends).tolist(), strict=True)
+    contents = (content[start:end] if start < end else None for start, end in bounds)
+    digests = [
+        hashlib.blake2b(text.encode("utf-32-le", "surrogatepass") if left is None else left, digest_size=8).digest()
+        for text, left in zip(texts, contents, strict=True)
+    ]
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
 @functools.cache

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .characters import Codes, damaged, letters, script_characters
+from .characters import Codes, damaged, letters, script_characters, sentence_keys
 from .language_identification import is_another_language
-from .near_duplicates import pair_signatures, sentence_keys
+from .near_duplicates import pair_signatures
 from .normalization import CHANGES, ZeroWidthSpace, normalize_texts
 from .scripts import SCRIPTS, primary_language
 

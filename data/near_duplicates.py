@@ -1,22 +1,14 @@
-"""What makes two sentences the same, and two pairs nearly the same.
+"""What makes two pairs nearly the same; [`sentence_keys`] says which sentences are one.
 
-Both are decided on *folded* text ([`Codes.folded`]): without case, width, spaces, punctuation and invisible characters.
-
-- A sentence's **key** is 64 bits of BLAKE2b of its folded text. Sentences with equal keys are one sentence: for
-  duplicates and splits (`splitting.py`), for what held-out rows share with training, for negatives that are none.
-- A pair's **signature** is a one-permutation MinHash (Li, Owen and Zhang, 2012) of the shingles of four characters of
-  each side: 32 bins a side, one byte a bin. The share of equal bytes of two sides estimates their Jaccard similarity;
-  that of two pairs is the smaller of their sides': "He came" is not "She came" when the other side tells them apart.
-  Eight bytes, four of either side, are one *band*: only pairs with a band in common are ever compared
-  (locality-sensitive hashing). Pairs whose sides have similarity 0.9 share one with a probability of 0.99, of 0.8 with
-  0.77, of 0.5 with 0.03.
+It is decided on *folded* text ([`Codes.folded`]). A pair's **signature** is a one-permutation MinHash (Li, Owen and
+Zhang, 2012) of the shingles of four characters of each side: 32 bins a side, one byte a bin. The share of equal bytes
+of two sides estimates their Jaccard similarity; that of two pairs is the smaller of their sides': "He came" is not "She
+came" when the other side tells them apart. Eight bytes, four of either side, are one *band*: only pairs with a band in
+common are ever compared (locality-sensitive hashing). Pairs whose sides have similarity 0.9 share one with a
+probability of 0.99, of 0.8 with 0.77, of 0.5 with 0.03.
 """
 
 from __future__ import annotations
-
-import hashlib
-import unicodedata
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,36 +19,9 @@ _BINS = 32
 _SHINGLE = 4
 _BAND_BYTES = 4  # of each side
 _HASH_BITS = 27  # what the five bits that name a bin leave of 32
-_BLOCK = 65_536  # texts that are folded at once
 _EMPTY = np.uint32(0xFFFFFFFF)
 _MULTIPLIERS = np.array([0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F], dtype=np.uint32)
 _FINAL = np.uint32(0x2C1B3C6D)
-
-
-def sentence_keys(texts: Sequence[str], folded: Codes | None = None) -> np.ndarray:
-    """The keys of sentences: equal if and only if two are the same sentence, wherever llink compares sentences.
-
-    A text without letters and digits folds to nothing; it is the same as its own composed form (NFC) only.
-
-    Args:
-        texts: N sentences.
-        folded: What is left of them when folded, where it is at hand; they are in NFC then.
-
-    Returns:
-        (N,) uint64.
-    """
-    if folded is None:
-        composed = [text if text.isascii() else unicodedata.normalize("NFC", text) for text in texts]
-        blocks = [composed[first : first + _BLOCK] for first in range(0, len(composed), _BLOCK)]
-        return np.concatenate([np.empty(0, np.uint64), *(sentence_keys(b, Codes.of(b).folded()) for b in blocks)])
-    content = memoryview(folded.values.astype("<u4", copy=False).tobytes())
-    bounds = zip((4 * folded.starts).tolist(), (4 * folded.ends).tolist(), strict=True)
-    contents = (content[start:end] if start < end else None for start, end in bounds)
-    digests = [
-        hashlib.blake2b(text.encode("utf-32-le", "surrogatepass") if left is None else left, digest_size=8).digest()
-        for text, left in zip(texts, contents, strict=True)
-    ]
-    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
 def pair_signatures(english: Codes, foreign: Codes) -> np.ndarray:

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from .characters import sentence_keys
 from .cleaning import Side
 from .errors import DataError
-from .near_duplicates import sentence_keys
 
 logger = logging.getLogger(__name__)
 

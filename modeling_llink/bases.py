@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
     StrictDataclassError,
 )
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -163,12 +163,6 @@ def state_prefix(kind: str, config: PretrainedConfig) -> str:
     """
     taken_out = kind == "encoder" and type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
     return "encoder." if taken_out and type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING else ""
-
-
-def freeze(model: nn.Module) -> None:
-    """No gradient reaches a base."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
 
 
 def _auto_class(kind: str, config: PretrainedConfig) -> Any:

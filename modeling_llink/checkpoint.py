@@ -25,15 +25,10 @@ from .weights import BASES, BRIDGE, SAMPLES_FILE
 
 def bridge_keys(model: nn.Module) -> set[str]:
     """The state-dict keys that no base owns: projector, teacher statistics, slots, LoRA."""
-    keys = set()
-    for part in BRIDGE:
-        keys |= {f"{part}.{key}" for key in getattr(model, part).state_dict()}
+    parts = [f"{part}." for part in BRIDGE]
     for name, module in lora_modules(model.decoder):
-        for adapter in module.adapter_layer_names:
-            container = getattr(module, adapter, None)
-            if isinstance(container, nn.Module):
-                keys |= {f"decoder.{name}.{adapter}.{key}" for key in container.state_dict()}
-    return keys
+        parts += [f"decoder.{name}.{adapter}." for adapter in module.adapter_layer_names]
+    return {key for key in model.state_dict() if key.startswith(tuple(parts))}
 
 
 def read_bridge(path: Path) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import ModelOutput
 
 from ..configuration_llink import LlinkConfig
-from .bases import CACHE, build_base, check_kind, freeze, last_positions
+from .bases import CACHE, build_base, check_kind, last_positions
 from .encoding import LlinkEncodingMixin
 from .errors import LlinkCheckpointError, SlotMismatchError
 from .generation import LlinkGenerationMixin
@@ -95,8 +95,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         self._processor: LlinkProcessor | None = None
         self.source: Source | None = None  # where this model was loaded from
         self.post_init()
-        freeze(self.encoder)
-        freeze(self.decoder)
+        self.encoder.requires_grad_(False)
+        self.decoder.requires_grad_(False)
         if not config.lora_merged:
             add_lora(self.decoder, config)  # after post_init, which would overwrite LoRA's own initialisation
         if self.decoder.generation_config is not None:

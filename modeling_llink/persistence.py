@@ -98,13 +98,8 @@ class LlinkPersistenceMixin(PreTrainedModel):
         if config is None:
             config = merged_config(source.name, stored, kwargs | source.located)
         model = cls._load(source, config, stored, loading | hub, allow_other_bases)
-        info: dict[str, list[Any]] = {
-            "missing_keys": [],
-            "unexpected_keys": [],
-            "mismatched_keys": [],
-            "error_msgs": [],
-        }
-        loaded: Any = (model, info) if kwargs.get("output_loading_info") else model
+        nothing: dict[str, list] = {f"{what}_keys": [] for what in ("missing", "unexpected", "mismatched")}
+        loaded: Any = (model, nothing | {"error_msgs": []}) if kwargs.get("output_loading_info") else model
         return loaded
 
     @classmethod
@@ -145,8 +140,7 @@ class LlinkPersistenceMixin(PreTrainedModel):
             LlinkCheckpointError: If the folder's weights are missing, damaged or do not fit.
         """
         path = Path(directory) / "model.safetensors"
-        state = read_bridge(path)
-        load_bridge_state(self, state, str(path))
+        load_bridge_state(self, read_bridge(path), str(path))
 
     def save_pretrained(
         self,
@@ -250,14 +244,10 @@ class LlinkPersistenceMixin(PreTrainedModel):
 
     @processor.setter
     def processor(self, processor: LlinkProcessor) -> None:
-        if (processor.num_slots, processor.reserved_token_start) != (
-            self.config.num_slots,
-            self.config.reserved_token_start,
-        ):
-            raise LlinkCheckpointError(
-                f"The processor's K={processor.num_slots} and reserved_token_start={processor.reserved_token_start} "
-                f"are not the model's {self.config.num_slots} and {self.config.reserved_token_start}."
-            )
+        for name, field in (("K", "num_slots"), ("reserved_token_start", "reserved_token_start")):
+            theirs, own = getattr(processor, field), getattr(self.config, field)
+            if theirs != own:
+                raise LlinkCheckpointError(f"The processor's {name}={theirs} is not the model's {own}.")
         self._processor = processor
 
     def _load_processor(self) -> LlinkProcessor:

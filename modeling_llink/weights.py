@@ -106,8 +106,9 @@ def compare_weights(stored: WeightSamples, found: WeightSamples) -> list[Finding
     """Part by part: which tensors have other names, shapes or values. A quantised base is not compared."""
     old, new = stored.by_name(), found.by_name()
     findings = []
+    part_of = {key: "LoRA" if "lora_" in key else key.partition(".")[0] for key in sorted(old.keys() | new.keys())}
     for part in (*BRIDGE, "LoRA", *BASES):
-        keys = sorted(key for key in old.keys() | new.keys() if _part_of(key) == part)
+        keys = [key for key, own in part_of.items() if own == part]
         if part in BASES and (stored.quantized[part] or found.quantized[part]):
             findings.append(Finding(f"{part} weights", False, "quantised: not compared", harmless=True))
             continue
@@ -118,10 +119,6 @@ def compare_weights(stored: WeightSamples, found: WeightSamples) -> list[Finding
         if keys:
             findings.append(Finding(f"{part} weights", not different, detail))
     return findings
-
-
-def _part_of(key: str) -> str:
-    return "LoRA" if "lora_" in key else key.partition(".")[0]
 
 
 def _same_values(one: tuple[str, list, Tensor], two: tuple[str, list, Tensor]) -> bool:

@@ -4,8 +4,10 @@ import ast
 import configparser
 import functools
 import importlib
+import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -203,3 +205,38 @@ def test_what_is_exported_is_typed():
         for alias in node.names
     }
     assert shown == llink._EXPORTS
+
+
+#: What is large and not asked about: whatever comes from these is of any type.
+MYPY = """[mypy]
+ignore_missing_imports = True
+follow_imports = silent
+[mypy-torch.*,transformers.*,datasets.*,numpy.*,matplotlib.*,huggingface_hub.*,peft.*,accelerate.*,gradio.*]
+follow_imports = skip
+"""
+
+
+@pytest.mark.slow
+def test_an_editable_install_is_typed_when_it_is_strict(tmp_path):
+    """setuptools' import hook shows type checkers nothing; `editable_mode=strict` puts a folder on the path instead."""
+    assert "--config-settings editable_mode=strict" in (ROOT / "README.md").read_text("utf-8")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/", "benchmarks/")):
+            (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / "clone" / name)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    # Beside the one that is installed, which pip would otherwise take away first.
+    strict = ["--config-settings", "editable_mode=strict", "--ignore-installed", "--prefix", tmp_path / "prefix"]
+    subprocess.run([*pip, *strict, "--editable", tmp_path / "clone"], check=True)
+    venv.create(tmp_path / "venv", with_pip=False)
+    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    (path,) = (tmp_path / "prefix").rglob("*llink*.pth")
+    shutil.copy(path, packages)
+    (packages / "others.pth").write_text(str(Path(pytest.__file__).parent.parent), "utf-8")
+    (tmp_path / "mypy.ini").write_text(MYPY, "utf-8")
+    (tmp_path / "asks.py").write_text("import llink\nreveal_type(llink.LlinkForCausalLM)\n", "utf-8")
+    options = ["--config-file", "mypy.ini", "--python-executable", tmp_path / "venv" / "bin" / "python"]
+    mypy = [sys.executable, "-m", "mypy", *options, "asks.py"]
+    done = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "-> llink.modeling_llink.modeling_llink.LlinkForCausalLM" in done.stdout, done.stdout + done.stderr

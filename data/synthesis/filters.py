@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...configuration_llink import FOREIGN_TOKEN
-from ..characters import damaged, letters, script_characters
+from ..characters import damaged, letters, script_characters, sentence_keys
 from ..cleaning import Side
 from ..entities.english import extract
 from ..entities.entity import GROUP_SPACE, plain
 from ..language_identification import is_another_language
-from ..near_duplicates import pair_signatures, sentence_keys, similarity
+from ..near_duplicates import pair_signatures, similarity
 from .tasks import TASK_TABLE, without_marker
 
 #: Wordings that are more alike than this count as one.

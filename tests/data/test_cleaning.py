@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llink.data import language_identification
-from llink.data.characters import Codes, damaged, fold_table, invisible, script_characters
+from llink.data.characters import Codes, damaged, fold_table, invisible, script_characters, sentence_keys
 from llink.data.cleaning import CLEANING_STEPS, EXAMPLES, CleaningRules, Side, StepReport, block_keys, clean
 from llink.data.language_identification import check_language, is_another_language
-from llink.data.near_duplicates import BANDS, pair_signatures, sentence_keys, similarity
+from llink.data.near_duplicates import BANDS, pair_signatures, similarity
 from llink.data.normalization import CHANGES, clean_invisible, normalize_texts
 from llink.data.scripts import LANGUAGE_SCRIPTS, SCRIPTS, script_code
 from llink.errors_llink import LlinkConfigError

@@ -13,6 +13,7 @@ from demo_corpus.grammar import KHMER_DIGITS, arabic_digits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llink.data.characters import sentence_keys
 from llink.data.demo_corpus import (
     PHRASINGS,
     PLACEHOLDER,
@@ -23,7 +24,6 @@ from llink.data.demo_corpus import (
     demo_splits,
     generate_instructions,
 )
-from llink.data.near_duplicates import sentence_keys
 from llink.errors_llink import LlinkConfigError
 
 KHMER = re.compile(r"[\u1780-\u17ff]")

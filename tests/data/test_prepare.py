@@ -18,9 +18,9 @@ from llink.cli import main
 from llink.cli import prepare as prepare_command
 from llink.data import data_card
 from llink.data import prepare as prepare_module
+from llink.data.characters import sentence_keys
 from llink.data.data_card import check_repository, push_folder
 from llink.data.errors import DataError
-from llink.data.near_duplicates import sentence_keys
 from llink.data.pairs import check_training_pairs, read_pairs
 from llink.data.prepare import CLEANING, prepare
 from llink.data.prepare_config import PrepareConfig

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llink.data import splitting
+from llink.data.characters import sentence_keys
 from llink.data.cleaning import Side, block_keys
-from llink.data.near_duplicates import BANDS, sentence_keys
+from llink.data.near_duplicates import BANDS
 from llink.data.splitting import (
     Corpus,
     Split,
