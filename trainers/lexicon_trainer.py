@@ -321,7 +321,7 @@ def _check_ready(model: PreTrainedModel) -> None:
     if model.config.slot_expander != "tokens":
         raise NotFittedError(
             f"slot_expander={model.config.slot_expander!r} has no dictionary to learn. Call "
-            "model.renew_slots(slot_expander='tokens') first."
+            "renew_slots(model, slot_expander='tokens') first."
         )
     if model.config.stage not in ("align", "lexicon"):
         raise NotFittedError(
