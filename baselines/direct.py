@@ -25,7 +25,8 @@ from ..modeling_llink.bases import load_base
 from ..modeling_llink.checkpoint import read_bridge
 from ..modeling_llink.errors import LlinkCheckpointError
 from ..modeling_llink.lora import lora_modules, lora_parameters
-from ..modeling_llink.passages import FOREIGN_PART, Passage, check_passage, cut_text
+from ..modeling_llink.passages import FOREIGN_PART, Passage, check_passage
+from ..modeling_llink.reading import text_read
 
 Processor = TypeVar("Processor", bound=LlinkProcessor)
 
@@ -38,7 +39,7 @@ _PEFT_PREFIX = "base_model.model."
 class RawTextProcessor(LlinkProcessor):
     """llink's processor for a decoder without slots: each passage is written out where its slots would stand.
 
-    Everything else is llink's: the chat template, the cut at `max_foreign_chars` (paper 5.1), the answer's labels, and
+    Everything else is llink's: the chat template, how much of a long passage is read, the answer's labels, and
     that nothing in a passage becomes a control token. It returns no `foreign_input_ids`.
     """
 
@@ -62,7 +63,7 @@ class RawTextProcessor(LlinkProcessor):
         for part in content:
             if isinstance(part, dict) and part.get("type") == FOREIGN_PART:
                 text = check_passage(part.get("text"), row)
-                part = {"type": "text", "text": cut_text(text.strip(), self.max_foreign_chars).rstrip()}
+                part = {"type": "text", "text": text_read(text, self.long_passages, self.max_foreign_chars)}
             parts.append(part)
         return {**message, "content": parts}
 
@@ -76,6 +77,7 @@ def like(processor_class: type[Processor], processor: LlinkProcessor, **changes:
         changes: Arguments of [`LlinkProcessor`] that differ.
     """
     limits = ("chat_template", "num_slots", "reserved_token_start", "max_foreign_chars", "max_foreign_tokens")
+    limits += ("long_passages", "max_pieces")
     settings = {name: getattr(processor, name) for name in limits} | changes
     return processor_class(processor.tokenizer, processor.encoder_tokenizer, **settings)
 

@@ -15,8 +15,9 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from ..building import is_empty
 from ..data.errors import DataError
-from ..modeling_llink.passages import DEFAULT_PROMPT, check_passages, cut_text
+from ..modeling_llink.passages import DEFAULT_PROMPT, check_passages
 from ..modeling_llink.processing_llink import LlinkProcessor
+from ..modeling_llink.reading import text_read
 
 #: How Llama-3 splits text before merging; a tiktoken file holds only the tokens.
 LLAMA3_PATTERN = (
@@ -203,8 +204,8 @@ def prompt_lengths(
         prompt: The instruction.
 
     Returns:
-        N numbers each: `raw`, with what slots and baselines hold of a passage, its first `max_foreign_chars`
-        characters; `slotted`; `raw_uncut`, with all of the passage.
+        N numbers each: `raw`, with what slots and baselines hold of a passage: all of it, or where long ones are cut
+        its first `max_foreign_chars` characters; `slotted`; `raw_uncut`, with all of the passage.
 
     Raises:
         DataError: If there are no passages.
@@ -213,21 +214,15 @@ def prompt_lengths(
     if not foreign:
         raise DataError("There are no passages whose prompts could be counted.")
     whole = [text.strip() for (text,) in check_passages(list(foreign))]
-    read = [_what_is_read(processor, text) for text in whole]
+    read = [text_read(text, processor.long_passages, processor.max_foreign_chars) for text in whole]
     counts = [len(processor.prompt_tokens(text)) for text in whole]
-    bare = len(processor.render([processor.user_message(prompt, 1)], slots=[1])[0]) - len(processor.slot_token_ids)
+    one = len(processor.slot_token_ids)
+    bare = len(processor.render([processor.user_message(prompt, 1)], slots=[one])[0]) - one
     return {
         "raw": [_raw_length(processor, prompt, text) for text in read],
         "slotted": [bare + count for count in counts],
         "raw_uncut": [_raw_length(processor, prompt, text) for text in whole],
     }
-
-
-def _what_is_read(processor: LlinkProcessor, text: str) -> str:
-    """A text as far as slots hold it."""
-    if processor.long_passages == "split":
-        return text
-    return cut_text(text, processor.max_foreign_chars).rstrip()
 
 
 def _raw_length(processor: LlinkProcessor, prompt: str, text: str) -> int:

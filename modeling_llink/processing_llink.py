@@ -28,7 +28,7 @@ from .passages import (
     check_passages,
     match_prompts,
 )
-from .reading import SLOT, Piece, Reading, ReadingOptions, read_passage
+from .reading import SLOT, Piece, Reading, ReadingOptions, pad_pieces, read_passage
 from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
 
 
@@ -89,10 +89,8 @@ class LlinkProcessor(ProcessorMixin):
     @property
     def pad_token_id(self) -> int:
         """The id that pads prompts: the tokenizer's own, or its end-of-sequence id; always masked."""
-        for token_id in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
-            if token_id is not None:
-                return token_id
-        return 0
+        ids = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0
+        return next(token_id for token_id in ids if token_id is not None)
 
     @property
     def model_input_names(self) -> list[str]:
@@ -183,10 +181,6 @@ class LlinkProcessor(ProcessorMixin):
             ids += [next(slots) if token == SLOT else token for token in piece.tokens]
         return ids
 
-    def count_slots(self, passage: str) -> int:
-        """How many slots a passage has."""
-        return sum(piece.tokens.count(SLOT) for piece in self.read(check_passage(passage)).pieces)
-
     def _slot_ids(self, count: int) -> list[int]:
         return self.slot_token_ids * (count // (self.num_slots or 1))
 
@@ -225,8 +219,8 @@ class LlinkProcessor(ProcessorMixin):
             ForeignTextError: If a passage is not usable text.
             PromptError: If the numbers of prompts and rows of passages differ.
         """
-        messages = self.conversations(text, foreign_text)
-        return self._batch([self.render(m, **kwargs) for m in messages], padding_side, return_tensors)
+        rendered = [self.render(m, **kwargs) for m in self.conversations(text, foreign_text)]
+        return self._batch(rendered, padding_side, return_tensors)
 
     def conversations(self, text: Any, foreign_text: Any) -> list[list[dict]]:
         """One single-turn conversation a row, from prompts and passages as the user gave them.
@@ -278,8 +272,7 @@ class LlinkProcessor(ProcessorMixin):
     def render_batch(self, conversations: Sequence[Sequence[dict]], slots: Sequence[Sequence[int]]) -> BatchFeature:
         """`input_ids` and `attention_mask` (B, S) of conversations whose passages are already so many slots each."""
         rows = zip(conversations, slots, strict=True)
-        rendered: list[tuple[list[int], list[Passage]]] = [(self.render(m, slots=counts)[0], []) for m, counts in rows]
-        return self._batch(rendered, "left", "pt")
+        return self._batch([(self.render(m, slots=counts)[0], []) for m, counts in rows], "left", "pt")
 
     def _batch(
         self, rendered: Sequence[tuple[list[int], list[Passage]]], padding_side: str, return_tensors: str | None
@@ -290,13 +283,10 @@ class LlinkProcessor(ProcessorMixin):
         longest = max(map(len, rows))
         left = padding_side == "left"
         gaps = [longest - len(ids) for ids in rows]
-        pads = [[self.pad_token_id] * gap for gap in gaps]
+        pads = [[self.pad_token_id] * g for g in gaps]
         data: dict[str, Any] = {
             "input_ids": [p + ids if left else ids + p for p, ids in zip(pads, rows, strict=True)],
-            "attention_mask": [
-                [0] * g + [1] * len(ids) if left else [1] * len(ids) + [0] * g
-                for g, ids in zip(gaps, rows, strict=True)
-            ],
+            "attention_mask": [[0] * g * left + [1] * (longest - g) + [0] * g * (not left) for g in gaps],
         }
         tensors = {name: torch.tensor(value) for name, value in data.items()} if return_tensors == "pt" else data
         passages = [p for _, p in rendered]
@@ -311,7 +301,7 @@ class LlinkProcessor(ProcessorMixin):
             passages: A list of passages a row; rows may hold different numbers of them.
 
         Returns:
-            As `pad_passages`. What only pads its row is masked whole.
+            As `pad_passages`.
 
         Raises:
             ForeignTextError: If a passage is empty or not usable text.
@@ -345,16 +335,8 @@ class LlinkProcessor(ProcessorMixin):
         Where slots are made of tokens, also `foreign_slot_index` (B, T, L): the number of the slot, from 1 on, that a
         token is a part of, 0 where it is of none.
         """
-        length = max(len(piece.ids) for row in rows for piece in row)
-        ids = torch.full((len(rows), max(map(len, rows)), length), self.encoder_tokenizer.pad_token_id or 0)
-        mask, index = torch.zeros_like(ids), torch.zeros_like(ids)
-        for row, pieces in enumerate(rows):
-            for column, piece in enumerate(pieces):
-                ids[row, column, : len(piece.ids)] = torch.tensor(piece.ids)
-                mask[row, column, : len(piece.ids)] = 1
-                index[row, column, : len(piece.ids)] = torch.tensor(piece.slots)
-        inputs = {"foreign_input_ids": ids, "foreign_attention_mask": mask}
-        return inputs if self.num_slots is not None else {**inputs, "foreign_slot_index": index}
+        inputs = pad_pieces(rows, self.encoder_tokenizer.pad_token_id or 0)
+        return {name: inputs[name] for name in inputs if self.num_slots is None or name != "foreign_slot_index"}
 
     @classmethod
     def _load_tokenizer_from_pretrained(
@@ -416,5 +398,4 @@ class LlinkProcessor(ProcessorMixin):
         return text
 
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, **kwargs: Any) -> list[str]:
-        """`decode` for each row."""
         return [self.decode(row, skip_special_tokens=skip_special_tokens, **kwargs) for row in sequences]

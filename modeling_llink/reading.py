@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from .errors import ForeignTextError
@@ -195,3 +197,22 @@ def _tokens_per_slot(count: int, options: ReadingOptions) -> int:
     """How many of `count` tokens share a slot, so that there are neither too few slots nor too many."""
     share = max(options.tokens_per_slot, -(-count // options.max_slots))
     return max(1, min(share, count // options.min_slots))
+
+
+def pad_pieces(rows: Sequence[Sequence[Piece]], pad_token_id: int) -> dict[str, Tensor]:
+    """Rows of pieces → `foreign_input_ids`, `foreign_attention_mask`, `foreign_slot_index` (B, T, L), padded."""
+    length = max(len(piece.ids) for row in rows for piece in row)
+    ids = torch.full((len(rows), max(map(len, rows)), length), pad_token_id)
+    mask, index = torch.zeros_like(ids), torch.zeros_like(ids)
+    for row, pieces in enumerate(rows):
+        for column, piece in enumerate(pieces):
+            ids[row, column, : len(piece.ids)] = torch.tensor(piece.ids)
+            mask[row, column, : len(piece.ids)] = 1
+            index[row, column, : len(piece.ids)] = torch.tensor(piece.slots)
+    return {"foreign_input_ids": ids, "foreign_attention_mask": mask, "foreign_slot_index": index}
+
+
+def text_read(text: str, long_passages: str, max_foreign_chars: int) -> str:
+    """As much of a passage as is read, as far as its characters say."""
+    text = text.strip()
+    return text if long_passages == "split" else cut_text(text, max_foreign_chars).rstrip()

@@ -66,6 +66,7 @@ class FakeModel(nn.Module):
             self_contained=False,
             pooling="mean",
             encoder_layer=-1,
+            long_passages="cut",
             max_foreign_chars=256,
             max_foreign_tokens=64,
             teacher_template="{text}",

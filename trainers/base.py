@@ -211,8 +211,7 @@ class LlinkTrainer(Trainer):
         return dataset
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
-        """As in transformers; `group_by_length` takes the lengths from the tensors."""
-        lengths = getattr(train_dataset, "lengths", None)
+        lengths = getattr(train_dataset, "lengths", None)  # of the rows, as `make_tensors` counts them
         if self.args.train_sampling_strategy != "group_by_length" or lengths is None:
             return super()._get_train_sampler(train_dataset)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed

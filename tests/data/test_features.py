@@ -146,6 +146,7 @@ class Model:
     config = SimpleNamespace(
         pooling="mean",
         encoder_layer=-1,
+        long_passages="cut",
         max_foreign_chars=256,
         max_foreign_tokens=64,
         teacher_template="{text}",

@@ -40,7 +40,7 @@ def test_one_forward_gives_what_every_layer_and_pooling_would(make_model, base_f
         found = layer_features(encoder, tokenizer, TEXTS, *places, max_chars=40, max_tokens=100, batch_size=2)
     assert len(calls) == 3
     assert len(found) == 9
-    model = make_model(encoder=family, max_foreign_chars=40, max_foreign_tokens=100)
+    model = make_model(encoder=family, max_foreign_chars=40, max_foreign_tokens=100, long_passages="cut")
     for (layer, pooling), features in found.items():
         model.config.encoder_layer, model.config.pooling = layer, pooling
         torch.testing.assert_close(features, model.get_pooled_features(TEXTS), atol=1e-4, rtol=1e-4)

@@ -446,7 +446,9 @@ def test_the_bridges_work_is_what_torch_counts(make_model, expander):
     for tokens in (3, 9):
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             if model.slot_embedder.reads_states:
-                model.slot_embedder(torch.randn(1, tokens, model.slot_embedder.state_width), torch.ones(1, tokens))
+                model.slot_embedder(
+                    torch.randn(1, tokens, model.slot_embedder.state_width), torch.arange(tokens)[None] + 1
+                )
             else:
                 model.slot_embedder(model.projector(torch.randn(1, model.config.encoder_hidden_size)))
         assert counter.get_total_flops() == bridge_flops(model, tokens)

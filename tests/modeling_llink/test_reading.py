@@ -170,7 +170,7 @@ def test_pieces_one_after_the_other_are_passages_one_after_the_other(make_model)
 def test_slots_of_one_vector_are_repeated_for_each_piece(make_model):
     model = make_model(max_foreign_chars=40)
     count = len(model.processor.read_passages([DOCUMENT])[0])
-    assert model.processor.count_slots(DOCUMENT) == count * model.config.num_slots
+    assert len(model.processor.prompt_tokens(DOCUMENT)) == count * model.config.num_slots
     with torch.no_grad():
         model(**model.processor("Say.", [[DOCUMENT], ["ក្មេង"]]))
     assert [len(slots) for slots in model.encode_foreign([DOCUMENT, "ក"])] == [

@@ -384,7 +384,8 @@ def test_a_loss_that_is_not_finite_names_step_and_rows(make_model, tmp_path):
     args = arguments(tmp_path, max_steps=3, per_device_train_batch_size=4)
     trainer = InjectTrainer(model=model, args=args, train_dataset=data)
     bank = trainer.tensors_of(trainer.train_dataset)
-    bank.bank.features[bank.passages[5]] = float("nan")
+    (passage,) = bank.passages[5]
+    bank.bank.features[passage].fill_(float("nan"))
     with pytest.raises(TrainingError) as caught:
         trainer.train()
     assert caught.value.example_ids == ["r5"]
