@@ -56,7 +56,7 @@ class DemoArguments:
     train_pairs: int = field(default=20_000, metadata={"help": "Pairs of Stage A."})
     align_epochs: float = field(default=25, metadata={"help": "Passes over them; they run on cached vectors."})
     lexicon_epochs: float = field(default=3, metadata={"help": "Passes over them to learn the slots' dictionary."})
-    inject_rows: int = field(default=8_000, metadata={"help": "Instruction rows of Stage B."})
+    inject_rows: int = field(default=12_000, metadata={"help": "Instruction rows of Stage B."})
     inject_epochs: float = field(default=1, metadata={"help": "Passes over them."})
     usage_rows: int = field(default=256, metadata={"help": "Held-out rows of the usage gap."})
     translations: int = field(default=128, metadata={"help": "Held-out sentences that are translated."})

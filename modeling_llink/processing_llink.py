@@ -289,8 +289,7 @@ class LlinkProcessor(ProcessorMixin):
             "attention_mask": [[0] * g * left + [1] * (longest - g) + [0] * g * (not left) for g in gaps],
         }
         tensors = {name: torch.tensor(value) for name, value in data.items()} if return_tensors == "pt" else data
-        passages = [p for _, p in rendered]
-        if any(passages):
+        if any(passages := [p for _, p in rendered]):
             tensors |= self._passage_inputs(passages)
         return BatchFeature(tensors)
 

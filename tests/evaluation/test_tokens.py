@@ -191,8 +191,8 @@ def test_prompts_are_counted_as_they_are_rendered(model):
         prompt_tokens(processor, [KHMER[0], " "])
 
 
-def test_raw_prompts_are_counted_on_what_slots_and_baselines_hold(model):
-    processor = model.processor
+def test_raw_prompts_are_counted_on_what_slots_and_baselines_hold(make_model):
+    processor = make_model(long_passages="cut").processor
     short, long = f" {KHMER[0]} ", "ក្មេងទៅ " * 80
     lengths = prompt_lengths(processor, [short, long], "Say it.")
     cut = cut_text(long, processor.max_foreign_chars).rstrip()
@@ -407,7 +407,16 @@ def test_longer_prompts_cost_more(one, more, causal):
     assert cost.flops(one) <= whole.flops(one)
 
 
-def test_costs_of_prompts(model, base_folder):
+def test_a_long_passage_is_counted_whole_where_it_is_read_whole(model):
+    long = "ក្មេងទៅ " * 80
+    found = prompt_lengths(model.processor, [long], "Say it.")
+    assert found["raw"] == found["raw_uncut"]
+    assert found["slotted"] == model.processor("Say it.", [long])["attention_mask"].sum(dim=1).tolist()
+    assert len(model.processor.read_passages([long])[0]) > 1, "vacuous unless it is long"
+
+
+def test_costs_of_prompts(make_model, base_folder):
+    model = make_model(long_passages="cut")
     texts = [*KHMER, "ក្មេង" * 60]
     found = prompt_costs(model, texts)
     tokens = prompt_tokens(model.processor, texts)
