@@ -1,0 +1,113 @@
+"""A decoder that answers in another language than English: the whole way, as a user types it, from Amharic to Khmer."""
+
+import json
+import random
+
+import pytest
+from datasets import Dataset, concatenate_datasets, load_dataset
+
+from llink import read_pairs
+from llink.cli import main
+from llink.data.errors import DataError
+from llink.data.frozen import apart_from
+from llink.data.instructions import instruction_dataset, read_instructions, translation_instructions
+from llink.data.pairs import check_pairs, exclude_overlap, overlapping_rows, sentences, split_pairs
+from llink.data.scripts import LANGUAGE_SCRIPTS, length_ratio
+from llink.data.target import LANGUAGE_NAMES, language_name, translation_prompt
+from llink.errors_llink import LlinkConfigError
+
+AMHARIC = "ቫይረሱ በሽታው ሰዎች ሳል ትኩሳት ሐኪም እጅ መታጠብ ውሃ ቤት ትምህርት ልጆች ጭንብል ምርመራ ክትባት ከተማ ዛሬ ብዙ አዲስ ሆስፒታል".split()
+KHMER = "មេរោគ ជំងឺ មនុស្ស ក្អក គ្រុនក្តៅ គ្រូពេទ្យ ដៃ លាង ទឹក ផ្ទះ សាលា ក្មេង ម៉ាស តេស្ត វ៉ាក់សាំង ទីក្រុង ថ្ងៃ ច្រើន ថ្មី ពេទ្យ".split()
+QUICK = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--report_to", "none", "--use_cpu", "--disable_tqdm"]
+QUICK += ["--save_strategy", "no", "--seed", "5"]
+
+
+def texts(number, seed=0):
+    """Distinct Amharic and Khmer sentences, word by word."""
+    rng = random.Random(seed)
+    rows = [rng.sample(range(len(KHMER)), rng.randint(4, 8)) for _ in range(number)]
+    return [" ".join(AMHARIC[k] for k in row) + "።" for row in rows], ["".join(KHMER[k] for k in row) for row in rows]
+
+
+def write_lines(path, lines):
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """What `llink prepare` makes of 80 good pairs and four that are not Amharic and Khmer."""
+    folder = tmp_path_factory.mktemp("am-km")
+    amharic, khmer = texts(80)
+    bad = [("The virus spreads.", khmer[0]), (amharic[1], "The virus spreads."), (khmer[2], amharic[2]), (khmer[3],) * 2]
+    am = write_lines(folder / "all.am", [*amharic, *(foreign for foreign, _ in bad)])
+    km = write_lines(folder / "all.km", [*khmer, *(target for _, target in bad)])
+    command = ["prepare", "--input", km, am, "--language", "am", "--target-language", "km", "--workers", "0"]
+    assert main([*command, "--splits", "train=60", "held_out=20", "--output-dir", str(folder / "data")]) == 0
+    return folder / "data"
+
+
+# --- rows
+
+
+def test_prepare_follows_the_script_of_the_target(prepared, tmp_path):
+    manifest = json.loads((prepared / "manifest.json").read_text("utf-8"))
+    dropped = {step["name"]: step["dropped"] for step in manifest["steps"] if step.get("dropped")}
+    assert (dropped["copy"], dropped["script"]) == (1, 3)
+    (script,) = (step for step in manifest["steps"] if step["name"] == "script")
+    assert script["examples"][0].keys() == {"id", "target", "foreign"}
+    assert manifest["options"]["ratio"] == list(length_ratio("Ethi", "Khmr"))
+    data = load_dataset(str(prepared), split="train", cache_dir=str(tmp_path))
+    assert data.column_names == ["id", "target", "foreign", "language", "target_language"]
+    card = (prepared / "README.md").read_text("utf-8")
+    assert "Khmer–am sentence pairs" in card and "English" not in card
+    lines = read_pairs(prepared / "train.km", prepared / "train.am", "am", "km")
+    folder = read_pairs(prepared, "train")
+    assert [folder[name] for name in folder.column_names[1:]] == [lines[name] for name in lines.column_names[1:]]
+    with pytest.raises(DataError, match=r"'th'.*is 'km'"):
+        read_pairs(prepared, "train", target_language="th")
+
+
+def test_target_is_another_name_of_english(prepared):
+    """Vacuous unless pairs of both names share rows."""
+    pairs = read_pairs(prepared, "train")
+    english = pairs.rename_column("target", "english").remove_columns("target_language")
+    check_pairs(pairs)
+    assert sentences(pairs, "english") == english["english"] == pairs["target"]
+    assert overlapping_rows(pairs, english.select([3])) == [3]
+    assert len(apart_from(pairs, {"dev": english.select([3, 4])})) == len(pairs) - 2
+    assert exclude_overlap(english, pairs.select([0]))[1] == 1
+    assert split_pairs(pairs, {"a": 5, "b": -1}, 0)["a"].column_names == pairs.column_names
+    both = pairs.add_column("english", pairs["target"])
+    row = {"foreign": "ሳል", "prompt": "<foreign_emb>", "completion": "ក្អក", "target": "ក្អក"}
+    assert instruction_dataset([row])["english"][:] == ["ក្អក"]
+    for call in (
+        lambda: check_pairs(both),
+        lambda: sentences(both, "english"),
+        lambda: instruction_dataset([{**row, "english": "cough"}]),
+        lambda: translation_instructions(both),
+    ):
+        with pytest.raises(DataError, match="english and target are two names of one side"):
+            call()
+    with pytest.raises(DataError, match="lacks the columns \\['english'\\]"):
+        check_pairs(pairs.remove_columns("target"))
+
+
+def test_translations_are_asked_for_by_the_language_of_the_row(prepared):
+    khmer = read_pairs(prepared, "train").select([0])
+    rows = translation_instructions(khmer)
+    assert rows[0]["prompt"] == "Translate to Khmer.\n<foreign_emb>"
+    assert (rows[0]["task"], rows[0]["completion"]) == ("translate", khmer[0]["target"])
+    english = Dataset.from_dict({"id": ["1"], "english": ["A cough."], "foreign": ["ሳል"]})
+    assert translation_instructions(english)[0]["prompt"] == "Translate to English.\n<foreign_emb>"
+    assert translation_instructions(english)[0]["task"] == "translate_to_english"
+    assert translation_instructions(khmer, "Say it.")[0]["prompt"] == "Say it.\n<foreign_emb>"
+    several = concatenate_datasets([khmer, khmer.map(lambda row: {"target_language": "th"})])
+    assert [row["prompt"][:15] for row in translation_instructions(several)] == ["Translate to Kh", "Translate to Th"]
+
+
+def test_languages_have_names():
+    assert set(LANGUAGE_NAMES) == set(LANGUAGE_SCRIPTS)
+    assert translation_prompt("zh-Hant") == "Translate to Chinese."
+    with pytest.raises(LlinkConfigError, match=r"no English name of the language 'xx'.*km.*prompt="):
+        language_name("xx")
