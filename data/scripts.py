@@ -98,6 +98,9 @@ SCRIPTS: dict[str, Script] = {
     "Kore": Script("Korean", _HANGUL + _HAN, length=_FEW, ratio=(0.1, 2.5)),
 }
 
+#: Scripts in which no spaces stand between words.
+SPACELESS = frozenset(code for code, row in SCRIPTS.items() if row.word_breaks) | {"Hani", "Jpan", "Tibt"}
+
 _LATIN = (
     "af az bs ca ceb cs cy da de en es et eu fi fil fr ga gl ha hr ht hu id ig ilo is it jv kea ku la lb lg ln lt lv "
     "mg mi ms mt nb nl nn no ny oc om pl pt qu ro rw sk sl sm sn so sq st su sv sw tk tl tn tr ts uz vi wo xh yo zu"
@@ -165,6 +168,13 @@ def length_ratio(foreign: str, target: str | None = None) -> tuple[float, float]
     )
     width = math.hypot(spread, own_spread)
     return math.exp(mean - own_mean - width), math.exp(mean - own_mean + width)
+
+
+def word_count(text: str, script: str) -> int:
+    """Words of a text; where no spaces separate them, how many English words (of six characters) are as long."""
+    if script not in SPACELESS:
+        return len(text.split())
+    return round(len(text) / (6 * math.sqrt(math.prod(SCRIPTS[script].ratio))))
 
 
 def primary_language(tag: str) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import random
+import re
+from dataclasses import replace
 
 import pytest
 from datasets import Dataset, concatenate_datasets, load_dataset
@@ -13,11 +15,15 @@ from llink.data.frozen import apart_from
 from llink.data.instructions import instruction_dataset, read_instructions, translation_instructions
 from llink.data.pairs import check_pairs, exclude_overlap, overlapping_rows, sentences, split_pairs
 from llink.data.scripts import LANGUAGE_SCRIPTS, length_ratio
+from llink.data.synthesis.filters import Example, FilterRules, first_fault
+from llink.data.synthesis.prompts import Prompts
+from llink.data.synthesis.tasks import TASK_TABLE
 from llink.data.target import LANGUAGE_NAMES, language_name, translation_prompt
 from llink.errors_llink import LlinkConfigError
 
-AMHARIC = "ቫይረሱ በሽታው ሰዎች ሳል ትኩሳት ሐኪም እጅ መታጠብ ውሃ ቤት ትምህርት ልጆች ጭንብል ምርመራ ክትባት ከተማ ዛሬ ብዙ አዲስ ሆስፒታል".split()
-KHMER = "មេរោគ ជំងឺ មនុស្ស ក្អក គ្រុនក្តៅ គ្រូពេទ្យ ដៃ លាង ទឹក ផ្ទះ សាលា ក្មេង ម៉ាស តេស្ត វ៉ាក់សាំង ទីក្រុង ថ្ងៃ ច្រើន ថ្មី ពេទ្យ".split()
+_AMHARIC = "ቫይረሱ በሽታው ሰዎች ሳል ትኩሳት ሐኪም እጅ መታጠብ ውሃ ቤት ትምህርት ልጆች ጭንብል ምርመራ ክትባት ከተማ ዛሬ ብዙ አዲስ ሆስፒታል"
+_KHMER = "មេរោគ ជំងឺ មនុស្ស ក្អក គ្រុនក្តៅ គ្រូពេទ្យ ដៃ លាង ទឹក ផ្ទះ សាលា ក្មេង ម៉ាស តេស្ត វ៉ាក់សាំង ទីក្រុង ថ្ងៃ ច្រើន ថ្មី ពេទ្យ"
+AMHARIC, KHMER = _AMHARIC.split(), _KHMER.split()
 QUICK = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--report_to", "none", "--use_cpu", "--disable_tqdm"]
 QUICK += ["--save_strategy", "no", "--seed", "5"]
 
@@ -39,7 +45,12 @@ def prepared(tmp_path_factory):
     """What `llink prepare` makes of 80 good pairs and four that are not Amharic and Khmer."""
     folder = tmp_path_factory.mktemp("am-km")
     amharic, khmer = texts(80)
-    bad = [("The virus spreads.", khmer[0]), (amharic[1], "The virus spreads."), (khmer[2], amharic[2]), (khmer[3],) * 2]
+    bad = [
+        ("The virus spreads.", khmer[0]),
+        (amharic[1], "The virus spreads."),
+        (khmer[2], amharic[2]),
+        (khmer[3],) * 2,
+    ]
     am = write_lines(folder / "all.am", [*amharic, *(foreign for foreign, _ in bad)])
     km = write_lines(folder / "all.km", [*khmer, *(target for _, target in bad)])
     command = ["prepare", "--input", km, am, "--language", "am", "--target-language", "km", "--workers", "0"]
@@ -60,7 +71,8 @@ def test_prepare_follows_the_script_of_the_target(prepared, tmp_path):
     data = load_dataset(str(prepared), split="train", cache_dir=str(tmp_path))
     assert data.column_names == ["id", "target", "foreign", "language", "target_language"]
     card = (prepared / "README.md").read_text("utf-8")
-    assert "Khmer–am sentence pairs" in card and "English" not in card
+    assert "Khmer–am sentence pairs" in card
+    assert "English" not in card
     lines = read_pairs(prepared / "train.km", prepared / "train.am", "am", "km")
     folder = read_pairs(prepared, "train")
     assert [folder[name] for name in folder.column_names[1:]] == [lines[name] for name in lines.column_names[1:]]
@@ -111,3 +123,66 @@ def test_languages_have_names():
     assert translation_prompt("zh-Hant") == "Translate to Chinese."
     with pytest.raises(LlinkConfigError, match=r"no English name of the language 'xx'.*km.*prompt="):
         language_name("xx")
+
+
+# --- examples of Stage B
+
+
+def test_rules_write_translations_into_any_language_and_questions_into_english(prepared, tmp_path, capsys):
+    command = ["synthesize", "--pairs", str(prepared), "train", "--rule-made", "--splits", "all=-1", "--output-dir"]
+    assert main([*command, str(tmp_path / "rows")]) == 0
+    rows = read_instructions(tmp_path / "rows/all.jsonl")
+    targets = set(read_pairs(prepared, "train")["target"])
+    assert set(rows["task"]) == {"translate"}
+    assert set(rows["completion"]) == set(rows["english"]) == targets, "every pair gives one"
+    assert any(prompt == "Translate to Khmer.\n<foreign_emb>" for prompt in rows["prompt"])
+    assert all("Khmer" in prompt and "English" not in prompt for prompt in rows["prompt"])
+    capsys.readouterr()
+    for tasks in (["qa_about_text"], ["translate=1", "qa_about_text=1"]):
+        assert main([*command, str(tmp_path / "questions"), "--tasks", *tasks]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "Rules write English" in said
+        assert "--model in place of --rule-made), or the translation task (--tasks translate)" in said
+    assert main([*command, str(tmp_path / "thai"), "--target-language", "th"]) == 2
+    assert "but that of" in capsys.readouterr().err
+
+
+def test_a_model_is_asked_for_the_target_language(prepared, tmp_path, capsys):
+    command = ["synthesize", "--pairs", str(prepared), "train", "--model", "x", "--url", "http://localhost:1/v1"]
+    command += ["--dry-run", "--splits", "all=-1", "--examples-per-pair", "6", "--output-dir", str(tmp_path / "out")]
+    assert main(command) == 0
+    calls = int(re.search(r"calls\D+(\d+)", capsys.readouterr().out)[1])
+    assert calls > 2 * 60, "Khmer texts without spaces are not too short for the tasks"
+    for task in TASK_TABLE:
+        (first, *_, last) = Prompts(TASK_TABLE, None, "Khmer").messages(task, "អត្ថបទ")
+        assert "says, in Khmer" in first["content"]
+        assert "the answer is in Khmer" in first["content"]
+        assert last["content"] == "Text: អត្ថបទ"
+        assert "Khmer" not in Prompts(TASK_TABLE).messages(task, "text")[0]["content"]
+
+
+TEXT = "ក្មេង ១២ នាក់ ទៅ សាលា នៅ ថ្ងៃ ចន្ទ ជាមួយ គ្រូ"
+ANSWERS = {
+    None: "នៅ ថ្ងៃ ចន្ទ ក្មេង 12 នាក់ ទៅ សាលា",
+    "language": "On Monday 12 children go to school.",
+    "leaked": "ក្មេង ልጆች ទៅ សាលា",
+    "numbers": "ក្មេង ១៣ នាក់ ទៅ សាលា",
+    "shape": TEXT,
+}
+
+
+@pytest.mark.parametrize("fault", ANSWERS)
+def test_filters_follow_the_target(fault):
+    rules = FilterRules("Ethi", "km", "Khmr")
+    example = Example("1", TEXT, "ልጆች", "paraphrase", "Say it in other Khmer words: <foreign_emb>", ANSWERS[fault])
+    assert first_fault(example, rules) == fault
+
+
+def test_one_script_on_both_sides_leaks_only_the_text_itself():
+    example = Example("1", "ልጆቹ ሄዱ ዛሬ ማታ", "ቈልዑ ከይዶም", "translate_to_english", "Say it: <foreign_emb>", "ልጆቹ ሄዱ ዛሬ ማታ")
+    rules = FilterRules("Ethi", "am", "Ethi")
+    assert first_fault(example, rules) is None
+    assert first_fault(replace(example, answer="ልጆቹ ቈልዑ ከይዶም"), rules) == "leaked"
+    chinese = FilterRules("Jpan", "zh", "Hani")
+    leaked = Example("1", "孩子", "子供は", "translate_to_english", "Say it: <foreign_emb>", "孩子は")
+    assert first_fault(leaked, chinese) == "leaked"
