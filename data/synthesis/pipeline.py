@@ -83,7 +83,7 @@ class Synthesis:
         ]
         self._journal: Journal[Answer] = Journal(self.folder / ANSWERS, Answer)
         self.asker = None if prompts is None else Asker(prompts, server, config, self._journal)
-        self._identity = {
+        self._identity: dict[str, Any] = {
             "pairs": {"language": language, "rows": len(pairs), "sha256": _digest(pairs)},
             "options": config.content(self._target),
             "server": {"seed": server.seed} if config.rule_made else server.content() | {"attempts": server.attempts},

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from datasets import Dataset, concatenate_datasets, load_dataset
 
-from llink import read_pairs
+from llink import LlinkForCausalLM, read_pairs
 from llink.cli import main
 from llink.data.errors import DataError
 from llink.data.frozen import apart_from
@@ -20,12 +20,15 @@ from llink.data.synthesis.prompts import Prompts
 from llink.data.synthesis.tasks import TASK_TABLE
 from llink.data.target import LANGUAGE_NAMES, language_name, translation_prompt
 from llink.errors_llink import LlinkConfigError
+from llink.evaluation.numeric import entity_rows, kind_counts, numeric_metrics, source_metrics
+from llink.evaluation.outputs import read_outputs
+from llink.evaluation.translation import bleu, bleu_tokenizer
 
 _AMHARIC = "ቫይረሱ በሽታው ሰዎች ሳል ትኩሳት ሐኪም እጅ መታጠብ ውሃ ቤት ትምህርት ልጆች ጭንብል ምርመራ ክትባት ከተማ ዛሬ ብዙ አዲስ ሆስፒታል"
 _KHMER = "មេរោគ ជំងឺ មនុស្ស ក្អក គ្រុនក្តៅ គ្រូពេទ្យ ដៃ លាង ទឹក ផ្ទះ សាលា ក្មេង ម៉ាស តេស្ត វ៉ាក់សាំង ទីក្រុង ថ្ងៃ ច្រើន ថ្មី ពេទ្យ"
 AMHARIC, KHMER = _AMHARIC.split(), _KHMER.split()
-QUICK = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--report_to", "none", "--use_cpu", "--disable_tqdm"]
-QUICK += ["--save_strategy", "no", "--seed", "5"]
+QUICK = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--report_to", "none", "--use_cpu"]
+QUICK += ["--save_strategy", "no", "--seed", "5", "--disable_tqdm", "true"]
 
 
 def texts(number, seed=0):
@@ -186,3 +189,74 @@ def test_one_script_on_both_sides_leaks_only_the_text_itself():
     chinese = FilterRules("Jpan", "zh", "Hani")
     leaked = Example("1", "孩子", "子供は", "translate_to_english", "Say it: <foreign_emb>", "孩子は")
     assert first_fault(leaked, chinese) == "leaked"
+
+
+# --- the way from pairs to a decoder that answers
+
+
+@pytest.fixture(scope="module")
+def trained(prepared, base_folder, tmp_path_factory):
+    """The folder of a Stage B model that `align`, `lexicon` and `inject` made, two steps each."""
+    out = tmp_path_factory.mktemp("trained")
+    pairs = ["--pairs", str(prepared), "train", "--eval_pairs", str(prepared), "held_out"]
+    bases = ["--encoder", str(base_folder("encoder", "xlm-roberta")), "--decoder", str(base_folder("decoder", "llama"))]
+    model = ["--num_slots", "3", "--teacher_components", "8"]
+    assert main(["align", *bases, *pairs, *model, *QUICK, "--output_dir", str(out / "a")]) == 0
+    assert main(["lexicon", "--model", str(out / "a"), *pairs, *QUICK, "--output_dir", str(out / "words")]) == 0
+    rows = ["synthesize", "--pairs", str(prepared), "train", "--rule-made", "--splits", "train=-1", "--foreign-length"]
+    assert main([*rows, "1", "256", "--output-dir", str(out / "rows")]) == 0
+    given = ["--model", str(out / "words"), "--instructions", str(out / "rows/train.jsonl")]
+    assert main(["inject", *given, *QUICK, "--output_dir", str(out / "b")]) == 0
+    return out
+
+
+def test_stages_train_on_pairs_neither_side_of_which_is_english(trained):
+    metrics = json.loads((trained / "words/eval_results.json").read_text("utf-8"))
+    assert metrics["eval_known"] > 0, "the vocabulary is of the Khmer side"
+    assert json.loads((trained / "a/eval_results.json").read_text("utf-8"))["eval_r@1"] >= 0
+    answer = LlinkForCausalLM.from_pretrained(trained / "b").generate(
+        foreign_text="ሳል", prompt="Translate to Khmer.", max_new_tokens=2
+    )
+    assert answer.shape[0] == 1
+
+
+def test_translations_are_scored_as_their_language_is_written(prepared, trained, capsys):
+    command = ["eval", "translation", "--model", str(trained / "b"), "--limit", "2", "--max-new-tokens", "2"]
+    assert main([*command, "--pairs", str(prepared), "held_out", "--output-dir", str(trained / "eval")]) == 0
+    assert "Translations into 'km'; BLEU's tokenizer: char." in capsys.readouterr().out
+    record = json.loads((trained / "eval/translation.json").read_text("utf-8"))
+    assert (record["arguments"]["target_language"], record["arguments"]["bleu_tokenizer"]) == ("km", "char")
+    outputs = ["eval", "outputs", "--model", str(trained / "b"), "--instructions", str(trained / "rows/train.jsonl")]
+    assert main([*outputs, "--limit", "2", "--max-new-tokens", "2", "--output-dir", str(trained / "eval")]) == 0
+    (row, _) = read_outputs(trained / "eval/outputs/llink.jsonl")
+    assert (row.task, row.english) == ("translate", row.reference)
+    finished = ["--outputs", str(trained / "eval/outputs/llink.jsonl")]
+    assert main(["eval", "translation", *finished, "--target-language", "km"]) == 0
+    assert "tokenizer: char" in capsys.readouterr().out
+    assert main(["eval", "numeric", *finished, "--target-language", "km"]) == 0
+    assert "in 'km' only digits, codes and addresses are counted" in capsys.readouterr().out
+
+
+def test_tokenizers_of_bleu():
+    found = {tag: bleu_tokenizer(tag) for tag in ("en", "fr", "am", "hi", "zh-Hant", "ja", "km", "ko")}
+    wanted = dict(en="13a", fr="13a", am="intl", hi="intl", km="char", ja="char", ko="intl")
+    assert found == wanted | {"zh-Hant": "zh"}
+    near, far = ["ក្មេងទៅសាលា"], ["ឆ្កែរត់លើទឹក"]
+    assert bleu(near, ["ក្មេងទៅសាលារៀន"], "km") > bleu(far, ["ក្មេងទៅសាលារៀន"], "km")
+    assert bleu(near, ["ក្មេងទៅសាលារៀន"]) == 0, "vacuous unless English's tokenizer sees one long word"
+
+
+def test_numbers_of_other_languages_are_digits():
+    references = ["មាន ៤.០០០ នាក់ នៅ ឆ្នាំ ២០២០", "គ្មានលេខ"]
+    found = numeric_metrics(["មាន 4000 នាក់ ២០២១", "may 5"], references, 0, language="km")
+    assert (found["kinds"]["number"]["recall"], found["n_with_entities"]) == (0.5, 1)
+    assert found["kinds"]["number"]["precision"] == pytest.approx(1 / 3)
+    assert kind_counts(["two in May 2020"], "km") == {"number": 1}
+    source = source_metrics(["មាន ៤០០០"], ["4,000 ሰዎች"], 0, language="km")
+    assert source["kinds"]["all"]["recall"] == 1
+    assert entity_rows(["May", "ថ្ងៃ ៥"], ["ሳል", "ሳል"], "km") == [1]
+
+
+def test_the_suite_of_numbers_is_english(tmp_path, capsys):
+    assert main(["eval", "numeric", "--model", str(tmp_path), "--target-language", "km"]) == 2
+    assert "the answers of the suite are English. Give --pairs, or --outputs." in capsys.readouterr().err
