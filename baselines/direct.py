@@ -76,9 +76,8 @@ def like(processor_class: type[Processor], processor: LlinkProcessor, **changes:
         processor: An llink model's.
         changes: Arguments of [`LlinkProcessor`] that differ.
     """
-    limits = ("chat_template", "num_slots", "reserved_token_start", "max_foreign_chars", "max_foreign_tokens")
-    limits += ("long_passages", "max_pieces")
-    settings = {name: getattr(processor, name) for name in limits} | changes
+    same = ["chat_template", "num_slots", "reserved_token_start", "max_foreign_chars", "max_foreign_tokens"]
+    settings = {name: getattr(processor, name) for name in [*same, "long_passages", "max_pieces"]} | changes
     return processor_class(processor.tokenizer, processor.encoder_tokenizer, **settings)
 
 

@@ -31,7 +31,7 @@ class EncodersArguments(ModelLoading):
 
     encoders: list[str] = field(metadata={"help": "Folders or repositories of encoders."})
     pairs: list[str] = field(
-        metadata={"help": "Two line-aligned files: English, then foreign; held out from what is tested later."}
+        metadata={"help": "Two line-aligned files: target (English), then foreign; held out from what is tested later."}
     )
     poolings: list[str] = field(default_factory=lambda: list(POOLINGS), metadata={"help": "Of mean, cls and max."})
     layers: list[str] = field(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from datasets import Dataset
 
 from ..configuration_llink import LlinkConfigError
 from ..data.entities.entity import KINDS
 from ..data.instructions import translation_instructions
-from ..data.pairs import read_pairs, sentences
+from ..data.pairs import read_pairs, sentences, target_language_of
+from ..data.target import ENGLISH, is_english
 from ..evaluation.numeric import ALL, entity_rows, kind_counts, numeric_metrics, source_metrics
 from ..evaluation.numeric_suite import read_suite
 from ..evaluation.outputs import TRANSLATION_TASKS, OutputRow, named_outputs, output_rows, output_samples
@@ -39,6 +42,13 @@ class NumericArguments(ModelLoading):
         default=None,
         metadata={"help": "In place of the suite: two line-aligned files, whose pairs with entities are translated."},
     )
+    target_language: str | None = field(
+        default=None,
+        metadata={
+            "help": "BCP-47 tag of what is translated into; a prepared folder of --pairs knows it, else en. Of other "
+            "languages than English only digits, codes and addresses are counted."
+        },
+    )
     outputs: list[str] = field(
         default_factory=list, metadata={"help": "In place of a model: files that llink eval outputs wrote."}
     )
@@ -58,6 +68,11 @@ class NumericArguments(ModelLoading):
             raise LlinkConfigError("--baselines are compared with an llink model: give --model too.")
         if not (self.model or self.outputs or self.pairs):
             raise LlinkConfigError("Give --model for the suite, --outputs, or --pairs, which --model may translate.")
+        if not (self.outputs or self.pairs or is_english(self.target_language or ENGLISH)):
+            raise LlinkConfigError(
+                f"--target-language {self.target_language}: the answers of the suite are English. Give --pairs, or "
+                "--outputs."
+            )
         check_positive(self, "limit", "batch_size", "max_new_tokens")
         check_positive(self, "resamples", least=0)
 
@@ -70,16 +85,20 @@ def run(argv: Sequence[str]) -> None:
     """Scores systems by kind; without a model, tells what pairs hold and how far their two sides agree."""
     (args,) = parse_arguments("eval numeric", argv, OPTIONS)
     baseline_kinds(args.baselines)
-    answered = _finished(args) if args.outputs else _generated(args, _instructions(args))
+    pairs = read_pairs(*args.pairs, target_language=args.target_language) if args.pairs else None
+    language = args.target_language or ENGLISH if pairs is None else target_language_of(pairs)
+    answered = _finished(args) if args.outputs else _generated(args, _instructions(args, pairs, language))
     rows = next(iter(answered.values()))
     references = [row.reference for row in rows]
-    print(f"{len(rows)} rows; entities in the references: {_counted(kind_counts(references))}")
+    if not is_english(language):
+        print(f"Entities are read in English alone: in {language!r} only digits, codes and addresses are counted.")
+    print(f"{len(rows)} rows; entities in the references: {_counted(kind_counts(references, language))}")
     scores = {
-        name: numeric_metrics([row.output for row in answers], references, args.resamples)
+        name: numeric_metrics([row.output for row in answers], references, args.resamples, language=language)
         for name, answers in answered.items()
         if name != "reference"
     }
-    sources = _source_scores(answered, args.resamples)
+    sources = _source_scores(answered, args.resamples, language)
     if scores:
         print(table(["system", *COLUMNS], [[name, *_cells(_summary(found))] for name, found in scores.items()]))
         print(table(["F1 of", "n", *scores], _kind_rows(scores)))
@@ -94,14 +113,13 @@ def run(argv: Sequence[str]) -> None:
     }
     if args.output_dir is not None and scores:
         plot_numeric(scores, Path(args.output_dir) / "numeric.png")
-    write_record(args.output_dir, "numeric", results, args)
+    write_record(args.output_dir, "numeric", results, asdict(args) | {"target_language": language})
 
 
-def _instructions(args: NumericArguments) -> list[Mapping[str, Any]]:
+def _instructions(args: NumericArguments, pairs: Dataset | None, language: str) -> list[Mapping[str, Any]]:
     """Translation rows of the suite, evenly over its kinds, or of the pairs that hold entities."""
-    if args.pairs:
-        pairs = read_pairs(*args.pairs)
-        chosen = entity_rows(sentences(pairs, "english"), sentences(pairs, "foreign"))
+    if pairs is not None:
+        chosen = entity_rows(sentences(pairs, "english"), sentences(pairs, "foreign"), language)
         print(f"{len(chosen)} of {len(pairs)} pairs hold numbers, dates, identifiers or addresses.")
         if not chosen:
             raise LlinkConfigError(f"None of the pairs of {' and '.join(args.pairs)} holds anything to check.")
@@ -126,14 +144,16 @@ def _finished(args: NumericArguments) -> dict[str, list[OutputRow]]:
     return {name: rows[: args.limit] for name, rows in named_outputs(args.outputs).items()}
 
 
-def _source_scores(answered: Mapping[str, Sequence[OutputRow]], resamples: int) -> dict[str, dict[str, Any]]:
+def _source_scores(
+    answered: Mapping[str, Sequence[OutputRow]], resamples: int, language: str
+) -> dict[str, dict[str, Any]]:
     """Of the rows whose task must keep everything; nothing where there are none."""
     scores = {}
     for name, answers in answered.items():
         faithful = [row for row in answers if row.task in TRANSLATION_TASKS]
         if faithful:
             texts = [row.foreign for row in faithful]
-            scores[name] = source_metrics([row.output for row in faithful], texts, resamples)
+            scores[name] = source_metrics([row.output for row in faithful], texts, resamples, language=language)
     return scores
 
 

@@ -26,7 +26,7 @@ class RepresentationArguments(ModelLoading):
 
     model: str = field(metadata={"help": "Folder or repository of an llink model."})
     pairs: list[str] = field(
-        metadata={"help": "Two line-aligned UTF-8 files of held-out pairs: English, then foreign."}
+        metadata={"help": "Two line-aligned UTF-8 files of held-out pairs: target (English), then foreign."}
     )
     transliterated: str | None = field(
         default=None, metadata={"help": "The foreign file in Latin letters, line by line; a further reading."}

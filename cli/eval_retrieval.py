@@ -29,7 +29,7 @@ class RetrievalArguments(ModelLoading):
 
     model: str = field(metadata={"help": "Folder or repository of an llink model."})
     pairs: list[str] = field(
-        metadata={"help": "Two line-aligned UTF-8 files of held-out pairs: English, then foreign."}
+        metadata={"help": "Two line-aligned UTF-8 files of held-out pairs: target (English), then foreign."}
     )
     baselines: list[str] = field(
         default_factory=list,

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from datasets import Dataset
 
 from ..configuration_llink import LlinkConfigError
 from ..data.instructions import translation_instructions
-from ..data.pairs import read_pairs
+from ..data.pairs import read_pairs, target_language_of
+from ..data.target import ENGLISH, is_english
 from ..evaluation.outputs import TRANSLATION_TASKS, named_outputs, output_samples
 from ..evaluation.record import write_record
 from ..evaluation.report import table, with_interval
 from ..evaluation.samples import side_by_side, translation_scores
 from ..evaluation.systems import load_systems
-from ..evaluation.translation import check_comet, comet
+from ..evaluation.translation import bleu_tokenizer, check_comet, comet
 from .loading import ModelLoading
 from .parsing import check_positive, check_two_files, parse_arguments
 
@@ -25,7 +28,12 @@ class TranslationArguments(ModelLoading):
 
     model: str | None = field(default=None, metadata={"help": "Folder or repository of an llink model."})
     pairs: list[str] | None = field(
-        default=None, metadata={"help": "Two line-aligned UTF-8 files of held-out pairs: English, then foreign."}
+        default=None,
+        metadata={"help": "Two line-aligned UTF-8 files of held-out pairs: target (English), then foreign."},
+    )
+    target_language: str | None = field(
+        default=None,
+        metadata={"help": "BCP-47 tag of what is translated into; a prepared folder of --pairs knows it, else en."},
     )
     baselines: list[str] = field(
         default_factory=list, metadata={"help": "Folders that llink finetune and llink langbridge wrote."}
@@ -50,6 +58,7 @@ class TranslationArguments(ModelLoading):
         if not self.outputs and not (self.model and self.pairs):
             raise LlinkConfigError("Give --model and --pairs, or --outputs, which are finished.")
         check_two_files("pairs", self.pairs)
+        bleu_tokenizer(self.target_language or ENGLISH)
         check_positive(self, "limit", "batch_size", "max_new_tokens")
         check_positive(self, "show", least=0)
         if self.comet_python is not None and self.comet is None:
@@ -65,19 +74,25 @@ def run(argv: Sequence[str]) -> None:
     (args,) = parse_arguments("eval translation", argv, OPTIONS)
     if args.comet is not None:
         check_comet(args.comet_python)
-    samples = _finished(args) if args.outputs else _translated(args)
-    scores = translation_scores(samples)
+    pairs = None if args.outputs else read_pairs(*args.pairs, target_language=args.target_language)
+    language = args.target_language or ENGLISH if pairs is None else target_language_of(pairs)
+    samples = _finished(args) if pairs is None else _translated(args, pairs)
+    scores = translation_scores(samples, language)
     for sample in samples[: args.show]:
         print("\n".join(f"{name:>10}: {text!r}" for name, text in sample.items()) + "\n")
     _show(scores)
-    write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)  # COMET may fail
+    tokenizer = bleu_tokenizer(language)
+    if not is_english(language):
+        print(f"Translations into {language!r}; BLEU's tokenizer: {tokenizer}.")
+    used = asdict(args) | {"target_language": language, "bleu_tokenizer": tokenizer}
+    write_record(args.output_dir, "translation", {**scores, "samples": samples}, used)  # COMET may fail
     if args.comet is not None:
         foreign, references = ([sample[name] for sample in samples] for name in ("foreign", "reference"))
         for name, score in scores.items():
             hypotheses = [sample[name] for sample in samples]
             score["comet"] = comet(foreign, hypotheses, references, args.comet, args.comet_python)
         _show(scores)
-        write_record(args.output_dir, "translation", {**scores, "samples": samples}, args)
+        write_record(args.output_dir, "translation", {**scores, "samples": samples}, used)
 
 
 def _show(scores: dict[str, dict[str, Any]]) -> None:
@@ -86,8 +101,7 @@ def _show(scores: dict[str, dict[str, Any]]) -> None:
     print(table(["system", *columns, "n"], rows), flush=True)
 
 
-def _translated(args: TranslationArguments) -> list[dict[str, str]]:
-    pairs = read_pairs(*args.pairs)
+def _translated(args: TranslationArguments, pairs: Dataset) -> list[dict[str, str]]:
     return side_by_side(
         load_systems(args.model, args.baselines, **args.loading()),
         translation_instructions(pairs.select(range(min(args.limit, len(pairs))))),
@@ -104,6 +118,5 @@ def _finished(args: TranslationArguments) -> list[dict[str, str]]:
     }
     if samples := output_samples(answered):
         return samples
-    raise LlinkConfigError(
-        f"{', '.join(args.outputs)} hold no translations: the task of none is {TRANSLATION_TASKS[0]}."
-    )
+    tasks = " or ".join(filter(None, TRANSLATION_TASKS))
+    raise LlinkConfigError(f"{', '.join(args.outputs)} hold no translations: the task of none is {tasks}.")

@@ -78,7 +78,7 @@ def check_two_files(name: str, files: list[str] | None) -> None:
         LlinkConfigError: If there is another number of them.
     """
     if files is not None and len(files) != 2:
-        raise LlinkConfigError(f"--{name} takes two files, English then foreign; got {len(files)}: {files}.")
+        raise LlinkConfigError(f"--{name} takes two files, target (English) then foreign; got {len(files)}: {files}.")
 
 
 def check_positive(args: Any, *names: str, least: int = 1) -> None:

@@ -64,7 +64,7 @@ def _show(manifest: dict[str, Any], seconds: dict[str, Seconds], config: Prepare
     print(f"\nWritten: {config.output_dir}. Read it with load_dataset({config.output_dir!r}).")
     if not config.parquet_only:
         name, language = manifest["splits"][0]["name"], manifest["language"]
-        files = [Path(config.output_dir) / f"{name}.{suffix}" for suffix in ("en", language)]
+        files = [Path(config.output_dir) / f"{name}.{suffix}" for suffix in (config.target_language, language)]
         print(f"Train on it: llink align --pairs {files[0]} {files[1]} --language {language} …")
 
 

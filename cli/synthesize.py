@@ -79,7 +79,7 @@ def _show(manifest: dict[str, Any], config: SynthesisConfig, examples: bool) -> 
     if manifest["complete"] and not any(row["kept"] for row in manifest["tasks"]):
         raise LlinkConfigError(
             f"No example is left in {config.output_dir}: all were dropped, for the reasons above (--examples shows "
-            "some). Does the English file of --pairs come first?"
+            "some). Does the target side (English) of --pairs come first?"
         )
     files = [f"{config.output_dir}/{split['name']}.jsonl" for split in manifest["splits"]]
     print(f"\nWritten: {', '.join(files)}. Train on it: llink inject --instructions {files[0]} …")

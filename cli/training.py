@@ -21,11 +21,11 @@ class PairData:
     """The pairs of Stage A, or of a dictionary."""
 
     pairs: list[str] = field(
-        metadata={"help": "Two line-aligned UTF-8 files of the training pairs: English, then foreign."}
+        metadata={"help": "Two line-aligned UTF-8 files of the training pairs: target (English), then foreign."}
     )
     eval_pairs: list[str] | None = field(
         default=None,
-        metadata={"help": "Two line-aligned UTF-8 files of held-out pairs: English, then foreign."},
+        metadata={"help": "Two line-aligned UTF-8 files of held-out pairs: target (English), then foreign."},
     )
     language: str = field(default="und", metadata={"help": "BCP-47 tag of the foreign side, such as km."})
 

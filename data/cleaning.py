@@ -19,6 +19,7 @@ from .language_identification import is_another_language
 from .near_duplicates import pair_signatures
 from .normalization import CHANGES, ZeroWidthSpace, normalize_texts
 from .scripts import SCRIPTS, primary_language
+from .target import ENGLISH
 
 EXAMPLES = 5
 
@@ -36,9 +37,10 @@ class CleaningRules:
 
     Args:
         language, script: Of the foreign side: its tag, and its row in [`SCRIPTS`].
+        target_language, target_script: The same of the target side.
         zero_width_space: See `normalization.py`.
         english_length, foreign_length: Fewest and most characters.
-        ratio: Fewest and most foreign characters per English character.
+        ratio: Fewest and most foreign characters per target character.
         min_script_share: The least share of a side's letters that must be of its script.
         identify_languages: Whether the step `language` runs.
         skip: Names of steps that are left out.
@@ -46,6 +48,8 @@ class CleaningRules:
 
     language: str
     script: str
+    target_language: str = ENGLISH
+    target_script: str = "Latn"
     zero_width_space: ZeroWidthSpace = "keep"
     english_length: tuple[int, int] = SCRIPTS["Latn"].length
     foreign_length: tuple[int, int] = SCRIPTS["Latn"].length
@@ -121,9 +125,11 @@ def _empty(english: Side, foreign: Side, rules: CleaningRules) -> np.ndarray:
 
 def _damaged(english: Side, foreign: Side, rules: CleaningRules) -> np.ndarray:
     drop = np.zeros(len(english.texts), bool)
-    for side in (english, foreign):
+    for side, script in ((english, rules.target_script), (foreign, rules.script)):
         drop |= side.codes.count(damaged()[side.codes.values]) > 0
-    return drop | _is_zawgyi(foreign.codes) if rules.script == "Mymr" else drop
+        if script == "Mymr":
+            drop |= _is_zawgyi(side.codes)
+    return drop
 
 
 def _is_zawgyi(codes: Codes) -> np.ndarray:
@@ -152,12 +158,12 @@ def _ratio(english: Side, foreign: Side, rules: CleaningRules) -> np.ndarray:
 
 def _script(english: Side, foreign: Side, rules: CleaningRules) -> np.ndarray:
     least = rules.min_script_share
-    return (english.script_share("Latn") < least) | (foreign.script_share(rules.script) < least)
+    return (english.script_share(rules.target_script) < least) | (foreign.script_share(rules.script) < least)
 
 
 def _language(english: Side, foreign: Side, rules: CleaningRules) -> np.ndarray:
-    language = primary_language(rules.language)
-    return is_another_language(english.texts, "en") | is_another_language(foreign.texts, language)
+    target, language = map(primary_language, (rules.target_language, rules.language))
+    return is_another_language(english.texts, target) | is_another_language(foreign.texts, language)
 
 
 #: Name → what is dropped, for people, and the function. In this order.

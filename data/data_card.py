@@ -12,8 +12,9 @@ from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .errors import DataError
-from .prepared_folder import CARD, COLUMNS
+from .prepared_folder import CARD, columns_of
 from .scripts import primary_language
+from .target import LANGUAGE_NAMES
 
 _TEMPLATE = "data_card.md.jinja"
 _SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
@@ -31,7 +32,12 @@ def write_card(folder: Path, manifest: Mapping[str, Any]) -> Path:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    text = environment.get_template(_TEMPLATE).render(card_data=data.to_yaml(), columns=COLUMNS, **manifest)
+    text = environment.get_template(_TEMPLATE).render(
+        card_data=data.to_yaml(),
+        columns=columns_of(manifest["target_language"]),
+        target_name=_target_name(manifest),
+        **manifest,
+    )
     path = folder / CARD
     path.write_text(text, "utf-8", newline="\n")
     if (back := DatasetCard.load(path).data.to_dict()) != data.to_dict():
@@ -44,15 +50,21 @@ def _card_data(manifest: Mapping[str, Any]) -> DatasetCardData:
     pairs = sum(split["pairs"] for split in splits)
     patterns = [{"split": split["name"], "path": f"data/{split['name']}-*.parquet"} for split in splits]
     return DatasetCardData(
-        language=["en", primary_language(manifest["language"])],
+        language=[primary_language(manifest[name]) for name in ("target_language", "language")],
         license=source.get("license", "unknown"),
         multilinguality=["translation"],
         size_categories=[_NAMES[sum(pairs >= size for size in _SIZES)]],
         task_categories=["translation"],
-        pretty_name=f"English–{manifest['language']} pairs" + (f" from {source['title']}" if source else ""),
+        pretty_name=f"{_target_name(manifest)}–{manifest['language']} pairs"
+        + (f" from {source['title']}" if source else ""),
         tags=["parallel-corpus", "llink"],
         configs=[{"config_name": "default", "data_files": patterns}],
     )
+
+
+def _target_name(manifest: Mapping[str, Any]) -> str:
+    language = manifest["target_language"]
+    return LANGUAGE_NAMES.get(primary_language(language), language)
 
 
 def check_repository(repo_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Instruction rows of Stage B: an English prompt about foreign text, and the answer (paper 4.2, 5.1)."""
+"""Instruction rows of Stage B: a prompt about foreign text, and the answer (paper 4.2, 5.1)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from datasets import Dataset
 
 from ..configuration_llink import FOREIGN_TOKEN
-from ..modeling_llink.passages import DEFAULT_PROMPT
 from .errors import DataError
+from .target import ANY_LANGUAGE, language_of, target_column, task_in, translation_prompt
 
 #: The paper's task templates (4.2), by the buckets of its judge (table 2). Other tasks stand under `other`.
 BUCKETS = {
@@ -32,7 +32,8 @@ REQUIRED = ("foreign", "prompt", "completion")
 
 def bucket_of(task: str) -> str:
     """The paper's bucket of a task (table 2); `other` for a task that is in neither."""
-    return next((bucket for bucket, tasks in BUCKETS.items() if task in tasks), OTHER_BUCKET)
+    named = next((english for english, other in ANY_LANGUAGE.items() if other == task), task)
+    return next((bucket for bucket, tasks in BUCKETS.items() if named in tasks), OTHER_BUCKET)
 
 
 def read_instructions(path: str | Path) -> Dataset:
@@ -40,7 +41,8 @@ def read_instructions(path: str | Path) -> Dataset:
 
     Args:
         path: One JSON object a line: `foreign` (a string, or a list of strings), `prompt` (holds `<foreign_emb>` once
-            for each passage), `completion`, and optionally `id`, `task` and `english` (the reference).
+            for each passage), `completion`, and optionally `id`, `task` and `english` or `target` (the
+            reference, in the language of the answer).
 
     Returns:
         A dataset with columns `id`, `foreign` (list of strings), `prompt`, `completion`, `task`, `english`.
@@ -77,24 +79,26 @@ def instruction_dataset(rows: Iterable[Mapping[str, Any]]) -> Dataset:
     return Dataset.from_list(checked)
 
 
-def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str = DEFAULT_PROMPT) -> Dataset:
+def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str | None = None) -> Dataset:
     """Translation rows made from parallel pairs alone, so that Stage B can start without a language model.
 
     Args:
-        pairs: Rows with `id`, `english` and `foreign`.
-        prompt: The instruction; the placeholder stands on the line after it, as in inference.
+        pairs: Rows with `id`, `english` (or `target`) and `foreign`; `target_language` where it is not English.
+        prompt: The instruction, `Translate to English.` or to what the row says when not given; the placeholder stands
+            on the line after it, as in inference.
 
     Raises:
         DataError: If there are none, or one is unusable.
+        LlinkConfigError: If a row's target language has no name here, and no prompt is given.
     """
     return instruction_dataset(
         {
             "id": pair["id"],
             "foreign": pair["foreign"],
-            "prompt": f"{prompt}\n{FOREIGN_TOKEN}",
-            "completion": pair["english"],
-            "task": "translate_to_english",
-            "english": pair["english"],
+            "prompt": f"{prompt or translation_prompt(language_of(pair))}\n{FOREIGN_TOKEN}",
+            "completion": pair[target_column(pair, "A pair")],
+            "task": task_in(language_of(pair), "translate_to_english"),
+            "english": pair[target_column(pair, "A pair")],
         }
         for pair in pairs
     )
@@ -124,5 +128,5 @@ def _checked(row: Any, where: str, default_id: str) -> dict[str, Any]:
         "prompt": row["prompt"],
         "completion": row["completion"],
         "task": str(row.get("task") or ""),
-        "english": str(row.get("english") or ""),
+        "english": str(row.get(target_column(row, where)) or ""),
     }

@@ -1,6 +1,7 @@
 """Parallel pairs: reading line-aligned files, grouping rows that share a sentence, splitting by group.
 
-A *pair* is one row `id, english, foreign, language` of a [`datasets.Dataset`]. A *group* is a connected component of
+A *pair* is one row `id, english, foreign, language` of a [`datasets.Dataset`]; a target side that is not English is
+called `target` (see [`target_column`]). A *group* is a connected component of
 pairs that share a sentence on either side ([`sentence_keys`] says which are the same). Splits never cut a group, as a
 held-out row whose sentence was trained on measures memory, not alignment; the contrastive loss masks negatives of the
 same group, because they are not negatives (paper 4.1 leaves this open).
@@ -23,6 +24,8 @@ from datasets import Dataset
 from .characters import sentence_keys
 from .cleaning import Side
 from .errors import DataError
+from .scripts import primary_language
+from .target import ENGLISH, TARGET_LANGUAGE, is_english, target_column
 
 logger = logging.getLogger(__name__)
 
@@ -32,26 +35,31 @@ PAIR_COLUMNS = ("id", "english", "foreign")
 _SHOWN = 5
 
 
-def read_pairs(english_path: str | Path, foreign_path: str | Path, language: str = "und") -> Dataset:
+def read_pairs(
+    english_path: str | Path, foreign_path: str | Path, language: str = "und", target_language: str | None = None
+) -> Dataset:
     r"""Reads two line-aligned UTF-8 files into pairs, or a split of a folder that `llink prepare` made.
 
     Lines end with `\n` or `\r\n`; nothing else is stripped (a leading byte order mark is not text and goes). Rows with
     a blank line on either side are dropped; one warning counts them and names the first ones.
 
     Args:
-        english_path: File with one English sentence a line; or the folder.
+        english_path: File with one sentence of the target language, English, a line; or the folder.
         foreign_path: File with its translations, line by line; or the name of the split.
         language: BCP-47 tag of the foreign side, copied into every row; `und` when not known. A folder knows it.
+        target_language: BCP-47 tag of the target side; English when not given. A folder knows it.
 
     Returns:
-        Dataset with the columns `id` (`<foreign file>:<line>`), `english`, `foreign`, `language`.
+        Dataset with the columns `id` (`<foreign file>:<line>`), `english`, `foreign`, `language`; where the target is
+        not English, `target` in place of `english`, and `target_language`.
 
     Raises:
         DataError: If a file is missing, empty, holds NUL or undecodable bytes (file, line and byte are named), if
-            the line counts differ (both are named), or if every row has a blank side; if a folder has no such split.
+            the line counts differ (both are named), or if every row has a blank side; if a folder has no such split, or
+            another target language.
     """
     if Path(english_path).is_dir():
-        return _read_split(Path(english_path), str(foreign_path))
+        return _read_split(Path(english_path), str(foreign_path), target_language)
     english_path, foreign_path = Path(english_path), Path(foreign_path)
     english, foreign = read_lines(english_path), read_lines(foreign_path)
     if len(english) != len(foreign):
@@ -67,9 +75,11 @@ def read_pairs(english_path: str | Path, foreign_path: str | Path, language: str
             "Dropped %d of %d rows of %s and %s: a side is blank (%s).",
             *(len(blank), len(english), english_path, foreign_path, _lines_named(blank)),
         )
-    if _latin_share(english) < 0.5 < _latin_share(foreign):
+    of_english = is_english(target_language or ENGLISH)
+    if of_english and _latin_share(english) < 0.5 < _latin_share(foreign):
         logger.warning(
-            "%s is hardly in Latin letters, and %s is: English comes first, then the foreign text. Are they swapped?",
+            "%s is hardly in Latin letters, and %s is: the target side (English) comes first, then the "
+            "foreign text. Are they swapped?",
             *(english_path, foreign_path),
         )
     dropped = set(blank)
@@ -77,9 +87,10 @@ def read_pairs(english_path: str | Path, foreign_path: str | Path, language: str
     return Dataset.from_dict(
         {
             "id": [f"{foreign_path.name}:{number}" for number in kept],
-            "english": [english[number - 1] for number in kept],
+            "english" if of_english else "target": [english[number - 1] for number in kept],
             "foreign": [foreign[number - 1] for number in kept],
             "language": [language] * len(kept),
+            **({} if of_english else {TARGET_LANGUAGE: [target_language] * len(kept)}),
         }
     )
 
@@ -89,7 +100,7 @@ def _latin_share(lines: Sequence[str]) -> float:
     return Side(["\n".join(lines[:1000])]).script_share("Latn")[0]
 
 
-def _read_split(folder: Path, split: str) -> Dataset:
+def _read_split(folder: Path, split: str, target_language: str | None) -> Dataset:
     files = sorted((folder / "data").glob(f"{split}-*.parquet")) if "/" not in split else []
     if not files:
         there = sorted({path.name.rsplit("-", 3)[0] for path in (folder / "data").glob("*-*-of-*.parquet")})
@@ -98,21 +109,40 @@ def _read_split(folder: Path, split: str) -> Dataset:
             "Give two line-aligned files, or a folder of `llink prepare` and the name of a split."
         )
     try:
-        return Dataset(pa.concat_tables(map(pq.read_table, files)))
+        pairs = Dataset(pa.concat_tables(map(pq.read_table, files)))
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"Cannot read the split {split!r} of {folder}: {error}") from error
+    own = target_language_of(pairs)
+    if target_language is not None and primary_language(target_language) != primary_language(own):
+        raise DataError(f"The target language is given as {target_language!r}, but that of {folder} is {own!r}.")
+    return pairs
+
+
+def target_language_of(pairs: Dataset) -> str:
+    """Tag of the target side; English where the rows do not say.
+
+    Raises:
+        DataError: If there are several.
+    """
+    found = pairs.unique(TARGET_LANGUAGE) if TARGET_LANGUAGE in pairs.column_names else [ENGLISH]
+    if len(found) != 1:
+        raise DataError(f"The pairs are in several target languages: {', '.join(map(str, found))}. Give them apart.")
+    return found[0] or ENGLISH
 
 
 def sentences(dataset: Dataset, side: str) -> list[str]:
-    """A column as a list: a slice reads it at once, where iterating over it would decode row by row (100× slower)."""
-    return dataset[side][:]
+    """A column as a list; the target side's is called `english`, whatever its name in the dataset.
+
+    A slice reads it at once, where iterating over it would decode row by row (100× slower).
+    """
+    return dataset[target_column(dataset.column_names, "The pairs") if side == "english" else side][:]
 
 
 def pair_groups(english: Sequence[str], foreign: Sequence[str]) -> list[int]:
     """Numbers the connected components of pairs that share a sentence on either side.
 
     Args:
-        english: N English sentences.
+        english: N sentences of the target side.
         foreign: N foreign sentences, aligned with them.
 
     Returns:
@@ -123,7 +153,7 @@ def pair_groups(english: Sequence[str], foreign: Sequence[str]) -> list[int]:
         DataError: If the two lengths differ.
     """
     if len(english) != len(foreign):
-        raise DataError(f"{len(english)} English and {len(foreign)} foreign sentences are not aligned.")
+        raise DataError(f"{len(english)} target and {len(foreign)} foreign sentences are not aligned.")
     parent = list(range(len(english)))
 
     def find(row: int) -> int:
@@ -286,25 +316,26 @@ def check_pairs(dataset: Dataset, name: str = "dataset", minimum: int = 1) -> No
     """Checks that a dataset holds usable pairs before anything long is run on them.
 
     Args:
-        dataset: What should hold the columns `id`, `english`, `foreign`.
+        dataset: What should hold the columns `id`, `english` (or `target`), `foreign`.
         name: How messages call it.
         minimum: The fewest rows that will do.
 
     Raises:
-        DataError: If it is no dataset with columns, if a column is missing, if there are too few rows, or if a
-            sentence is not a string, blank, or holds NUL (the first rows are named).
+        DataError: If it is no dataset with columns, if a column is missing or there twice, if there are too few rows,
+            or if a sentence is not a string, blank, or holds NUL (the first rows are named).
     """
     columns = getattr(dataset, "column_names", None)
     if not isinstance(columns, list):
         raise DataError(f"{name} is a {type(dataset).__name__}; give a datasets.Dataset of pairs (see read_pairs).")
-    if missing := [column for column in PAIR_COLUMNS if column not in columns]:
+    target = target_column(columns, name)
+    if missing := [column for column in ("id", target, "foreign") if column not in columns]:
         raise DataError(
             f"{name} lacks the columns {missing}: it has {columns}. Pairs have {list(PAIR_COLUMNS)}; rename yours "
             "with dataset.rename_column, or read files with read_pairs."
         )
     if len(dataset) < minimum:
         raise DataError(f"{name} holds {len(dataset)} pairs; at least {minimum} are needed.")
-    for side in ("english", "foreign"):
+    for side in (target, "foreign"):
         wrong = [row for row, text in enumerate(sentences(dataset, side)) if not _usable(text)]
         if wrong:
             shown = [f"{dataset[row]['id']} ({dataset[row][side]!r})" for row in wrong[:_SHOWN]]

@@ -51,6 +51,7 @@ from .splitting import (
     drop_near_duplicates,
     drop_split_conflicts,
 )
+from .target import ENGLISH, is_english
 
 _RUN, _BLOCKS, _OUT, _READ = "run.json", "blocks", "out", "read.json"
 _CHANGES = {
@@ -93,7 +94,8 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> tuple[dict[st
         clock = _Clock()
         with _bytes_bar(inputs, "checking", show_progress) as (_, watch):
             language = config.foreign_language()
-            facts = [check_input(item, language, config.table_columns(item), watch) for item in inputs]
+            target_language = config.target_language
+            facts = [check_input(item, language, config.table_columns(item), watch, target_language) for item in inputs]
         clock.lap("checking")
         identity = {"inputs": facts, "options": config.content(), "versions": _versions(config)}
         if existing is not None and not config.overwrite:
@@ -139,7 +141,8 @@ def _run(
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     tables = tqdm(block_tables(folder, blocks), total=blocks, desc="writing", unit="block", disable=not show_progress)
-    written = write_splits(out, splits, assigned, iter(tables), config.foreign_language(), not config.parquet_only)
+    languages = config.target_language, config.foreign_language()
+    written = write_splits(out, splits, assigned, iter(tables), languages, not config.parquet_only)
     manifest = _manifest(config, identity, reports + corpus_reports, written)
     (out / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
     write_card(out, manifest)
@@ -196,7 +199,7 @@ def _claim(partial: Path, identity: dict[str, Any], overwrite: bool) -> None:
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     found = [f"other {part}" for part in ("inputs", "versions") if old.get(part) != new[part]]
-    options = old.get("options", {})
+    options = {"target_language": ENGLISH, **old.get("options", {})}  # which data of before does not say
     found += [f"{name}={options.get(name)!r}" for name, value in new["options"].items() if options.get(name) != value]
     return ", ".join(found)
 
@@ -233,7 +236,8 @@ def _cores() -> int:
 def _raw_blocks(inputs: list[Input], config: PrepareConfig, watch: Callable[[bytes], object]) -> Iterator[RawBlock]:
     number = 0
     for item in inputs:
-        pairs, first = read_input(item, config.foreign_language(), config.table_columns(item), watch), 1
+        language, columns, first = config.foreign_language(), config.table_columns(item), 1
+        pairs = read_input(item, language, columns, watch, config.target_language)
         while chunk := list(itertools.islice(pairs, BLOCK_ROWS)):
             english, foreign = map(list, zip(*chunk, strict=True))
             yield RawBlock(number, item.name, first, english, foreign)
@@ -268,22 +272,31 @@ def _corpus_steps(config: PrepareConfig, corpus: Corpus, folder: Path) -> tuple[
 def _manifest(
     config: PrepareConfig, identity: dict[str, Any], reports: list[StepReport], written: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    source = config.declared()
+    source, own = config.declared(), "english" if is_english(config.target_language) else "target"
     steps = []
     for report in reports:
         out = report.rows_in - report.dropped
         row = {"name": report.name, "what": STEP_TEXTS[report.name], "rows_in": report.rows_in, "rows_out": out}
         count = {"changed": report.changed} if report.name in _CHANGES else {"dropped": report.dropped}
-        steps.append({**row, **count, "examples": report.examples})
+        steps.append({**row, **count, "examples": [_named(example, own) for example in report.examples]})
     manifest = {
         "kind": KIND,
         "language": config.foreign_language(),
+        "target_language": config.target_language,
         "source": None if source is None else {"name": config.source, **asdict(source)},
         **identity,
         "steps": steps,
         "splits": written,
     }
     return json.loads(json.dumps(manifest))  # what will be read back: lists for tuples
+
+
+def _named(example: dict[str, Any], own: str) -> dict[str, Any]:
+    """An example as it is shown: the target side under its own name."""
+    shown = {own if key == "english" else key: value for key, value in example.items()}
+    if "because_of" in shown:
+        shown["because_of"] = _named(shown["because_of"], own)
+    return shown | ({"side": own} if shown.get("side") == "english" else {})
 
 
 def _summary(reports: list[StepReport]) -> str:

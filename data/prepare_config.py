@@ -12,15 +12,16 @@ from ..errors_llink import LlinkConfigError
 from .cleaning import CLEANING_STEPS, CleaningRules
 from .language_identification import check_language
 from .readers import FORMATS, Input, plan_inputs
-from .scripts import SCRIPTS, primary_language, script_code
+from .scripts import SCRIPTS, length_ratio, primary_language, script_code
 from .sources import Source, find_source
 from .splitting import DUPLICATE_SCOPES, SKIPPABLE, SPLIT_RULES, Split, parse_splits
+from .target import ENGLISH, is_english
 
 #: What decides the bytes of the output; the rest decides where they go and how fast.
 _CONTENT = (
-    *("source", "language", "script", "columns", "skip", "zero_width_space", "english_length", "foreign_length"),
-    *("ratio", "min_script_share", "identify_languages", "duplicates", "near_duplicate_similarity", "splits", "shares"),
-    *("split_by", "parquet_only"),
+    *("source", "language", "target_language", "script", "columns", "skip", "zero_width_space", "english_length"),
+    *("foreign_length", "ratio", "min_script_share", "identify_languages", "duplicates", "near_duplicate_similarity"),
+    *("splits", "shares", "split_by", "parquet_only"),
 )
 
 
@@ -33,7 +34,7 @@ class PrepareConfig:
         default_factory=list,
         metadata={
             "help": "Files: TMX, TSV, CSV, JSONL, Parquet (told by their endings), or line-aligned ones in pairs, "
-            "English first. gzip, xz, zstd and bzip2 are read as they are."
+            "the target side (English) first. gzip, xz, zstd and bzip2 are read as they are."
         },
     )
     dataset: str | None = field(
@@ -47,14 +48,22 @@ class PrepareConfig:
         metadata={"help": "Declared corpus that --input holds (see --list_sources): licence, citation, columns."},
     )
     language: str | None = field(default=None, metadata={"help": "BCP-47 tag of the foreign side, such as km."})
-    script: str | None = field(default=None, metadata={"help": "Its script (ISO 15924), if not the usual one."})
+    target_language: str = field(
+        default=ENGLISH,
+        metadata={
+            "help": "BCP-47 tag of the side that the decoder will answer in, with its script if not the usual one."
+        },
+    )
+    script: str | None = field(
+        default=None, metadata={"help": "The foreign side's script (ISO 15924), if not the usual one."}
+    )
     format: str | None = field(default=None, metadata={"help": f"What all --input files are: {', '.join(FORMATS)}."})
     columns: list[str] | None = field(
         default=None,
         metadata={
-            "help": "English and foreign column of a table: names (translation.km is a field of translation), or "
-            "numbers from 1 for a TSV without names. Found by themselves when they are called english and foreign, "
-            "en and the language, or translation; 1 and 2 in a TSV."
+            "help": "Target and foreign column of a table: names (translation.km is a field of translation), or "
+            "numbers from 1 for a TSV without names. Found by themselves when they are called english (or target) "
+            "and foreign, as the two languages, or translation; 1 and 2 in a TSV."
         },
     )
     skip: list[str] = field(
@@ -66,14 +75,15 @@ class PrepareConfig:
         metadata={"help": "What becomes of U+200B where it separates words (Khmer, Thai, Lao, Burmese, Tai Tham)."},
     )
     english_length: list[int] | None = field(
-        default=None, metadata={"help": "Fewest and most characters of the English side (3 and 1000)."}
+        default=None,
+        metadata={"help": "Fewest and most characters of the target side; its script's (3 and 1000) when not given."},
     )
     foreign_length: list[int] | None = field(
         default=None, metadata={"help": "The same for the foreign side; its script's when not given."}
     )
     ratio: list[float] | None = field(
         default=None,
-        metadata={"help": "Fewest and most foreign characters per English one; its script's when not given."},
+        metadata={"help": "Fewest and most foreign characters per target one; the scripts' when not given."},
     )
     min_script_share: float = field(
         default=0.5, metadata={"help": "Least share of a side's letters that are of its script."}
@@ -102,14 +112,16 @@ class PrepareConfig:
     split_by: Literal["english", "both"] = field(
         default="english",
         metadata={
-            "help": "Whose hash decides. english: a foreign sentence whose translations fall to different splits is "
-            "dropped; holds for every later run with more data. both: also pairs whose two sides disagree are dropped; "
-            "holds between any two runs, and costs half the pairs at 100k/40k."
+            "help": "Whose hash decides. english: the target side's; a foreign sentence whose translations fall to "
+            "different splits is dropped; holds for every later run with more data. both: also pairs whose two sides "
+            "disagree are dropped; holds between any two runs, and costs half the pairs at 100k/40k."
         },
     )
     parquet_only: bool = field(
         default=False,
-        metadata={"help": "Leave out SPLIT.en and SPLIT.LANGUAGE, one sentence a line, which --pairs of others read."},
+        metadata={
+            "help": "Leave out SPLIT.TARGET and SPLIT.LANGUAGE, one sentence a line, which --pairs of others read."
+        },
     )
     workers: int | None = field(default=None, metadata={"help": "Cleaning processes; one a core when not given."})
     overwrite: bool = field(
@@ -135,7 +147,7 @@ class PrepareConfig:
         if bool(self.input) == bool(self.dataset):
             raise LlinkConfigError("Give either --input FILE… or --dataset NAME.")
         if self.columns is not None and len(self.columns) != 2:
-            raise LlinkConfigError(f"--columns takes two names, English then foreign; got {self.columns}.")
+            raise LlinkConfigError(f"--columns takes two names, target then foreign; got {self.columns}.")
 
     def _check_limits(self) -> None:
         for name in ("english_length", "foreign_length", "ratio"):
@@ -150,25 +162,33 @@ class PrepareConfig:
         self.split_plan()
         self.rules()
         if self.identify_languages:
-            for language in ("en", primary_language(self.foreign_language())):
-                check_language(language)
+            for language in (self.target_language, self.foreign_language()):
+                check_language(primary_language(language))
 
     def declared(self) -> Source | None:
-        """The row of `--source`."""
-        return None if self.source is None else find_source(self.source, self.language)
+        """The row of `--source`.
+
+        Raises:
+            LlinkConfigError: If there is none, or it is in other languages.
+        """
+        source = None if self.source is None else find_source(self.source, self.language)
+        if source is not None and source.language and not is_english(self.target_language):
+            raise LlinkConfigError(f"The source {self.source} has no {self.target_language!r} side: it is English's.")
+        return source
 
     def foreign_language(self) -> str:
         """Tag of the foreign side.
 
         Raises:
-            LlinkConfigError: If neither `--language` nor the source says it, or if it is English.
+            LlinkConfigError: If neither `--language` nor the source says it, or if it is the target language.
         """
         source = self.declared()
         language = self.language or (source.language if source else None)
         if language is None:
             raise LlinkConfigError("Give --language, the BCP-47 tag of the foreign side, such as km.")
-        if primary_language(language) == "en":
-            raise LlinkConfigError(f"--language {language!r}: the foreign side cannot be English.")
+        if primary_language(language) == primary_language(self.target_language):
+            name = "English" if is_english(language) else "the target language"
+            raise LlinkConfigError(f"--language {language!r}: the foreign side cannot be {name}.")
         return language
 
     def inputs(self) -> list[Input]:
@@ -196,21 +216,24 @@ class PrepareConfig:
         return parse_splits(self.splits, self.shares)
 
     def rules(self) -> CleaningRules:
-        """What the cleaning steps go by, with the script's limits where none are given.
+        """What the cleaning steps go by, with the scripts' limits where none are given.
 
         Raises:
-            LlinkConfigError: If the script of the language is not known.
+            LlinkConfigError: If the script of a language is not known.
         """
         language = self.foreign_language()
         code = script_code(language, self.script)
-        script, latin = SCRIPTS[code], SCRIPTS["Latn"]
+        target = script_code(self.target_language)
+        ratio = length_ratio(code, None if is_english(self.target_language) else target)
         return CleaningRules(
             language=language,
             script=code,
+            target_language=self.target_language,
+            target_script=target,
             zero_width_space=self.zero_width_space,
-            english_length=tuple(self.english_length or latin.length),
-            foreign_length=tuple(self.foreign_length or script.length),
-            ratio=tuple(self.ratio or script.ratio),
+            english_length=tuple(self.english_length or SCRIPTS[target].length),
+            foreign_length=tuple(self.foreign_length or SCRIPTS[code].length),
+            ratio=tuple(self.ratio or ratio),
             min_script_share=self.min_script_share,
             identify_languages=self.identify_languages,
             skip=tuple(self.skip),

@@ -17,15 +17,17 @@ import pyarrow.parquet as pq
 
 from .errors import DataError
 from .splitting import Split
+from .target import TARGET_LANGUAGE, is_english
 
 MANIFEST, CHECKSUMS, CARD = "manifest.json", "SHA256SUMS", "README.md"
 #: Written into every manifest; a folder without it is not ours to replace.
 KIND = "llink prepare"
+#: Of pairs whose target side is English, and of others.
 COLUMNS = ("id", "english", "foreign", "language")
+OTHER_COLUMNS = ("id", "target", "foreign", "language", TARGET_LANGUAGE)
 
 _SHARD_ROWS = 500_000
 _GROUP_ROWS = 20_000
-_SCHEMA = pa.schema([(name, pa.string()) for name in COLUMNS])
 
 
 class SplitWriter:
@@ -35,13 +37,15 @@ class SplitWriter:
         folder: Of the whole output.
         split: Its name is that of the files.
         pairs: How many will come.
-        language: Written into every row.
+        languages: Tags of the target and of the foreign side.
         line_files: Whether the text files are written.
     """
 
-    def __init__(self, folder: Path, split: Split, pairs: int, language: str, line_files: bool) -> None:
-        self.name, self.pairs, self.language = split.name, pairs, language
-        self.characters = {"english": 0, "foreign": 0}
+    def __init__(self, folder: Path, split: Split, pairs: int, languages: tuple[str, str], line_files: bool) -> None:
+        self.name, self.pairs, self._columns = split.name, pairs, columns_of(languages[0])
+        self._schema = pa.schema([(name, pa.string()) for name in self._columns])
+        self._languages = dict(zip((TARGET_LANGUAGE, "language"), languages, strict=True))
+        self.characters = {self._columns[1]: 0, "foreign": 0}
         self._shards = max(1, math.ceil(pairs / _SHARD_ROWS))
         self.files = [f"data/{split.name}-{shard:05d}-of-{self._shards:05d}.parquet" for shard in range(self._shards)]
         self._folder, self._stack, self._lines = folder, ExitStack(), {}
@@ -50,7 +54,7 @@ class SplitWriter:
         self._writer: pq.ParquetWriter | None = None
         (folder / "data").mkdir(exist_ok=True)
         if line_files:
-            for column, suffix in (("english", "en"), ("foreign", language)):
+            for column, suffix in zip(self.characters, languages, strict=True):
                 self.files.append(f"{split.name}.{suffix}")
                 self._lines[column] = self._open_lines(folder / self.files[-1])
 
@@ -59,13 +63,15 @@ class SplitWriter:
 
     def write(self, table: pa.Table) -> None:
         """Adds pairs: columns `id`, `english`, `foreign`."""
+        table = table.rename_columns([self._columns[1] if name == "english" else name for name in table.column_names])
         for column in self.characters:
             texts = table.column(column).to_pylist()
             self.characters[column] += sum(map(len, texts))
             if column in self._lines:
                 self._lines[column].write("".join(f"{text}\n" for text in texts))
-        language = pa.array([self.language] * len(table), pa.string())
-        self._waiting.append(table.append_column("language", language).cast(_SCHEMA))
+        for name in self._columns[3:]:
+            table = table.append_column(name, pa.array([self._languages[name]] * len(table), pa.string()))
+        self._waiting.append(table.cast(self._schema))
         if sum(map(len, self._waiting)) >= _GROUP_ROWS:
             self._flush(_GROUP_ROWS)
 
@@ -77,7 +83,7 @@ class SplitWriter:
         self._stack.close()
 
     def _flush(self, least: int) -> None:
-        table = pa.concat_tables(self._waiting) if self._waiting else _SCHEMA.empty_table()
+        table = pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table()
         while len(table) >= least:
             room = _SHARD_ROWS - self._written % _SHARD_ROWS
             group = table.slice(0, min(_GROUP_ROWS, room)).combine_chunks()
@@ -93,11 +99,21 @@ class SplitWriter:
             self._writer.close()
         path = self._folder / self.files[self._written // _SHARD_ROWS]
         # Chunks by content: the Hub then stores once what two versions of the data share.
-        self._writer = pq.ParquetWriter(path, _SCHEMA, compression="zstd", use_content_defined_chunking=True)
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", use_content_defined_chunking=True)
+
+
+def columns_of(target_language: str) -> tuple[str, ...]:
+    """The columns of pairs: those of English have them alone."""
+    return COLUMNS if is_english(target_language) else OTHER_COLUMNS
 
 
 def write_splits(
-    folder: Path, splits: Sequence[Split], assigned: np.ndarray, tables: Iterator[pa.Table], language: str, lines: bool
+    folder: Path,
+    splits: Sequence[Split],
+    assigned: np.ndarray,
+    tables: Iterator[pa.Table],
+    languages: tuple[str, str],
+    lines: bool,
 ) -> list[dict[str, Any]]:
     """Writes every split in one pass.
 
@@ -106,14 +122,14 @@ def write_splits(
         splits: S splits.
         assigned: (N,) number of each pair's split, -1 for none.
         tables: The N pairs, in blocks.
-        language: Written into every row.
+        languages: Tags of the target and of the foreign side.
         lines: Whether line-aligned text files are written too.
 
     Returns:
         For each split its name, size, share, pairs, mean characters and files.
     """
     counts = [int((assigned == number).sum()) for number in range(len(splits))]
-    writers = [SplitWriter(folder, split, pairs, language, lines) for split, pairs in zip(splits, counts, strict=True)]
+    writers = [SplitWriter(folder, split, pairs, languages, lines) for split, pairs in zip(splits, counts, strict=True)]
     first = 0
     for table in tables:
         mine = assigned[first : first + len(table)]

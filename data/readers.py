@@ -26,6 +26,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from .errors import DataError
 from .scripts import primary_language
 from .streams import check_text, open_stream, read_lines
+from .target import ENGLISH, target_column
 from .tmx import check_tmx, read_tmx
 
 Watch = Callable[[bytes], object]
@@ -55,7 +56,7 @@ class Input:
     Args:
         name: How ids and messages call it.
         format: One of `FORMATS`, or `hub`.
-        paths: Its file; two for `moses`, English first; none for a dataset of the Hub.
+        paths: Its file; two for `moses`, the target side first; none for a dataset of the Hub.
         dataset: Name or local folder, configuration, split and revision for `load_dataset`.
     """
 
@@ -74,7 +75,7 @@ def plan_inputs(files: Sequence[str], file_format: str | None = None) -> list[In
     """Decides what each file is, by its name.
 
     Args:
-        files: Paths; line-aligned files come in pairs, English first.
+        files: Paths; line-aligned files come in pairs, the target side (English) first.
         file_format: One of `FORMATS` for all files, whatever they are called.
 
     Raises:
@@ -95,8 +96,8 @@ def plan_inputs(files: Sequence[str], file_format: str | None = None) -> list[In
             aligned = []
     if aligned:
         raise DataError(
-            f"{aligned[0]} is taken as one side of line-aligned text and has no partner: give English, then foreign "
-            f"files, or say --format ({', '.join(FORMATS)})."
+            f"{aligned[0]} is taken as one side of line-aligned text and has no partner: give the target "
+            f"side (English), then the foreign file, or say --format ({', '.join(FORMATS)})."
         )
     names = [item.name for item in inputs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -104,14 +105,17 @@ def plan_inputs(files: Sequence[str], file_format: str | None = None) -> list[In
     return inputs
 
 
-def check_input(source: Input, language: str, columns: Sequence[str] | None, watch: Watch) -> dict[str, Any]:
+def check_input(
+    source: Input, language: str, columns: Sequence[str] | None, watch: Watch, target: str = ENGLISH
+) -> dict[str, Any]:
     """Finds what is wrong with an input before any work is done on it.
 
     Args:
         source: What to read.
         language: Tag of the foreign side.
-        columns: Names of the English and the foreign column of a table; see [`find_columns`].
+        columns: Names of the target and the foreign column of a table; see [`find_columns`].
         watch: Called with every piece of a file.
+        target: Tag of the target side.
 
     Returns:
         What tells the input from any other: names, sizes and SHA-256 of its files, or the dataset's commit.
@@ -120,7 +124,7 @@ def check_input(source: Input, language: str, columns: Sequence[str] | None, wat
         DataError: If it is missing, damaged, not UTF-8, empty, has no such columns, or sides of unequal length.
     """
     if source.format == "hub":
-        next(_tables(source, language, columns))
+        next(_tables(source, (target, language), columns))
         return {"name": source.name, "format": "hub", **_hub_facts(source)}
     files, lines = [], []
     for path in source.paths:
@@ -143,7 +147,7 @@ def check_input(source: Input, language: str, columns: Sequence[str] | None, wat
             f"{lines[1]}. Give two files whose n-th lines translate each other."
         )
     if source.format in ("tsv", "csv", "jsonl", "parquet"):
-        for _ in _tables(source, language, columns):
+        for _ in _tables(source, (target, language), columns):
             pass
     return {"name": source.name, "format": source.format, "files": files}
 
@@ -155,17 +159,19 @@ def pin(source: Input, facts: Mapping[str, Any]) -> Input:
     return replace(source, dataset=(*source.dataset[:3], facts["revision"]))
 
 
-def read_input(source: Input, language: str, columns: Sequence[str] | None, watch: Watch) -> Iterator[tuple[str, str]]:
+def read_input(
+    source: Input, language: str, columns: Sequence[str] | None, watch: Watch, target: str = ENGLISH
+) -> Iterator[tuple[str, str]]:
     """The pairs of an input that [`check_input`] has let through, in its order; a missing side is "".
 
     Raises:
         DataError: If it changed since, or is wrong in a way that only a full reading shows.
     """
     if source.format == "tmx":
-        return read_tmx(source.paths[0], "en", language, watch)
+        return read_tmx(source.paths[0], target, language, watch)
     if source.format == "moses":
         return _aligned_lines(source, watch)
-    return _table_rows(source, language, columns)
+    return _table_rows(source, (target, language), columns)
 
 
 def _aligned_lines(source: Input, watch: Watch) -> Iterator[tuple[str, str]]:
@@ -175,24 +181,29 @@ def _aligned_lines(source: Input, watch: Watch) -> Iterator[tuple[str, str]]:
         yield pair
 
 
-def find_columns(schema: pa.Schema, columns: Sequence[str] | None, language: str, name: str) -> tuple[str, str]:
-    """The English and the foreign column of a table; `translation.km` is the field `km` of the column `translation`.
+def find_columns(
+    schema: pa.Schema, columns: Sequence[str] | None, language: str, name: str, target: str = ENGLISH
+) -> tuple[str, str]:
+    """The target and the foreign column of a table; `translation.km` is the field `km` of the column `translation`.
 
     Args:
         schema: The table's.
-        columns: The two names, or None to look for `english` and `foreign`, for a translation column with both
-            languages, or for columns that are called as the languages.
+        columns: The two names, or None to look for `english` (or `target`) and `foreign`, for a translation column with
+            both languages, or for columns that are called as the languages.
         language: Tag of the foreign side.
         name: How messages call the table.
+        target: Tag of the target side.
 
     Raises:
-        DataError: If they are not there, or hold no text.
+        DataError: If they are not there, there twice, or hold no text.
     """
     types = {field.name: field.type for field in schema}
     for column, kind in list(types.items()):
         if pa.types.is_struct(kind):
             types.update({f"{column}.{field.name}": field.type for field in kind})
-    choices: list[Any] = [tuple(columns)] if columns else _usual_columns(language)
+    choices: list[Any] = [tuple(columns)] if columns else _usual_columns(target, language)
+    if columns is None and "foreign" in types:
+        target_column(types, name)
     found = next((pair for pair in choices if all(column in types for column in pair)), None)
     if found is None:
         wanted = " or ".join(" and ".join(map(repr, pair)) for pair in choices)
@@ -204,23 +215,28 @@ def find_columns(schema: pa.Schema, columns: Sequence[str] | None, language: str
     return found
 
 
-def _usual_columns(language: str) -> list[tuple[str, str]]:
-    foreign = primary_language(language)
-    return [("english", "foreign"), ("translation.en", f"translation.{foreign}"), ("en", foreign), _NUMBERED]
+def _usual_columns(*languages: str) -> list[tuple[str, str]]:
+    """Of the target language and the foreign one."""
+    own, foreign = map(primary_language, languages)
+    named = [("english", "foreign"), ("target", "foreign")]
+    return [*named, (f"translation.{own}", f"translation.{foreign}"), (own, foreign), _NUMBERED]
 
 
-def _table_rows(source: Input, language: str, columns: Sequence[str] | None) -> Iterator[tuple[str, str]]:
-    for table, pair in _tables(source, language, columns):
+def _table_rows(source: Input, languages: tuple[str, str], columns: Sequence[str] | None) -> Iterator[tuple[str, str]]:
+    for table, pair in _tables(source, languages, columns):
         sides = ([text or "" for text in _column(table, column)] for column in pair)
         yield from zip(*sides, strict=True)
 
 
-def _tables(source: Input, language: str, columns: Sequence[str] | None) -> Iterator[tuple[pa.Table, tuple[str, str]]]:
+def _tables(
+    source: Input, languages: tuple[str, str], columns: Sequence[str] | None
+) -> Iterator[tuple[pa.Table, tuple[str, str]]]:
     """The rows in pieces, with the names of their two columns."""
+    target, language = languages
     try:
         pair = None
-        for table in _open_table(source, language, columns).with_format("arrow").iter(_ROWS):
-            pair = pair or find_columns(table.schema, columns, language, source.name)
+        for table in _open_table(source, languages, columns).with_format("arrow").iter(_ROWS):
+            pair = pair or find_columns(table.schema, columns, language, source.name, target)
             yield table, pair
         if pair is None:
             raise DataError(f"{source.name} has no rows.")
@@ -237,7 +253,7 @@ def _column(table: pa.Table, path: str) -> list[str | None]:
     return pc.struct_field(table.column(column), key).to_pylist()
 
 
-def _open_table(source: Input, language: str, columns: Sequence[str] | None) -> IterableDataset:
+def _open_table(source: Input, languages: tuple[str, str], columns: Sequence[str] | None) -> IterableDataset:
     if source.dataset is not None:
         name, config, split, revision = source.dataset
         return load_dataset(name, config, split=split, revision=revision, streaming=True)
@@ -245,7 +261,7 @@ def _open_table(source: Input, language: str, columns: Sequence[str] | None) -> 
     options: dict[str, Any] = {}
     builder = {"tsv": "csv", "jsonl": "json"}.get(source.format, source.format)
     if builder == "csv":
-        options = _csv_options(path, source.format, [tuple(columns)] if columns else _usual_columns(language))
+        options = _csv_options(path, source.format, [tuple(columns)] if columns else _usual_columns(*languages))
     return load_dataset(builder, data_files=str(path), split="train", streaming=True, **options)
 
 

@@ -7,6 +7,7 @@ clean corpora (TICO-19, WMT 2020 Khmer Wikipedia, Tanaka), halved and doubled; t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..errors_llink import LlinkConfigError
@@ -27,7 +28,7 @@ class Script:
         name: English name.
         characters: Its characters, as the inside of a regular expression's character class.
         length: Fewest and most characters of a sentence that is worth training on.
-        ratio: Fewest and most foreign characters per English character.
+        ratio: Fewest and most characters of it per English character; see [`length_ratio`].
         word_breaks: Whether U+200B, the zero-width space, separates words, as spaces do elsewhere.
         joiners: Where U+200C and U+200D (in Mongolian U+180E) are spelling: pairs of insides of character classes, for
             the character before and the one after; an empty one stands for anything, the end of the text too.
@@ -97,6 +98,9 @@ SCRIPTS: dict[str, Script] = {
     "Kore": Script("Korean", _HANGUL + _HAN, length=_FEW, ratio=(0.1, 2.5)),
 }
 
+#: Scripts in which no spaces stand between words.
+SPACELESS = frozenset(code for code, row in SCRIPTS.items() if row.word_breaks) | {"Hani", "Jpan", "Tibt"}
+
 _LATIN = (
     "af az bs ca ceb cs cy da de en es et eu fi fil fr ga gl ha hr ht hu id ig ilo is it jv kea ku la lb lg ln lt lv "
     "mg mi ms mt nb nl nn no ny oc om pl pt qu ro rw sk sl sm sn so sq st su sv sw tk tl tn tr ts uz vi wo xh yo zu"
@@ -145,8 +149,32 @@ def script_code(language: str, script: str | None = None) -> str:
         return LANGUAGE_SCRIPTS[primary_language(language)]
     except KeyError:
         raise LlinkConfigError(
-            f"llink does not know which script {language!r} is written in; give --script, one of {', '.join(SCRIPTS)}."
+            f"llink does not know which script {language!r} is written in; write it into the tag ({language}-Latn), "
+            f"or, of the foreign side, give --script, one of {', '.join(SCRIPTS)}."
         ) from None
+
+
+def length_ratio(foreign: str, target: str | None = None) -> tuple[float, float]:
+    """Fewest and most foreign characters per target character, by the keys of two scripts; of English for None.
+
+    Limits of a pair of scripts are those of each over English, as two spreads around their means that know nothing of
+    each other: wider than either, narrower than both extremes at once. Khmer over Amharic is 0.17 to 8.9; measured in
+    TICO-19 are 0.79 to 2.77 (the 0.1 % and 99.9 % percentiles).
+    """
+    if target is None:
+        return SCRIPTS[foreign].ratio
+    (mean, spread), (own_mean, own_spread) = (
+        (math.log(low * high) / 2, math.log(high / low) / 2) for low, high in map(length_ratio, (foreign, target))
+    )
+    width = math.hypot(spread, own_spread)
+    return math.exp(mean - own_mean - width), math.exp(mean - own_mean + width)
+
+
+def word_count(text: str, script: str) -> int:
+    """Words of a text; where no spaces separate them, how many English words (of six characters) are as long."""
+    if script not in SPACELESS:
+        return len(text.split())
+    return round(len(text) / (6 * math.sqrt(math.prod(SCRIPTS[script].ratio))))
 
 
 def primary_language(tag: str) -> str:

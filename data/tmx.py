@@ -36,23 +36,23 @@ def check_tmx(path: Path, watch: Callable[[bytes], object]) -> None:
         pass
 
 
-def read_tmx(path: Path, english: str, foreign: str, watch: Callable[[bytes], object]) -> Iterator[tuple[str, str]]:
+def read_tmx(path: Path, target: str, foreign: str, watch: Callable[[bytes], object]) -> Iterator[tuple[str, str]]:
     """The pairs of a TMX file, one for each translation unit.
 
     Args:
         path: The file, compressed or not.
-        english, foreign: Language tags; only their languages are compared (`en` finds `EN-us`). A unit that has
+        target, foreign: Language tags; only their languages are compared (`en` finds `EN-us`). A unit that has
             several variants in a language gives the first.
         watch: Called with every piece of the file.
 
     Yields:
-        English and foreign text; "" for a language that the unit lacks.
+        Target and foreign text; "" for a language that the unit lacks.
 
     Raises:
         DataError: As [`check_tmx`]; if no unit, or none of the first `PATIENCE`, has both languages (those found are
             named); if a segment is longer than `LONGEST`.
     """
-    wanted = (primary_language(english), primary_language(foreign))
+    wanted = (primary_language(target), primary_language(foreign))
     units = _Units(_safe_parser(path), path, wanted)
     complete = seen = 0
     for is_end in _parsed(units.parser, path, watch):
@@ -82,7 +82,7 @@ class _Units:
     def __init__(self, parser: expat.XMLParserType, path: Path, wanted: tuple[str, str]) -> None:
         self.parser, self.path, self.wanted = parser, path, wanted
         self.pairs: list[tuple[str, str]] = []
-        self.languages: dict[str, int | None] = {}  # tag → 0 English, 1 foreign, None neither
+        self.languages: dict[str, int | None] = {}  # tag → 0 target, 1 foreign, None neither
         self._unit: list[str | None] | None = None
         self._side: int | None = None
         self._texts: list[str] = []

@@ -18,7 +18,7 @@ from .report import write_json
 from .systems import System
 
 #: Tasks whose answers must hold everything that their source holds; rows without a task are taken for translations.
-TRANSLATION_TASKS = ("translate_to_english", "")
+TRANSLATION_TASKS = ("translate_to_english", "translate", "")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class OutputRow:
         foreign: The passages.
         prompt: The instruction, with `<foreign_emb>` where each passage stands.
         reference: The row's `completion`.
-        english: The English original of the passages; may be empty.
+        english: The original of the passages in the language of the answer; may be empty.
         output: What the system answered; may be empty.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..data.target import ENGLISH
 from .outputs import output_rows, output_samples
 from .systems import System
 from .translation import translation_metrics
@@ -34,8 +35,8 @@ def side_by_side(
     return output_samples({name: output_rows(rows, texts) for name, texts in answers.items()})
 
 
-def translation_scores(samples: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
-    """chrF++ and BLEU, with intervals, of each system over [`side_by_side`] rows of translations."""
+def translation_scores(samples: Sequence[Mapping[str, str]], language: str = ENGLISH) -> dict[str, dict[str, Any]]:
+    """chrF++ and BLEU, with intervals, of each system over [`side_by_side`] rows of translations into a language."""
     names = [name for name in samples[0] if name not in ("foreign", "reference")] if samples else []
     references = [row["reference"] for row in samples]
-    return {name: translation_metrics([row[name] for row in samples], references) for name in names}
+    return {name: translation_metrics([row[name] for row in samples], references, language=language) for name in names}

@@ -17,6 +17,8 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric
 
 from ..data.errors import DataError
+from ..data.scripts import SPACELESS, primary_language, script_code
+from ..data.target import ENGLISH
 from . import comet_runner
 from .bootstrap import percentile_ends, resampled_sums
 from .texts import check_texts
@@ -42,34 +44,56 @@ def chrf(hypotheses: Sequence[str], references: Sequence[str], word_order: int =
     return CHRF(word_order=word_order).corpus_score(list(hypotheses), [list(references)]).score
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Corpus BLEU, 0 to 100, with sacrebleu's default tokenizer (13a) and smoothing.
+def bleu_tokenizer(language: str = ENGLISH) -> str:
+    """sacrebleu's tokenizer for texts in a language, by its tag; none of them needs an extra package.
+
+    `13a`, its default, knows the punctuation of Latin script alone, `intl` that of all; `zh` takes Chinese characters
+    one by one, and `char` every character, for scripts without spaces between words. chrF++ is the same for all, as it
+    is published; its word pairs tell little where there are no spaces.
+
+    Raises:
+        LlinkConfigError: If the script of the language is not known.
+    """
+    if primary_language(language) == "zh":
+        return "zh"
+    script = script_code(language)
+    return "char" if script in SPACELESS else "13a" if script == "Latn" else "intl"
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str], language: str = ENGLISH) -> float:
+    """Corpus BLEU, 0 to 100, with sacrebleu's tokenizer for the language (13a for English) and its smoothing.
 
     Args:
         hypotheses: N system outputs.
         references: N references.
+        language: BCP-47 tag of both.
 
     Raises:
         DataError: If the lengths differ, if there is nothing to score, or if an item is not a string.
+        LlinkConfigError: As [`bleu_tokenizer`].
     """
     check_texts(DataError, hypotheses=hypotheses, references=references)
-    return BLEU().corpus_score(list(hypotheses), [list(references)]).score
+    return BLEU(tokenize=bleu_tokenizer(language)).corpus_score(list(hypotheses), [list(references)]).score
 
 
-def translation_metrics(hypotheses: Sequence[str], references: Sequence[str], resamples: int = 1000) -> dict[str, Any]:
+def translation_metrics(
+    hypotheses: Sequence[str], references: Sequence[str], resamples: int = 1000, language: str = ENGLISH
+) -> dict[str, Any]:
     """`chrf` (chrF++), `bleu` and `n` of N translations, and their 95 % `intervals`.
 
     Args:
         hypotheses: N system outputs.
         references: N references.
         resamples: Draws of the bootstrap, over translations; 0 leaves the intervals out.
+        language: BCP-47 tag of both, which decides BLEU's tokenizer.
 
     Raises:
         DataError: As [`chrf`].
+        LlinkConfigError: As [`bleu_tokenizer`].
     """
     check_texts(DataError, hypotheses=hypotheses, references=references)
     texts = list(hypotheses), [list(references)]
-    metrics: dict[str, Metric] = {"chrf": CHRF(word_order=2), "bleu": BLEU()}
+    metrics: dict[str, Metric] = {"chrf": CHRF(word_order=2), "bleu": BLEU(tokenize=bleu_tokenizer(language))}
     counts = {name: metric._extract_corpus_statistics(*texts) for name, metric in metrics.items()}  # (N, S) each
     values = {name: metric._aggregate_and_compute(counts[name]).score for name, metric in metrics.items()}
     intervals = {name: _interval(metric, counts[name], resamples) for name, metric in metrics.items() if resamples}

@@ -22,13 +22,13 @@ def kept_and_lost(entities: Sequence[Entity], others: Sequence[Entity]) -> tuple
     return kept, lost
 
 
-def foreign_kept(foreign: Sequence[ForeignEntity], english: Sequence[Entity]) -> list[bool]:
-    """For each entity of a foreign text, whether the English entities hold it.
+def foreign_kept(foreign: Sequence[ForeignEntity], others: Sequence[Entity] | Sequence[ForeignEntity]) -> list[bool]:
+    """For each entity of a foreign text, whether those of an English text, or of another foreign one, hold it.
 
     A number is held by any entity that it is part of: 5 by `5 km`, `$5`, `5th`, `5 May`, `5 p.m.`, `17:00`, `BA-5`.
     Each part holds one number, so that the matching is one to one and as large as it can be.
     """
-    parts = [part for entity in english for part in _parts(entity)]
+    parts = [part for entity in others for part in _parts(entity)]
     needs = [{value.removeprefix("-") for value in entity.values} for entity in foreign]
     holder: dict[int, int] = {}
 
@@ -46,8 +46,10 @@ def foreign_kept(foreign: Sequence[ForeignEntity], english: Sequence[Entity]) ->
     return [need in holder.values() for need in range(len(needs))]
 
 
-def _parts(entity: Entity) -> list[set[str]]:
-    """The numbers, or the address, that an English entity holds; each as all of its writings."""
+def _parts(entity: Entity | ForeignEntity) -> list[set[str]]:
+    """The numbers, or the address, that an entity holds; each as all of its writings."""
+    if isinstance(entity, ForeignEntity):
+        return [{value.removeprefix("-") for value in entity.values}]
     value = entity.value.removeprefix("-")
     if entity.kind in ("url", "email"):
         return [{value}]

@@ -1,1 +1,1 @@
-"""Stage B examples made from parallel pairs: by a language model that reads the English side, or by rule."""
+"""Stage B examples made from parallel pairs: by a language model that reads the target side, or by rule."""

@@ -9,10 +9,11 @@ from typing import Any
 from ...errors_llink import LlinkConfigError
 from ..chat_settings import ServerSettings
 from ..language_identification import check_language
-from ..scripts import script_code
+from ..scripts import primary_language, script_code
 from ..splitting import Split, parse_splits
+from ..target import ENGLISH, is_english, task_in
 from .filters import FilterRules
-from .rule_made import RULE_TASKS
+from .rule_made import RULE_TASKS, rule_tasks
 from .tasks import TASK_TABLE, parse_mix
 
 #: Names of files in the output folder that no split may have.
@@ -26,15 +27,26 @@ class SynthesisConfig:
     output_dir: str = field(metadata={"help": "Folder to make: SPLIT.jsonl, manifest.json, and every answer."})
     pairs: list[str] = field(
         default_factory=list,
-        metadata={"help": "Folder of `llink prepare` and a split of it; or two line-aligned files, English first."},
+        metadata={
+            "help": "Folder of `llink prepare` and a split of it; or two line-aligned files, the "
+            "target side (English) first."
+        },
     )
     language: str | None = field(
         default=None, metadata={"help": "BCP-47 tag of the foreign side, such as km; a prepared folder knows it."}
     )
-    script: str | None = field(default=None, metadata={"help": "Its script (ISO 15924), if not the usual one."})
+    target_language: str | None = field(
+        default=None,
+        metadata={"help": "BCP-47 tag of the side that answers are in; a prepared folder knows it, else en."},
+    )
+    script: str | None = field(
+        default=None, metadata={"help": "The foreign side's script (ISO 15924), if not the usual one."}
+    )
     rule_made: bool = field(
         default=False,
-        metadata={"help": f"Ask no model: {' and '.join(RULE_TASKS)} by rule."},
+        metadata={
+            "help": f"Ask no model: {' and '.join(RULE_TASKS)} by rule; only the first for a target other than English."
+        },
     )
     tasks: list[str] | None = field(
         default=None,
@@ -99,7 +111,7 @@ class SynthesisConfig:
         if self.rule_made and (self.prompts or self.token_budget):
             raise LlinkConfigError("--rule-made asks no model: leave out --prompts and --token-budget.")
         if self.identify_languages:
-            check_language("en")
+            check_language(ENGLISH)
 
     def split_plan(self) -> list[Split]:
         """The splits, with sizes and shares.
@@ -109,33 +121,44 @@ class SynthesisConfig:
         """
         return parse_splits(self.splits, self.shares)
 
-    def mix(self) -> dict[str, float]:
-        """Task → share.
+    def mix(self, target: str = ENGLISH) -> dict[str, float]:
+        """Task → share, where answers are in the language `target`.
 
         Raises:
-            LlinkConfigError: If it is not to be understood.
+            LlinkConfigError: If it is not to be understood, or asks rules for what they cannot write.
         """
         if self.rule_made and self.tasks is None:
-            return parse_mix([f"{task}={TASK_TABLE[task].share}" for task in RULE_TASKS])
-        return parse_mix(self.tasks)
+            return parse_mix([f"{task}={TASK_TABLE[task].share}" for task in rule_tasks(target)])
+        mix = parse_mix(self.tasks)
+        if self.rule_made and not is_english(target) and (others := [task for task in mix if task != RULE_TASKS[0]]):
+            raise LlinkConfigError(
+                f"Rules write English, and the answers of {', '.join(others)} are to be in {target!r}: use a language "
+                f"model (--model in place of --rule-made), or the translation task (--tasks translate)."
+            )
+        return mix
 
-    def rules(self, language: str) -> FilterRules:
+    def rules(self, language: str, target: str = ENGLISH) -> FilterRules:
         """What the filters go by.
 
         Raises:
-            LlinkConfigError: If the script of the language is not known.
+            LlinkConfigError: If the script of a language is not known, or a target language cannot be recognised.
         """
+        if self.identify_languages:
+            check_language(primary_language(target))
         return FilterRules(
             script=script_code(language, self.script),
+            target_language=target,
+            target_script=script_code(target),
             identify_languages=self.identify_languages,
             max_repeats=-1 if self.rule_made else self.max_repeats,
             by_rule=self.rule_made,
         )
 
-    def content(self) -> dict[str, Any]:
+    def content(self, target: str = ENGLISH) -> dict[str, Any]:
         """Every option that decides the examples but those of the server, as JSON holds it."""
         names = ("rule_made", "examples_per_pair", "foreign_length", "max_repeats", "identify_languages", "script")
-        options = {name: getattr(self, name) for name in names} | {"mix": self.mix()}
+        mix = {task_in(target, task): share for task, share in self.mix(target).items()}
+        options = {name: getattr(self, name) for name in names} | {"mix": mix}
         splits = [{"name": split.name, "size": split.size, "share": split.share} for split in self.split_plan()]
         return json.loads(json.dumps(options | {"splits": splits}))
 

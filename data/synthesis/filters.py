@@ -18,13 +18,17 @@ from ..characters import damaged, letters, script_characters, sentence_keys
 from ..cleaning import Side
 from ..entities.english import extract
 from ..entities.entity import GROUP_SPACE, plain
+from ..entities.foreign import extract_foreign
 from ..language_identification import is_another_language
 from ..near_duplicates import pair_signatures, similarity
+from ..scripts import SPACELESS, primary_language, word_count
+from ..target import ENGLISH, is_english
 from .tasks import TASK_TABLE, without_marker
 
 #: Wordings that are more alike than this count as one.
 ALIKE = 0.8
-_LATIN_SHARE = 0.95
+#: Of letters: Latin ones and the target's together, and a text's own.
+_KNOWN_SHARE, _OWN_SHARE = 0.95, 0.5
 #: A text is given away by an instruction that holds so much of its runs of three words.
 _GIVEN_AWAY = 0.5
 _SUPPORTED = 0.25
@@ -50,10 +54,10 @@ class Example:
 
     Attributes:
         id: Of the pair.
-        english, foreign: Its two sides.
+        english, foreign: Its two sides; the first in the target language.
         task: Key of `TASK_TABLE`.
         instruction: Holds the placeholder.
-        answer: In English.
+        answer: In the target language.
     """
 
     id: str
@@ -75,12 +79,15 @@ class FilterRules:
 
     Args:
         script: Key of `SCRIPTS`, of the foreign side.
+        target_language, target_script: Tag of the target side, and key of `SCRIPTS`.
         identify_languages: Whether the language of answers is recognised too (extra `langid`).
         max_repeats: Most examples of a task in one split that share a wording of the instruction; -1 for any number.
         by_rule: Whether instructions and answers were made by rule: their wordings repeat and may quote the text.
     """
 
     script: str
+    target_language: str = ENGLISH
+    target_script: str = "Latn"
     identify_languages: bool = False
     max_repeats: int = 50
     by_rule: bool = False
@@ -103,24 +110,26 @@ def _damaged(example: Example, rules: FilterRules) -> bool:
 
 
 def _leaked(example: Example, rules: FilterRules) -> bool:
-    """Foreign letters, or, where both are written in Latin letters, the foreign text itself."""
+    """Foreign letters, or, where an answer is written in the same letters, the foreign text itself."""
     text = example.plain_instruction + "\n" + example.answer
-    if rules.script == "Latn":
-        return example.foreign in text
-    codes = Side([text]).codes.values
-    return bool((letters()[codes] & script_characters(rules.script)[codes]).any())
+    known = script_characters("Latn") | script_characters(rules.target_script)
+    foreign = letters() & script_characters(rules.script) & ~known
+    return bool(foreign[Side([text]).codes.values].any()) if foreign.any() else example.foreign in text
 
 
-def _not_english(example: Example, rules: FilterRules) -> bool:
-    texts = [example.plain_instruction, example.answer]
-    for text in texts:
-        codes = Side([text]).codes
-        if letters()[codes.values].any() and Side([text]).script_share("Latn")[0] < _LATIN_SHARE:
+def _other_language(example: Example, rules: FilterRules) -> bool:
+    """Letters of other scripts than the target's and Latin, too few of a text's own, or another language."""
+    target, script = primary_language(rules.target_language), rules.target_script
+    texts = ((example.plain_instruction, ENGLISH, "Latn"), (example.answer, target, script))
+    for text, _, own in texts:
+        side = Side([text])
+        shares = {name: side.script_share(name)[0] for name in ("Latn", script)}
+        if letters()[side.codes.values].any() and (sum(shares.values()) < _KNOWN_SHARE or shares[own] < _OWN_SHARE):
             return True
     if not rules.identify_languages:
         return False
-    telling = [text for text in texts if len(text.split()) >= _TELLING_WORDS]
-    return bool(is_another_language(telling, "en").any()) if telling else False
+    telling = [(text, language) for text, language, own in texts if word_count(text, own) >= _TELLING_WORDS]
+    return any(is_another_language([text], language).any() for text, language in telling)
 
 
 def _chatter(example: Example, rules: FilterRules) -> bool:
@@ -140,12 +149,19 @@ def _given_away(example: Example, rules: FilterRules) -> bool:
 
 
 def _numbers(example: Example, rules: FilterRules) -> bool:
+    """Where the target is not English, of digits alone."""
     answer = "\n".join(without_marker(line) for line in example.answer.splitlines())
+    if not is_english(rules.target_language):
+        held = {value for entity in extract_foreign(example.english) for value in entity.values}
+        return any(not entity.values & held for entity in extract_foreign(answer))
     written = frozenset(number.lstrip("0") or "0" for number in _WHOLE.findall(plain(example.english)))
     return not numbers_of(answer) <= numbers_of(example.english) | written
 
 
 def _unsupported(example: Example, rules: FilterRules) -> bool:
+    """Where spaces separate words."""
+    if rules.target_script in SPACELESS:
+        return False
     telling = {word[:5] for word in words(example.answer) if len(word) > 3}
     known = {word[:5] for word in words(example.english)}
     return len(telling & known) < _SUPPORTED * len(telling)
@@ -153,7 +169,7 @@ def _unsupported(example: Example, rules: FilterRules) -> bool:
 
 def _shape(example: Example, rules: FilterRules) -> bool:
     """An answer that is not what its task is: one point, a long title, a summary or paraphrase that only copies."""
-    lines, count = example.answer.splitlines(), len(words(example.answer))
+    lines, count = example.answer.splitlines(), _length(example.answer, rules)
     if TASK_TABLE[example.task].answer == "points":
         return len(lines) < 2 or len(np.unique(sentence_keys(lines))) < len(lines)
     if example.task == "title":
@@ -161,7 +177,7 @@ def _shape(example: Example, rules: FilterRules) -> bool:
     if example.task == "paraphrase":
         answer, text = sentence_keys([example.answer, example.english])
         return bool(answer == text)
-    return example.task == "summarize_in_english" and count >= len(words(example.english))
+    return example.task == "summarize_in_english" and count >= _length(example.english, rules)
 
 
 def _degenerate(example: Example, rules: FilterRules) -> bool:
@@ -180,7 +196,7 @@ FILTERS: dict[str, tuple[str, Drops]] = {
     "placeholder": (f"{FOREIGN_TOKEN} does not stand exactly once in the instruction", _placeholder),
     "damaged": ("broken characters", _damaged),
     "leaked": ("foreign text stands in it", _leaked),
-    "not_english": ("the instruction or the answer is not English", _not_english),
+    "language": ("the instruction is not English, or the answer not in the target language", _other_language),
     "chatter": ("it speaks of itself, of the format, or excuses itself", _chatter),
     "given_away": ("the instruction holds the answer, or most of the text", _given_away),
     "numbers": ("the answer holds a number that the text does not", _numbers),
@@ -246,6 +262,10 @@ def numbers_of(text: str) -> frozenset[str]:
     values = [entity.value.removesuffix(":00") for entity in extract(text) if entity.kind in _NUMBER_KINDS]
     found = (number for value in values for number in re.findall(r"(?:^-)?\d+(?:[.:/]\d+)*", value))
     return frozenset(number.lstrip("0") or "0" for number in found)
+
+
+def _length(text: str, rules: FilterRules) -> int:
+    return word_count(text, rules.target_script) if rules.target_script in SPACELESS else len(words(text))
 
 
 def _runs(found: list[str]) -> set[tuple[str, ...]]:

@@ -21,8 +21,9 @@ from ..chat_client import cost_of, estimate_cost
 from ..errors import DataError
 from ..instructions import BUCKETS, bucket_of
 from ..journal import Journal
-from ..pairs import read_pairs, sentences
+from ..pairs import read_pairs, sentences, target_language_of
 from ..scripts import primary_language
+from ..target import TARGET_LANGUAGE, is_english, language_name
 from .asking import Answer, Asker
 from .config import SynthesisConfig, SynthesisServer
 from .folder import (
@@ -63,17 +64,18 @@ class Synthesis:
         if not config.rule_made and server.model is None:
             raise LlinkConfigError("Give the --model that writes the examples, or --rule-made to ask none.")
         self.config, self.server, self.folder = config, server, Path(config.output_dir)
-        prompts = None if config.rule_made else Prompts(config.mix(), config.prompts)
         self._existing = read_manifest(self.folder)
-        pairs = read_pairs(*config.pairs, language=config.language or "und")
-        language = self._language(pairs)
-        splits, mix = config.split_plan(), config.mix()
-        planner = Planner(splits, mix, config.foreign_length, config.examples_per_pair, server.seed)
+        pairs = read_pairs(*config.pairs, language=config.language or "und", target_language=config.target_language)
+        self._target = target_language_of(pairs)
+        language, splits, mix = self._language(pairs), config.split_plan(), config.mix(self._target)
+        prompts = None if config.rule_made else Prompts(mix, config.prompts, language_name(self._target))
+        rules = config.rules(language, self._target)
+        lengths = config.foreign_length, config.examples_per_pair
+        planner = Planner(splits, mix, *lengths, server.seed, rules.target_script)
         jobs, self._steps = planner.plan(pairs)
         if empty := [split.name for split in splits if not any(jobs[split.name, task] for task in mix)]:
             dropped = ", ".join(f"{step['name']} {step['dropped']}" for step in self._steps if step["dropped"])
             raise DataError(f"No pair is left for {', '.join(empty)}; of {len(pairs)} dropped: {dropped}.")
-        rules = config.rules(language)
         self.queues = [
             Queue(split, task, quota, jobs[split, task], rules)
             for split, wanted in planner.quotas.items()
@@ -81,13 +83,15 @@ class Synthesis:
         ]
         self._journal: Journal[Answer] = Journal(self.folder / ANSWERS, Answer)
         self.asker = None if prompts is None else Asker(prompts, server, config, self._journal)
-        self._identity = {
+        self._identity: dict[str, Any] = {
             "pairs": {"language": language, "rows": len(pairs), "sha256": _digest(pairs)},
-            "options": config.content(),
+            "options": config.content(self._target),
             "server": {"seed": server.seed} if config.rule_made else server.content() | {"attempts": server.attempts},
             "prompts": prompts.digests if prompts else {},
             "versions": {"llink": __version__},
         }
+        if not is_english(self._target):
+            self._identity["pairs"][TARGET_LANGUAGE] = self._target
 
     def _language(self, pairs: Dataset) -> str:
         found = set(pairs.unique("language")) if "language" in pairs.column_names else {"und"}
@@ -96,8 +100,9 @@ class Synthesis:
             raise LlinkConfigError("Give --language, the BCP-47 tag of the foreign side, such as km.")
         if others := {primary_language(tag) for tag in found - {"und"}} - {primary_language(language)}:
             raise LlinkConfigError(f"--language {language!r}, but the pairs are in {', '.join(sorted(others))}.")
-        if primary_language(language) == "en":
-            raise LlinkConfigError(f"--language {language!r}: the foreign side cannot be English.")
+        if primary_language(language) == primary_language(self._target):
+            name = "English" if is_english(language) else "the target language"
+            raise LlinkConfigError(f"--language {language!r}: the foreign side cannot be {name}.")
         return language
 
     def estimate(self) -> dict[str, Any]:
@@ -136,7 +141,7 @@ class Synthesis:
             claim(self.folder, self._existing, {"kind": KIND, "complete": False, **self._identity, "splits": planned})
             if self.asker is None:
                 for queue in self.queues:
-                    queue.judge(lambda job: made_by_rule(job.task, job.english, self.server.seed))
+                    queue.judge(lambda job: made_by_rule(job.task, job.english, self.server.seed, self._target))
             elif client is not None:
                 self.asker.fill(self.queues, client, show_progress)
             return self._write()

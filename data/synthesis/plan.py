@@ -1,6 +1,6 @@
 """Which pairs are used for which split and task, decided before anything is asked.
 
-A pair belongs to a split by the content of its English side (`splitting.py`), and is used for the tasks that a hash of
+A pair belongs to a split by the content of its target side (`splitting.py`), and is used for the tasks that a hash of
 the seed, that side and the task draws: with more pairs, or in another order, the same pair has the same place.
 """
 
@@ -17,6 +17,7 @@ from datasets import Dataset
 from ..blocks import BLOCK_ROWS
 from ..cleaning import Side, block_keys
 from ..pairs import sentences
+from ..scripts import word_count
 from ..splitting import (
     CORPUS_STEPS,
     Corpus,
@@ -70,6 +71,7 @@ class Planner:
         foreign_length: Fewest and most foreign characters.
         examples_per_pair: Most tasks of a pair.
         seed: Of the tasks that are drawn.
+        target_script: Key of `SCRIPTS`, of the target side, whose words are counted.
 
     Attributes:
         quotas: Split → task → examples that are wanted, -1 for all.
@@ -82,17 +84,18 @@ class Planner:
         foreign_length: Sequence[int],
         examples_per_pair: int,
         seed: int,
+        target_script: str = "Latn",
     ) -> None:
         self._splits = [Split(split.name, -1, split.share) for split in splits]
         self.quotas = {split.name: quotas(split.size, mix) for split in splits}
         self._mix, self._length = mix, foreign_length
-        self._per_pair, self._seed = examples_per_pair, seed
+        self._per_pair, self._seed, self._script = examples_per_pair, seed, target_script
 
     def plan(self, pairs: Dataset) -> tuple[dict[tuple[str, str], list[Job]], list[dict[str, Any]]]:
         """Plans every example that the pairs allow.
 
         Args:
-            pairs: Rows with `id`, `english`, `foreign`.
+            pairs: Rows with `id`, `english` (or `target`), `foreign`.
 
         Returns:
             Jobs of each split and task, in order; and what each step dropped.
@@ -153,7 +156,7 @@ class Planner:
 
     def _drawn(self, english: str, wanted: Mapping[str, int]) -> list[str]:
         """The tasks of a pair: drawn by their shares, without putting back, of those that want it and that it suits."""
-        length = len(english.split())
+        length = word_count(english, self._script)
         draws = []
         for task, share in self._mix.items():
             if wanted[task] and length >= TASK_TABLE[task].least_words:

@@ -30,18 +30,21 @@ class Prompts:
     Args:
         tasks: Their names.
         folder: With files `TASK.jinja` in place of llink's own. A task without a file there has llink's.
+        language: English name of the target language, in which answers are.
 
     Attributes:
         digests: Task → SHA-256 of its prompt.
 
     Raises:
         LlinkConfigError: If the folder is missing or holds other prompts, or one is no UTF-8, no template, no chat, or
-            does not show `english` and the placeholder.
+            does not show `english` (the target side, also called `target`) and the placeholder.
     """
 
-    def __init__(self, tasks: Iterable[str], folder: str | Path | None = None) -> None:
+    def __init__(self, tasks: Iterable[str], folder: str | Path | None = None, language: str = "English") -> None:
         if folder is not None:
             _check_folder(Path(folder))
+        article = "an" if language[0] in "AEIOU" else "a"
+        self._language = {"language": language, "a_language": f"{article} {language}"}
         self._environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True)
         self.digests: dict[str, str] = {}
         self._turns = {task: self._read(task, folder) for task in tasks}
@@ -52,7 +55,7 @@ class Prompts:
         Raises:
             LlinkConfigError: If the template fails on it.
         """
-        return [{"role": role, "content": _render(part, task, english)} for role, part in self._turns[task]]
+        return [{"role": role, "content": self._render(part, task, english)} for role, part in self._turns[task]]
 
     def _read(self, task: str, folder: str | Path | None) -> list[tuple[str, Template]]:
         path = prompt_file(task) if folder is None else Path(folder) / f"{task}{_ENDING}"
@@ -67,11 +70,20 @@ class Prompts:
         if (parts and before.strip()) or roles != (["user", "assistant"] * len(roles))[: len(roles) // 2 * 2 + 1]:
             raise LlinkConfigError(f"The prompt {path} must be turns of user and assistant, the user's first and last.")
         self.digests[task] = hashlib.sha256(source.encode()).hexdigest()
-        shown = "\n".join(_render(turn, task, _PROBE) for turn in turns)
+        shown = "\n".join(self._render(turn, task, _PROBE) for turn in turns)
         missing = [name for name, text in (("english", _PROBE), (FOREIGN_TOKEN, FOREIGN_TOKEN)) if text not in shown]
         if missing:
             raise LlinkConfigError(f"The prompt {path} never shows {' and '.join(missing)}.")
         return list(zip(roles, turns, strict=True))
+
+    def _render(self, template: Template, task: str, text: str) -> str:
+        try:
+            return template.render(english=text, target=text, **self._language)
+        except Exception as error:  # a template can raise anything
+            raise LlinkConfigError(
+                f"The prompt of {task} cannot be filled in: {error}. It may hold `english`, also called `target`, "
+                "`language` and `a_language`."
+            ) from error
 
 
 def prompt_file(task: str) -> Path:
@@ -105,10 +117,3 @@ def _check_folder(folder: Path) -> None:
         raise LlinkConfigError(
             f"--prompts {folder} must be a folder of {', '.join(sorted(known))}, some or all{others}."
         )
-
-
-def _render(template: Template, task: str, english: str) -> str:
-    try:
-        return template.render(english=english)
-    except Exception as error:  # a template can raise anything
-        raise LlinkConfigError(f"The prompt of {task} cannot be filled in: {error}. It may hold `english`.") from error

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..instructions import bucket_of
+from ..target import is_english, task_in
 from .filters import REPEATED, Example, FilterRules, Wordings, first_fault
 from .plan import Job
 
@@ -90,7 +91,7 @@ class Queue:
             if fault is None and not self._wordings.take(example.plain_instruction):
                 fault = REPEATED
             if fault is None:
-                self.kept.append((job.rank, _row(example)))
+                self.kept.append((job.rank, _row(example, self._rules.target_language)))
             else:
                 self._drop(job, fault, {"instruction": instruction, "answer": answer})
 
@@ -98,7 +99,7 @@ class Queue:
         """What became of the jobs, for the manifest."""
         return {
             "split": self.split,
-            "task": self.task,
+            "task": task_in(self._rules.target_language, self.task),
             "bucket": bucket_of(self.task),
             "wanted": self.quota,
             "pairs": len(self.jobs),
@@ -112,17 +113,22 @@ class Queue:
         self.dropped[reason] += 1
         found = self.examples.setdefault(reason, [])
         if len(found) < EXAMPLES:
-            found.append({"id": job.id, "english": job.english, **shown})
+            found.append({"id": job.id, _side(self._rules.target_language): job.english, **shown})
 
 
-def _row(example: Example) -> dict[str, Any]:
+def _side(language: str) -> str:
+    return "english" if is_english(language) else "target"
+
+
+def _row(example: Example, language: str) -> dict[str, Any]:
     """A row that `llink inject` reads; the bucket is the judge's."""
+    task = task_in(language, example.task)
     return {
-        "id": f"{example.id}#{example.task}",
-        "task": example.task,
+        "id": f"{example.id}#{task}",
+        "task": task,
         "bucket": bucket_of(example.task),
         "foreign": [example.foreign],
         "prompt": example.instruction,
         "completion": example.answer,
-        "english": example.english,
+        _side(language): example.english,
     }

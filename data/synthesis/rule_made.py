@@ -1,6 +1,7 @@
 """Examples without any model: translations, and questions whose answers stand in the English side, made by rule.
 
-They let Stage B start today with any language. A question asks for the one year, date, price … that the text mentions
+They let Stage B start today with any language. Translations are made into any; questions are English, and about English
+texts. A question asks for the one year, date, price … that the text mentions
 (`entities/`); where there is none, for the words that are missing from a sentence of it.
 """
 
@@ -11,19 +12,20 @@ from random import Random
 
 from ...configuration_llink import FOREIGN_TOKEN
 from ..entities.english import extract
+from ..target import ENGLISH, is_english, language_name
 
 #: Tasks that can be made so.
 RULE_TASKS = ("translate_to_english", "qa_about_text")
 
 _TRANSLATE = (
-    "Translate to English.\n{text}",
-    "Translate this text into English.\n{text}",
-    "{text}\nTranslate the text above into English.",
-    "What does this text say in English?\n{text}",
-    "Give the English translation of this: {text}",
-    "Please write this in English: {text}",
-    "{text}\nSay this in English.",
-    "How would you put this in English? {text}",
+    "Translate to {language}.\n{text}",
+    "Translate this text into {language}.\n{text}",
+    "{text}\nTranslate the text above into {language}.",
+    "What does this text say in {language}?\n{text}",
+    "Give the {language} translation of this: {text}",
+    "Please write this in {language}: {text}",
+    "{text}\nSay this in {language}.",
+    "How would you put this in {language}? {text}",
 )
 _ASK = (
     "{question}\n{text}",
@@ -51,17 +53,26 @@ _LAST_QUESTIONS = ("What is the last word of the text in English?", "With which 
 _GAP, _LONGEST_GAP, _LEAST_WORDS, _MOST_WORDS = "___", 3, 6, 40
 
 
-def made_by_rule(task: str, english: str, seed: int) -> tuple[str, str]:
+def rule_tasks(language: str) -> tuple[str, ...]:
+    """The tasks that can be made by rule where the target side is in a language: questions are English."""
+    return RULE_TASKS if is_english(language) else RULE_TASKS[:1]
+
+
+def made_by_rule(task: str, english: str, seed: int, language: str = ENGLISH) -> tuple[str, str]:
     """Instruction and answer about a pair; the same for the same arguments.
 
     Args:
-        task: One of `RULE_TASKS`.
-        english: The English side, which answers are taken from.
+        task: One of [`rule_tasks`].
+        english: The target side, which answers are taken from.
         seed: Of the choices.
+        language: Tag of the target side.
+
+    Raises:
+        LlinkConfigError: If the language has no name here.
     """
     rng = Random(f"{seed}\0{task}\0{english}")
     if task == "translate_to_english":
-        return rng.choice(_TRANSLATE).format(text=FOREIGN_TOKEN), english
+        return rng.choice(_TRANSLATE).format(text=FOREIGN_TOKEN, language=language_name(language)), english
     question, answer = _question(english, rng)
     frame = rng.choice(_ASK)
     return frame.replace("{question}", question).replace("{text}", FOREIGN_TOKEN), answer

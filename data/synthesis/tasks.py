@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from ...configuration_llink import FOREIGN_TOKEN, LlinkConfigError
+from ..target import ANY_LANGUAGE
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,9 @@ class Task:
 
     Args:
         share: Of all examples, unless `--tasks` says otherwise.
-        answer: `reference`: the English side itself, and the model writes the instruction alone; `text`: what the
+        answer: `reference`: the target side itself, and the model writes the instruction alone; `text`: what the
             model writes; `points`: a list, written as lines that begin with `- `.
-        least_words: Of the English side; a shorter text is not worth the task.
+        least_words: Of the target side; a shorter text is not worth the task.
     """
 
     share: float
@@ -53,6 +54,7 @@ def parse_mix(items: Sequence[str] | None) -> dict[str, float]:
     weights: dict[str, float] = {}
     for item in items:
         name, _, weight = item.partition("=")
+        name = next((task for task, other in ANY_LANGUAGE.items() if other == name), name)
         if name not in TASK_TABLE or name in weights or not re.fullmatch(r"\d+(\.\d+)?", weight or "1"):
             raise LlinkConfigError(
                 f"--tasks {item!r}: give each task once, as TASK=WEIGHT; tasks are {', '.join(TASK_TABLE)}."
@@ -103,7 +105,7 @@ def read_example(task: str, members: Sequence[Sequence[tuple[str, Any]]], refere
     Args:
         task: Whose schema the one object must keep to: these members, each once, of these types.
         members: Of every object in the answer.
-        reference: The English side.
+        reference: The target side.
     """
     if len(members) != 1:
         return None

@@ -86,7 +86,7 @@ def test_quotas_sum_to_the_size_and_keep_the_mix(size, weights):
 
 
 @pytest.mark.parametrize(
-    "items", [["translate=1"], ["title=1", "title=2"], ["title=x"], ["title=-1"], ["title=0"], ["title=nan"], []]
+    "items", [["translate_it=1"], ["title=1", "title=2"], ["title=x"], ["title=-1"], ["title=0"], ["title=nan"], []]
 )
 def test_mixes_that_make_no_sense(items):
     with pytest.raises(LlinkConfigError, match="--tasks"):
@@ -135,7 +135,7 @@ FAULTS = {
     "placeholder": {"instruction": "Reword this: <foreign_emb> <foreign_emb>"},
     "damaged": {"answer": "On Monday the library will open \ufffd again."},
     "leaked": {"answer": "On Monday the បណ្ណាល័យ will open again."},
-    "not_english": {"answer": "В понедельник библиотека откроется. The library will open."},
+    "language": {"answer": "В понедельник библиотека откроется. The library will open."},
     "chatter": {"answer": "As an AI, I think the library will open again on Monday."},
     "given_away": {"instruction": f"Reword this: {ENGLISH} <foreign_emb>"},
     "numbers": {"answer": "On Monday the library will open again at 10:30."},
@@ -230,7 +230,7 @@ def test_a_foreign_language_in_latin_letters():
     assert first_fault(replace(example, answer="The library says Thư viện mở cửa."), rules) == "leaked"
     german = replace(GOOD, english="Am Montag geht es wieder.", answer="Am Montag wird die Bibliothek wieder öffnen.")
     assert first_fault(german, rules) is None, "vacuous unless its letters are let through"
-    assert first_fault(german, replace(rules, identify_languages=True)) == "not_english"
+    assert first_fault(german, replace(rules, identify_languages=True)) == "language"
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
