@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForCausalLM
 
 ROOT = Path(__file__).parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
@@ -46,6 +47,30 @@ def test_tokens_and_translation(demo):
     report = demo[1]
     assert report["tokens"]["raw"] >= 4 * report["tokens"]["slotted"]
     assert report["translation"]["llink"]["chrf"] >= report["translation"]["base"]["chrf"] + 40
+
+
+def test_numbers_are_kept(demo):
+    numeric = demo[1]["numeric"]
+    assert numeric["llink"]["n"] >= 80, "vacuous unless sentences hold numbers"
+    assert numeric["llink"]["f1"] >= 0.8
+    assert numeric["base"]["f1"] <= 0.2
+
+
+@pytest.mark.parametrize(
+    ("foreign", "number"),
+    [
+        ("រោងចក្រនេះផលិតអគ្គិសនី ៣០ MW។", "30"),
+        ("នៅក្នុងភូមិនេះគ្មានប៉ុស្តិ៍ប៉ូលិសទេ។ ប៉ុស្តិ៍ប៉ូលិសដែលនៅជិតបំផុតស្ថិតនៅស្វាយរៀង ចម្ងាយ ២៥ គីឡូម៉ែត្រពីទីនេះ។", "25"),
+        ("ធារិទ្ធ បានចាប់ផ្ដើមការងារថ្មីនៅហាងកាហ្វេ នៅឆ្នាំ១៩៨៥។ ឥឡូវនេះគាត់ទទួលបាន ៧៤០ ដុល្លារក្នុងមួយខែ។", "1985"),
+        ("បងប្រុសរបស់ចាន់ថា ចង់ទិញកន្សែងពណ៌ខៀវមួយ ក្នុងតម្លៃ ៥០ ដុល្លារ។", "50"),
+    ],
+)
+def test_what_the_papers_models_got_wrong_stays_right(demo, foreign, number):
+    """30 MW, 25 km, 1985 and $50 came back as 1.5 kW, 10 miles, the 1980s and $5 (paper 6.2)."""
+    model = AutoModelForCausalLM.from_pretrained(demo[0] / "runs/demo/model", trust_remote_code=True)
+    tokens = model.generate(foreign_text=foreign, max_new_tokens=48)
+    (answer,) = model.processor.batch_decode(tokens, skip_special_tokens=True)
+    assert number in re.findall(r"\d+", answer), answer
 
 
 def test_outputs(demo):
