@@ -36,7 +36,7 @@ class Passage(str):
         read: How it was last read, and what came of it; see [`read_passage`].
     """
 
-    read: tuple[Any, Any] | None = None
+    read: tuple[Any, Any, Any, Any] | None = None
 
     def __reduce__(self) -> tuple:  # a copy, in another process too, is the text alone
         return Passage, (str(self),)

@@ -81,9 +81,9 @@ def read_passage(
     Raises:
         ForeignTextError: If it has more pieces than `max_pieces`.
     """
-    key = (id(tokenizer), id(encoder_tokenizer), options)
-    if passage.read is not None and passage.read[0] == key:
-        return passage.read[1]
+    known = passage.read
+    if known and known[0] is tokenizer and known[1] is encoder_tokenizer and known[2] == options:
+        return known[3]
     text = passage.strip()
     literals = find_literals(text, options.literals) if options.literals else []
     encoded: dict[str, tuple[list[int], list[tuple[int, int]]]] = {}
@@ -116,7 +116,7 @@ def read_passage(
         slots, tokens = _layout(text, spans, body, own, tokenizer, options)
         pieces.append(Piece(part, ids, spans, slots, tokens))
     reading = Reading(pieces, cut=options.long_passages == "cut" and parts != [text])
-    passage.read = key, reading
+    passage.read = tokenizer, encoder_tokenizer, options, reading
     return reading
 
 
