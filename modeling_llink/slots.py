@@ -160,7 +160,8 @@ def slot_means(states: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     most = int(counts.max())
     sums = states.new_zeros(len(states), most + 1, states.shape[2])  # (N, 1 + K, C)
     sums = sums.scatter_add(1, index.unsqueeze(-1).expand_as(states), states)[:, 1:]  # (N, K, C)
-    parts = F.one_hot(index, most + 1).sum(dim=1)[:, 1:]  # (N, K)
+    ones = states.new_ones(index.shape)  # (N, L)
+    parts = states.new_zeros(len(states), most + 1).scatter_add(1, index, ones)[:, 1:]  # (N, K)
     return sums / parts.clamp(min=1).unsqueeze(-1), torch.arange(most, device=states.device) < counts
 
 
