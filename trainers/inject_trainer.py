@@ -119,8 +119,8 @@ class InjectTrainer(LlinkTrainer):
         dataset = instruction_dataset(dataset)
         if (args.cosine_weight or args.nce_weight) and not any(dataset["english"][:]):
             raise DataError(
-                f"No row of {name} has an English reference, which cosine_weight={args.cosine_weight} and "
-                f"nce_weight={args.nce_weight} need. Add the column `english`, or set both weights to 0."
+                f"No row of {name} has a reference, which cosine_weight={args.cosine_weight} and "
+                f"nce_weight={args.nce_weight} need. Add the column `english` or `target`, or set both weights to 0."
             )
         self._examples[id(dataset)] = tokenize_instructions(model.processor, dataset, args.max_length)[0]
         return dataset
