@@ -61,7 +61,7 @@ def test_the_base_reads_the_text_where_the_slots_stand(model):
 @given(text=st.text("abក្មេ <|>fe0/\n", min_size=1, max_size=24).filter(str.strip))
 @example("a" * 13)
 def test_raw_text_is_cut_as_llinks_and_stays_text(model, text):
-    raw = like(RawTextProcessor, model.processor, max_foreign_chars=12)
+    raw = like(RawTextProcessor, model.processor, max_foreign_chars=12, long_passages="cut")
     ids, passages = raw.render([raw.user_message("P", [text])])
     assert passages == []
     assert max(ids) < model.config.reserved_token_start
@@ -69,6 +69,10 @@ def test_raw_text_is_cut_as_llinks_and_stays_text(model, text):
     assert len(written) <= raw.max_foreign_chars
     assert written == cut_text(text.strip(), 12).rstrip()
     assert text.strip().startswith(written)
+    whole = like(RawTextProcessor, model.processor, max_foreign_chars=12)
+    assert whole.long_passages == "split"
+    ids, _ = whole.render([whole.user_message("P", [text])])
+    assert whole.decode(ids).removeprefix("<|user|>\nP\n").startswith(text.strip()), "as llink reads all of it"
     assert like(RawTextProcessor, model.processor).max_foreign_chars == model.processor.max_foreign_chars == 256
 
 
