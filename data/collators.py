@@ -238,10 +238,9 @@ def instruction_tensors(
     def render(number: int, others: Sequence[str]) -> dict[str, list[int]]:
         example = row_example(processor, dataset[number], others)
         # Other passages may be longer: the answer is kept as it is, so that losses are of the same tokens.
-        own, length = examples[number]["labels"], len(example["labels"])
-        answer = sum(label != -100 for label in own)
-        left = length - sum(label != -100 for label in example["labels"]) + answer
-        return {name: example[name][:left] for name in ("input_ids", "labels")}
+        own = examples[number]["labels"]
+        end = example["labels"].count(-100) + len(own) - own.count(-100)
+        return {name: example[name][:end] for name in ("input_ids", "labels")}
 
     pad, tasks = processor.pad_token_id, dataset["task"][:]
     return InstructionTensors(examples, bank, passages, teachers, ids, pad, render, tasks)

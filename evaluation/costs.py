@@ -241,8 +241,9 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
         DataError: As [`stack_cost`].
     """
     processor = model.processor
-    lengths = prompt_lengths(processor, foreign, prompt)
-    readings = [processor.read(check_passage(text)) for text in foreign]
+    passages = [check_passage(text, row) for row, text in enumerate(foreign)]  # each is read once
+    lengths = prompt_lengths(processor, passages, prompt)
+    readings = [processor.read(passage) for passage in passages]
     pieces = [[len(piece.ids) for piece in reading.pieces] for reading in readings]
     decoder, encoder = stack_cost(model.decoder, True), stack_cost(model.encoder, False)
     bridge = {length: bridge_flops(model, length) for length in {length for row in pieces for length in row}}
@@ -264,7 +265,7 @@ def prompt_costs(model: LlinkForCausalLM, foreign: Sequence[str], prompt: str = 
         "decoder": {"flops_per_token": decoder.flops_per_token, "cache_bytes_per_token": decoder.cache_bytes},
         "encoder": {"flops_per_token": encoder.flops_per_token},
         "ratio": {key: found["raw"][key] / found["slots"][key] for key in ("tokens", "cache_bytes", "flops")},
-        "template_tokens": lengths["slotted"][0] - len(processor.prompt_tokens(foreign[0])),
+        "template_tokens": lengths["slotted"][0] - len(processor.prompt_tokens(passages[0])),
         "reuses": reuses_to_pay_off(*costs),
         "at_once": _mean(at_once),
         "cut": sum(reading.cut for reading in readings),

@@ -213,9 +213,10 @@ def prompt_lengths(
     """
     if not foreign:
         raise DataError("There are no passages whose prompts could be counted.")
-    whole = [text.strip() for (text,) in check_passages(list(foreign))]
+    passages = [passage for (passage,) in check_passages(list(foreign))]
+    whole = [passage.strip() for passage in passages]
     read = [text_read(text, processor.long_passages, processor.max_foreign_chars) for text in whole]
-    counts = [len(processor.prompt_tokens(text)) for text in whole]
+    counts = [len(processor.prompt_tokens(passage)) for passage in passages]
     one = len(processor.slot_token_ids)
     bare = len(processor.render([processor.user_message(prompt, 1)], slots=[one])[0]) - one
     return {

@@ -86,13 +86,20 @@ def read_passage(
         return known[3]
     text = passage.strip()
     literals = find_literals(text, options.literals) if options.literals else []
+    before, after = frame(encoder_tokenizer)
     encoded: dict[str, tuple[list[int], list[tuple[int, int]]]] = {}
+
+    def framed(part: str) -> tuple[list[int], list[tuple[int, int]]]:
+        if part not in encoded:
+            ids, spans = _encoded(encoder_tokenizer, part, options.literals)
+            ends = [(len(part), len(part))] * len(after)
+            encoded[part] = [*before, *ids, *after], [(0, 0)] * len(before) + spans + ends
+        return encoded[part]
 
     def fits(part: str) -> bool:
         if len(part) > options.max_foreign_chars:
             return False
-        encoded[part] = _framed(encoder_tokenizer, part, options.literals)
-        return len(encoded[part][0]) <= options.max_foreign_tokens
+        return len(framed(part)[0]) <= options.max_foreign_tokens
 
     parts = [text] if fits(text) else _parts(text, literals, options, fits)
     if len(parts) > options.max_pieces:
@@ -104,15 +111,14 @@ def read_passage(
     for part in parts:
         start = text.index(part, end)
         end = start + len(part)
-        ids, spans = encoded.get(part) or _framed(encoder_tokenizer, part, options.literals)
+        ids, spans = framed(part)
         if len(ids) > options.max_foreign_tokens:  # a single cluster of more tokens
             cut = options.max_foreign_tokens - 1
             ids, spans = ids[:cut] + ids[-1:], spans[:cut] + spans[-1:]
         spans = [(start + first, start + last) for first, last in spans]
         own = [literal for literal in literals if start <= literal.start and literal.end <= end]
-        before, after = map(len, frame(encoder_tokenizer))
-        first = min(before, len(ids) - 1)
-        body = range(first, max(len(ids) - after, first + 1))
+        first = min(len(before), len(ids) - 1)
+        body = range(first, max(len(ids) - len(after), first + 1))
         slots, tokens = _layout(text, spans, body, own, tokenizer, options)
         pieces.append(Piece(part, ids, spans, slots, tokens))
     reading = Reading(pieces, cut=options.long_passages == "cut" and parts != [text])
@@ -120,14 +126,12 @@ def read_passage(
     return reading
 
 
-def _framed(
+def _encoded(
     tokenizer: PreTrainedTokenizerBase, text: str, kinds: Sequence[str]
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """Ids of a text with the tokenizer's special tokens, and where each stands."""
-    before, after = frame(tokenizer)
+    """Ids of a text without special tokens, and where each stands."""
     edges = [] if tokenizer.is_fast or not kinds else find_literals(text, kinds)
-    ids, spans = encode_spans(tokenizer, text, [place for one in edges for place in (one.start, one.end)])
-    return [*before, *ids, *after], [(0, 0)] * len(before) + spans + [(len(text), len(text))] * len(after)
+    return encode_spans(tokenizer, text, [place for one in edges for place in (one.start, one.end)])
 
 
 def _parts(text: str, literals: Sequence[Literal], options: ReadingOptions, fits: Callable[[str], bool]) -> list[str]:

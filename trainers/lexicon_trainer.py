@@ -179,7 +179,7 @@ class LexiconTrainer(LlinkTrainer):
         targets = []
         for row, (text, pieces) in enumerate(zip(sentences(dataset, "english"), read, strict=True)):
             spans = [span for piece in pieces for span in piece.spans]
-            before = [sum(max(piece.slots) for piece in pieces[:number]) for number in range(len(pieces))]
+            before = accumulate([max(piece.slots) for piece in pieces[:-1]], initial=0)
             slots = [
                 place + slot - 1 if slot else -1
                 for place, piece in zip(before, pieces, strict=True)
