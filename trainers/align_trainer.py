@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from ..building import fit_teacher_space
+from ..building import draw_anew, fit_teacher_space
 from ..configuration_llink import LlinkConfigError
 from ..data.errors import DataError
 from ..data.features import PairTensors, condition
@@ -26,7 +26,6 @@ from .align_config import AlignConfig
 from .align_loss import AlignLoss
 from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, named_sets
 from .distributed import gather_rows
-from .drawing import draw_anew
 from .errors import TrainingError
 from .queue import TeacherQueue
 

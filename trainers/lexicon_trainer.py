@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
+from ..building import draw_anew
 from ..configuration_llink import LlinkConfigError
 from ..data.frozen import apart_from
 from ..data.pairs import check_pairs, sentences, warn_of_leaks
@@ -25,7 +26,6 @@ from ..modeling_llink.errors import LlinkCheckpointError, NotFittedError
 from ..modeling_llink.layers import device_of
 from ..modeling_llink.reading import Piece
 from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, named_sets, split_groups
-from .drawing import draw_anew
 from .lexicon_config import LexiconConfig
 from .lexicon_loss import PADDING, UNKNOWN, Dictionary, bag_of_words_losses, covering_tokens, found_words
 
