@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from ..modeling_llink.reading import Piece
 from ..modeling_llink.slots import slot_means
-from .fingerprint import base_fingerprint
+from .features import base_fingerprint
 
 _VERSION = 2
 

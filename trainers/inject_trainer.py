@@ -18,7 +18,8 @@ from transformers import PreTrainedModel, TrainerCallback
 from ..building import draw_anew
 from ..data.collators import InstructionTensors, instruction_tensors, passage_bank, tokenize_instructions
 from ..data.errors import DataError
-from ..data.features import FeatureCache, encoder_spec, teacher_spec
+from ..data.feature_cache import FeatureCache
+from ..data.features import encoder_spec, teacher_spec
 from ..data.instructions import instruction_dataset
 from ..evaluation.usage import (
     SHARES,

@@ -19,8 +19,7 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from ..building import draw_anew
 from ..configuration_llink import LlinkConfigError
-from ..data.frozen import apart_from
-from ..data.pairs import check_pairs, sentences, warn_of_leaks
+from ..data.pairs import apart_from, check_pairs, sentences, warn_of_leaks
 from ..data.token_states import TokenStates, token_states
 from ..modeling_llink.errors import LlinkCheckpointError, NotFittedError
 from ..modeling_llink.layers import device_of

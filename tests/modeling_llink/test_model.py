@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForCausalLM
 
 from llink.building import build_processor
-from llink.data.fingerprint import base_fingerprint
+from llink.data.features import base_fingerprint
 from llink.modeling_llink.errors import LlinkCheckpointError, PromptError, SlotMismatchError
 from llink.modeling_llink.lora import lora_parameters
 
