@@ -50,6 +50,7 @@ from .data.instructions import read_instructions
 from .data.pairs import apart_from, read_pairs
 from .evaluation.report import write_json
 from .evaluation.retrieval import retrieval_metrics
+from .evaluation.retrieval_rows import slot_features
 from .modeling_llink import LlinkForCausalLM
 from .trainers.align_config import AlignConfig
 from .trainers.align_trainer import AlignTrainer
@@ -348,7 +349,7 @@ class _Runner:
         trainer.train()
         measured = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
         features = compute_features(model, self.eval_pairs, cache, show_progress=False)
-        slots = model.get_slot_features(self.eval_pairs["foreign"][:])
+        slots = slot_features(model, self.eval_pairs["foreign"][:])
         full = retrieval_metrics(slots, condition(model.teacher_space, features.teacher_states))
         measured["full_r@1"] = full["r@1"]
         return {name: measured[name] for name in METRICS["inject"]}

@@ -21,11 +21,10 @@ from .configuration_llink import LlinkConfig, LlinkConfigError
 from .modeling_llink import LlinkForCausalLM, LlinkProcessor
 from .modeling_llink.bases import base_config, load_base, remedy
 from .modeling_llink.errors import BaseModelError, LlinkCheckpointError, NotFittedError
-from .modeling_llink.layers import device_of
+from .modeling_llink.layers import TeacherSpace, device_of
 from .modeling_llink.lora import lora_modules
-from .modeling_llink.reading import ReadingOptions
+from .modeling_llink.passages import ReadingOptions
 from .modeling_llink.slots import SLOTS
-from .modeling_llink.teacher import TeacherSpace
 
 #: What `renew_slots` takes.
 SLOT_FIELDS = (

@@ -24,10 +24,9 @@ from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 from ..modeling_llink.bases import load_base
 from ..modeling_llink.checkpoint import read_bridge, staged
 from ..modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
-from ..modeling_llink.injection import embed_with_zeros
 from ..modeling_llink.layers import encoder_states, input_device
 from ..modeling_llink.passages import Passage
-from ..modeling_llink.slots import median_embedding_norm
+from ..modeling_llink.slots import embed_with_zeros, median_embedding_norm
 from .direct import add_saved_adapter, base_of, like, load_adapter, new_direct, save_adapter
 
 LORA_FOLDER = "lora"

@@ -1,4 +1,4 @@
-"""A passage that is longer than the encoder reads, cut where its own script ends a sentence."""
+"""A passage that is longer than the encoder reads, cut where its own script ends a sentence, or at the limit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable
 import regex
 
 from .literals import Literal, find_literals
-from .passages import _SYLLABLE
 
+#: Unicode ends a grapheme cluster after the sign that stacks the next consonant in Khmer and Burmese; readers do not.
+_SYLLABLE = r"\X(?:(?<=[\u17D2\u1039])\X)*"
 _CLOSING = r"[\p{Pe}\p{Pf}\"']*+\s*+"
 #: Where a passage may be cut, from the best place to the worst: after a sentence or line (not inside Khmer ។ល។, which
 #: is `etc.`), after a clause, at a space, between syllables or graphemes, between characters.
@@ -88,3 +89,16 @@ def _most(fit: Callable[[int], bool], limit: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fit(middle) else (low, middle)
     return low
+
+
+def cut_text(text: str, max_chars: int) -> str:
+    """The longest beginning of at most `max_chars` characters that ends between grapheme clusters.
+
+    A Khmer syllable stays whole. A first cluster that is longer than the limit is cut, as nothing would be left of it.
+    """
+    end = 0
+    for cluster in regex.finditer(_SYLLABLE, text[: max_chars + 64]):
+        if cluster.end() > max_chars:
+            break
+        end = cluster.end()
+    return text[: end or max_chars]

@@ -18,17 +18,18 @@ from transformers.processing_utils import ProcessorMixin
 from ..configuration_llink import FOREIGN_TOKEN, slot_tokens
 from .errors import LlinkCheckpointError, PromptError
 from .passages import (
-    DEFAULT_PROMPT,
-    FOREIGN_PART,
-    PLAIN_CHAT_TEMPLATE,
+    SLOT,
     Passage,
-    PromptMarks,
+    Piece,
+    Reading,
+    ReadingOptions,
     adds_bos,
     check_passage,
     check_passages,
-    match_prompts,
+    pad_pieces,
+    read_passage,
 )
-from .reading import SLOT, Piece, Reading, ReadingOptions, pad_pieces, read_passage
+from .prompts import DEFAULT_PROMPT, FOREIGN_PART, PLAIN_CHAT_TEMPLATE, PromptMarks, match_prompts
 from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
 
 
@@ -102,26 +103,6 @@ class LlinkProcessor(ProcessorMixin):
         parts = [{"type": FOREIGN_PART, "text": text} for text in foreign]
         text = f"{prompt}\n" if parts else prompt
         return {"role": "user", "content": [{"type": "text", "text": text}, *parts]}
-
-    def template_message(self, template: str, passages: Sequence[str], placeholder: str) -> dict[str, Any]:
-        """A user message from an instruction row's prompt, in which `placeholder` marks where each passage stands.
-
-        Raises:
-            PromptError: If the number of placeholders is not the number of passages.
-        """
-        pieces = template.split(placeholder)
-        if len(pieces) - 1 != len(passages):
-            raise PromptError(
-                f"The prompt {template!r} holds {len(pieces) - 1} {placeholder} placeholder(s) for {len(passages)} "
-                "passage(s). Give exactly one passage for each placeholder."
-            )
-        content: list[dict[str, str]] = []
-        for index, piece in enumerate(pieces):
-            if index:
-                content.append({"type": FOREIGN_PART, "text": passages[index - 1]})
-            if piece:
-                content.append({"type": "text", "text": piece})
-        return {"role": "user", "content": content}
 
     def render(
         self,

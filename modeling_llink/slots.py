@@ -1,4 +1,4 @@
-"""From what the encoder says of a passage to its slots (paper 4.2). One class a kind of slots.
+"""From what the encoder says of a passage to its slots, and into the prompt (paper 4.2). One class a kind of slots.
 
 A kind is chosen by `slot_expander` and found in [`SLOTS`]; nothing outside this file asks which one it is.
 
@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from ..configuration_llink import LlinkConfig
-from .errors import NotFittedError
-from .layers import GatedAdapter
+from .errors import NotFittedError, SlotMismatchError
 
 #: The learned weight of what all slots have in common starts here; what tells them apart has weight one.
 RESIDUAL = 0.25
@@ -60,6 +60,21 @@ class SlotExpander(nn.Module):
         """(N, d) → (N, K, d)."""
         slots = self.down(F.gelu(self.up(x)))  # (N, K·d)
         return self.norm(slots.unflatten(-1, (self.num_slots, -1)))  # (N, K, d)
+
+
+class GatedAdapter(nn.Module):
+    """A gated residual: x + tanh(g)·W2·GELU(W1·LN(x)), with g₀ = 0.5 (released code)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+        self.gate = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, d) → (N, d)."""
+        return x + torch.tanh(self.gate) * self.down(F.gelu(self.up(self.norm(x))))
 
 
 class MlpSlots(SlotEmbedder):
@@ -170,6 +185,22 @@ SLOTS: dict[str, type[SlotEmbedder]] = {"mlp": MlpSlots, "tokens": TokenSlots}
 
 
 @torch.no_grad()
+def init_bridge(module: nn.Module) -> None:
+    """Draws a new module of the bridge: what keeps a vector's length, but what is to start at zero."""
+    if isinstance(module, ZeroLinear):
+        init.zeros_(module.weight)
+        init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        init.normal_(module.weight, std=module.in_features**-0.5)
+        if module.bias is not None:
+            init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        init.ones_(module.weight)
+        if module.bias is not None:
+            init.zeros_(module.bias)
+
+
+@torch.no_grad()
 def median_embedding_norm(embedding: nn.Module, vocab_size: int, chunk_size: int = 8192) -> float:
     """The median L2 norm of the vectors that the decoder's embedding layer gives for its vocabulary (paper 4.2).
 
@@ -182,3 +213,55 @@ def median_embedding_norm(embedding: nn.Module, vocab_size: int, chunk_size: int
     ids = torch.arange(vocab_size, device=device)
     norms = [embedding(chunk).float().norm(dim=-1).cpu() for chunk in ids.split(chunk_size)]
     return torch.cat(norms).median().item()
+
+
+# ---------------------------------------------------------------------- into the prompt: count first, then scatter
+
+
+def embed_with_zeros(embedding: torch.nn.Module, input_ids: Tensor, vocab_size: int) -> Tensor:
+    """Looks up embeddings; reserved ids, which have no row, get the zero vector (paper 4.1: zero-initialised, neutral).
+
+    Args:
+        embedding: The decoder's input embedding module.
+        input_ids: (B, S) with ids that may lie at or above `vocab_size`.
+        vocab_size: The first id that is not in the decoder's vocabulary.
+
+    Returns:
+        (B, S, d) embeddings.
+    """
+    reserved = input_ids >= vocab_size  # (B, S)
+    return embedding(input_ids.masked_fill(reserved, 0)).masked_fill(reserved.unsqueeze(-1), 0.0)
+
+
+def inject_slots(embeds: Tensor, slot_positions: Tensor, slots: Tensor, slot_mask: Tensor) -> Tensor:
+    """Overwrites the rows at the slot tokens with the passages' slots, in order (paper 4.2).
+
+    Args:
+        embeds: (B, S, d) embeddings of the prompt.
+        slot_positions: (B, S) true where a slot token stands.
+        slots: (B, T, K, d) slots of up to T passages a row.
+        slot_mask: (B, T, K) true at slots, false where a passage pads its row, or nothing pads a shorter passage.
+
+    Returns:
+        (B, S, d).
+
+    Raises:
+        SlotMismatchError: If a row's number of slot tokens is not that of its passages' slots.
+    """
+    if slots.shape[:3] != slot_mask.shape or slots.shape[0] != embeds.shape[0]:
+        raise SlotMismatchError(
+            f"Slots of shape {tuple(slots.shape)} do not fit {embeds.shape[0]} prompt rows: "
+            "give one row of passages for each prompt."
+        )
+    found = slot_positions.sum(dim=1)  # (B,)
+    needed = slot_mask.sum(dim=(1, 2)).to(found)  # (B,)
+    if not torch.equal(found, needed):
+        row = int((found != needed).nonzero()[0])
+        counts = [int(count) for count in slot_mask[row].sum(dim=1) if count]
+        raise SlotMismatchError(
+            f"Row {row} holds {int(found[row])} slot tokens, but its {len(counts)} passage(s) of "
+            f"{' + '.join(map(str, counts))} slots need {int(needed[row])}. Give exactly one passage for each "
+            "placeholder, do not cut a prompt inside its slots, and do not use prefill_chunk_size."
+        )
+    real = slots[slot_mask].to(embeds)  # (slots, d), row by row
+    return embeds.masked_scatter(slot_positions.unsqueeze(-1), real)

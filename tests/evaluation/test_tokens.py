@@ -37,7 +37,7 @@ from llink.evaluation.tokens import (
     tokenization,
 )
 from llink.modeling_llink.errors import ForeignTextError
-from llink.modeling_llink.passages import cut_text
+from llink.modeling_llink.pieces import cut_text
 
 ENGLISH = ["the cat sat", "a dog runs", "we eat rice at noon"]
 KHMER = ["ក្មេងទៅសាលា", "ឆ្កែ", "បាយ ២៧"]

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llink.modeling_llink.errors import ForeignTextError
-from llink.modeling_llink.passages import Passage, check_passages, cut_text, encode_literal
+from llink.modeling_llink.passages import Passage, ReadingOptions, check_passages, encode_literal, read_passage
+from llink.modeling_llink.pieces import cut_text
 from llink.modeling_llink.processing_llink import LlinkProcessor
-from llink.modeling_llink.reading import ReadingOptions, read_passage
 
 #: Pieces whose code points belong together: Khmer and Burmese stacks, emoji with joiners, skin tones, flags, Hangul.
 CLUSTERS = [

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from llink import LlinkConfig, LlinkForCausalLM
 from llink.modeling_llink.errors import ForeignTextError
-from llink.modeling_llink.passages import check_passage
-from llink.modeling_llink.reading import SLOT, ReadingOptions, read_passage
+from llink.modeling_llink.passages import SLOT, ReadingOptions, check_passage, read_passage
 
 GREEDY = dict(do_sample=False, max_new_tokens=4)
 NUMBERS = ("number", "date", "time")
