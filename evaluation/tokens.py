@@ -32,7 +32,7 @@ _TIKTOKEN_NAMES = ("tokenizer.model", "tiktoken.model")
 
 
 class _TiktokenConverter(TikTokenConverter):
-    """The library's converter, reading the file without the tiktoken package."""
+    """transformers' converter, reading the file without the tiktoken package."""
 
     @staticmethod
     def load_tiktoken_bpe(tiktoken_url: str) -> dict[bytes, int]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ..configuration_llink import LITERAL_KINDS
 from .errors import ForeignTextError
 from .literals import Literal, find_literals
 from .pieces import cut_text, split_passage
@@ -271,8 +272,9 @@ def _encoded(
 
 def _parts(text: str, literals: Sequence[Literal], options: ReadingOptions, fits: Callable[[str], bool]) -> list[str]:
     """A text that is too long as parts that are not; its beginning alone where it is to be cut."""
-    if options.long_passages == "split":
-        return split_passage(text, fits)
+    if options.long_passages == "split":  # between literals, those too that are not to be written out
+        whole = literals if set(options.literals) == set(LITERAL_KINDS) else find_literals(text)
+        return split_passage(text, fits, whole)
     part = cut_text(text, options.max_foreign_chars).rstrip() if len(text) > options.max_foreign_chars else text
     while not fits(part) and len(part) > 1:
         part = cut_text(part, max(1, len(part) * 7 // 8))

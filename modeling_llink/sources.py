@@ -16,7 +16,7 @@ from ..configuration_llink import GONE_FIELDS, LlinkConfig, LlinkConfigError
 from .errors import LlinkCheckpointError
 
 #: Fields of a config.json that transformers writes and reads itself.
-_LIBRARY_FIELDS = {
+_TRANSFORMERS_FIELDS = {
     *("architectures", "auto_map", "custom_pipelines", "dtype", "model_type", "torch_dtype", "transformers_version"),
 }
 #: Fields that transformers' Trainer sets on whatever it trains; they mean nothing for loading.
@@ -67,7 +67,7 @@ class Source:
 
 def unknown_fields(fields: dict[str, Any]) -> list[str]:
     """Those that neither [`LlinkConfig`] nor transformers has, such as `use_cache`, which its Trainer sets."""
-    return sorted(set(fields) - {field.name for field in dataclasses.fields(LlinkConfig)} - _LIBRARY_FIELDS)
+    return sorted(set(fields) - {field.name for field in dataclasses.fields(LlinkConfig)} - _TRANSFORMERS_FIELDS)
 
 
 def check_folder(name: str) -> None:

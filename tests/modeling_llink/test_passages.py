@@ -128,7 +128,7 @@ def test_slots_do_not_reach_across_a_number():
 def test_a_slot_of_several_tokens_is_made_of_their_mean(make_model):
     model = make_model(slot_expander="tokens", tokens_per_slot=2)
     text = "ក្មេងក្មេ"
-    inputs = model.processor.encode_passages([[text]])
+    inputs = tiny.passage_inputs(model.processor, [[text]])
     states = model.passage_states(
         inputs["foreign_input_ids"][0], inputs["foreign_attention_mask"][0], model.config.slot_layers
     )[0]  # (L, C)

@@ -40,6 +40,7 @@ def test_reserved_ids_lie_outside_the_vocabulary_and_the_tokenizer_is_untouched(
     reserved = [*processor.slot_token_ids, processor.foreign_token_id]
     assert min(reserved) > max(vocabulary.values())
     assert len(set(reserved)) == 4
+    assert processor.decode(reserved) == "<f0><f1><f2><foreign_emb>"
 
 
 CONTROL = ["<f0>", "<f2>", "<foreign_emb>", "<|end|>", "<|user|>", "<|endoftext|>", "<tool_call>", "<mask>", "<lang>"]
