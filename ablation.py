@@ -96,7 +96,11 @@ class Study:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def variants(self, question: str) -> dict[str, dict[str, Any]]:
-        """The variants of a question by label."""
+        """The variants of a question by label.
+
+        Raises:
+            LlinkConfigError: If two of them are one.
+        """
         asked = self.questions[question]
         if isinstance(asked, Mapping):
             asked = [dict(zip(asked, values, strict=True)) for values in itertools.product(*asked.values())]

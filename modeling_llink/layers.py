@@ -110,6 +110,9 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
 
     Returns:
         (N, d_e) float32: sums over long texts lose digits in half precision.
+
+    Raises:
+        ValueError: If the pooling is none of these.
     """
     states = states.float()
     if pooling == "cls":
@@ -171,6 +174,9 @@ def hidden_states(model: PreTrainedModel, layers: Sequence[int], **inputs: Any) 
         model: A base without its head.
         layers: Of each, 0 is the embeddings, -1 the last layer with its final norm.
         inputs: As the model takes them.
+
+    Raises:
+        RuntimeError: If the model runs without one of its blocks.
     """
     if set(layers) == {-1}:
         return [model(**inputs).last_hidden_state] * len(layers)

@@ -127,7 +127,11 @@ def read_json(path: str | Path, name: str) -> dict[str, Any]:
 
 
 def merged_config(name: str, stored: dict[str, Any], kwargs: dict[str, Any]) -> LlinkConfig:
-    """The checkpoint's configuration, with those of the arguments that are its fields."""
+    """The checkpoint's configuration, with those of the arguments that are its fields.
+
+    Raises:
+        LlinkCheckpointError: If no model can be built from it.
+    """
     try:
         config, _ = LlinkConfig.from_dict(dict(stored), return_unused_kwargs=True, **kwargs)
     except (LlinkConfigError, StrictDataclassError) as error:
@@ -136,7 +140,11 @@ def merged_config(name: str, stored: dict[str, Any], kwargs: dict[str, Any]) -> 
 
 
 def where_base_lies(kind: str, source: Source, config: LlinkConfig, stored: dict[str, Any]) -> dict[str, Any]:
-    """`name_or_path`, `revision` and `subfolder` of a base: inside a self-contained checkpoint, else by its name."""
+    """`name_or_path`, `revision` and `subfolder` of a base: inside a self-contained checkpoint, else by its name.
+
+    Raises:
+        LlinkCheckpointError: If a light one names no base, or none that others could have.
+    """
     name = source.name
     if config.self_contained:
         inside = "/".join(part for part in (source.located.get("subfolder", ""), kind) if part)
