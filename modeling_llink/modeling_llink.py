@@ -7,6 +7,7 @@ widths: of the encoder, of several of its layers side by side, of the decoder.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from .bases import CACHE, build_base, check_kind, last_positions
 from .encoding import LlinkEncodingMixin
 from .errors import LlinkCheckpointError, SlotMismatchError
 from .generation import LlinkGenerationMixin
-from .injection import embed_with_zeros, inject_slots
+from .injection import check_counts, injected
 from .layers import LlinkProjector, device_of, encoder_states, input_device, pool
 from .lora import add_lora, lora_rows, merge_lora
 from .persistence import LlinkPersistenceMixin
@@ -279,16 +280,18 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             foreign_input_ids, foreign_attention_mask, foreign_slot_index, foreign_features, foreign_slots, foreign_mask
         )  # (B, T, K, d), (B, T, K)
         length = (inputs_embeds if input_ids is None else input_ids).shape[1]
-        rows, embeds = self._injected(input_ids, slots, mask, reads_slots)
-        if embeds is not None:
-            inputs_embeds, input_ids = embeds, None  # (B, S, d)
+        rows, positions = self._slot_places(input_ids, slots, mask, reads_slots)
         if labels is not None:
             labels = labels.masked_fill(labels >= self.config.reserved_token_start, -100)
         if isinstance(logits_to_keep, int) and logits_to_keep > 0:
             logits_to_keep = last_positions(logits_to_keep, length, self.device)
         known = {CACHE: past_key_values if cache is None else cache, "labels": labels, "use_cache": use_cache}
         arguments = kwargs | {name: value for name, value in known.items() if value is not None}
-        with lora_rows(rows if len(rows) > 1 else rows[0], length):
+        with ExitStack() as stack:
+            stack.enter_context(lora_rows(rows if len(rows) > 1 else rows[0], length))
+            if positions is not None:
+                stack.enter_context(injected(self.get_input_embeddings(), positions, slots[mask]))
+                input_ids = input_ids.masked_fill(positions, self.config.filler_token_id)
             output = self.decoder(
                 input_ids=input_ids,
                 inputs_embeds=inputs_embeds,
@@ -302,33 +305,30 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         own = {name: output[name] for name in _OUTPUTS if name in output}
         return LlinkOutput(**own, foreign_slots=slots, foreign_mask=mask)
 
-    def _injected(
+    def _slot_places(
         self, input_ids: Tensor | None, slots: Tensor | None, mask: Tensor | None, reads_slots: Tensor | None
     ) -> tuple[list[bool], Tensor | None]:
-        """Which rows have LoRA, one or each, and the prompts (B, S, d) with their slots; None without slots to read."""
+        """Which rows have LoRA, one or each, and where slots stand in the prompts (B, S); None without any to read."""
         if input_ids is None:
             if slots is not None:
                 raise SlotMismatchError("Foreign passages need input_ids, whose slot tokens say where they stand.")
             return [False] if reads_slots is None else reads_slots.tolist(), None
         known = reads_slots is not None
         rows = (reads_slots if known else self._holds_slots(input_ids)).tolist()
-        reads = (slots is not None and (known or bool(mask.any()))) or (any(rows) and not known)
-        return rows, self._embed(input_ids, slots, mask) if reads else None
-
-    def _holds_slots(self, input_ids: Tensor) -> Tensor:
-        """(B, S) ids → (B,) true at rows that hold slot tokens."""
-        return (input_ids >= self.config.reserved_token_start).any(dim=1)
-
-    def _embed(self, input_ids: Tensor, slots: Tensor | None, mask: Tensor | None) -> Tensor:
-        """(B, S) ids and (B, T, K, d) slots → (B, S, d), the base embeddings with the slots' rows overwritten."""
+        if not (slots is not None and (known or bool(mask.any()))) and not (any(rows) and not known):
+            return rows, None
         positions = input_ids >= self.config.reserved_token_start  # (B, S)
         if slots is None:
             raise SlotMismatchError(
                 f"The prompt holds {int(positions.sum())} slot tokens, but no foreign passages were given. Pass "
                 "foreign_input_ids, foreign_features or foreign_slots with it."
             )
-        embeds = embed_with_zeros(self.get_input_embeddings(), input_ids, self.config.reserved_token_start)
-        return inject_slots(embeds, positions, slots, mask)
+        check_counts(positions, slots, mask)
+        return rows, positions
+
+    def _holds_slots(self, input_ids: Tensor) -> Tensor:
+        """(B, S) ids → (B,) true at rows that hold slot tokens."""
+        return (input_ids >= self.config.reserved_token_start).any(dim=1)
 
     @property
     def device(self) -> torch.device:
