@@ -63,8 +63,8 @@ def add_lora(decoder: PreTrainedModel, config: LlinkConfig) -> None:
     if not targets:
         known = ", ".join(sorted({short_name(name) for name in linear}))
         raise LlinkCheckpointError(
-            f"lora_target_modules={config.lora_target_modules} are no linear layers of {type(decoder).__name__}. Its own "
-            f"are {known}: name some of them, or leave lora_target_modules out."
+            f"lora_target_modules={config.lora_target_modules} are no linear layers of {type(decoder).__name__}. Its "
+            f"own are {known}: name some of them, or leave lora_target_modules out."
         )
     lora = LoraConfig(
         r=config.lora_rank,
@@ -101,7 +101,7 @@ class _Plain(nn.Module):
 def linear_layers(decoder: PreTrainedModel) -> list[str]:
     """Names of the linear layers that LoRA can act on: of the text part, without its output layer.
 
-    Left out are towers for images and sound, and in state-space layers what their fused kernels read without calling it.
+    Left out are towers for images and sound, and in state-space layers what fused kernels read without calling it.
     """
     part, names = text_part(decoder), {module: name for name, module in decoder.named_modules()}
     head, found = decoder.get_output_embeddings(), []

@@ -19,6 +19,7 @@ PASSAGES = ["the cat sat on a mat", "dogs", "we eat rice at noon every day"]
 PROMPTS = ["Translate to English.", "Summarize.", "What is it about?"]
 #: A difference of logits beyond which two are not the same, as a share of the logits' spread.
 CLOSE = 2e-3
+SAVED = ("light", "self-contained")
 
 
 class Journey:
@@ -87,7 +88,8 @@ class Journey:
             run = trainer(model=self.model, args=args(**given), train_dataset=data)
             run.train()
             losses = [entry["loss"] for entry in run.state.log_history if "loss" in entry]
-            assert losses and all(loss == loss and abs(loss) < 1e6 for loss in losses), losses
+            assert len(losses) == 2, losses
+            assert all(abs(loss) < 1e6 for loss in losses), losses  # NaN is not below it either
         self.model.eval()
         after = self.model.state_dict()
         moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -137,11 +139,12 @@ class Journey:
         torch.save(
             (self.inputs(PROMPTS, PASSAGES), self._last(self.inputs(PROMPTS, PASSAGES))), self.work / "wanted.pt"
         )
-        folders = []
-        for kind in ("light", "self-contained"):
+        for kind in SAVED:
             self.model.save_pretrained(self.work / kind, self_contained=kind != "light")
-            folders.append(str(self.work / kind))
-        reloads(self.work, folders)
+        self.reload()
+
+    def reload(self) -> None:
+        reloads(self.work, [str(self.work / kind) for kind in SAVED])
 
     def merge(self) -> None:
         """Merged LoRA answers alike."""
