@@ -319,6 +319,12 @@ class LlinkConfig(PretrainedConfig):
         """Rows of the decoder's output layer; no reserved token has one. None without a decoder."""
         return None if self.decoder_config is None else int(self.get_text_config().vocab_size)
 
+    @property
+    def filler_token_id(self) -> int:
+        """What a decoder is told to read where a slot stands: its padding, for whatever it looks up by id."""
+        pad = self.get_text_config().pad_token_id
+        return pad if isinstance(pad, int) and 0 <= pad < self.vocab_size else 0
+
     def to_dict(self) -> dict[str, Any]:
         """As in transformers, without the pipelines: it puts classes there, and saving declares them anew."""
         return {name: value for name, value in super().to_dict().items() if name != "custom_pipelines"}

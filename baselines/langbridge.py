@@ -26,7 +26,7 @@ from ..modeling_llink.checkpoint import read_bridge, staged
 from ..modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
 from ..modeling_llink.layers import encoder_states, input_device
 from ..modeling_llink.passages import Passage
-from ..modeling_llink.slots import embed_with_zeros, median_embedding_norm
+from ..modeling_llink.slots import median_embedding_norm
 from .direct import add_saved_adapter, base_of, like, load_adapter, new_direct, save_adapter
 
 LORA_FOLDER = "lora"
@@ -153,7 +153,7 @@ class LangBridgeForCausalLM(PreTrainedModel):
             SlotMismatchError: If a row holds another number of soft tokens than its passages need.
         """
         positions = input_ids >= self.config.reserved_token_start  # (B, S)
-        embeds = embed_with_zeros(self.decoder.get_input_embeddings(), input_ids, self.config.reserved_token_start)
+        embeds = self.decoder.get_input_embeddings()(input_ids.masked_fill(positions, 0))  # (B, S, d)
         found = positions.sum(dim=1)  # (B,)
         if foreign_input_ids is None:
             needed = torch.zeros_like(found)

@@ -32,8 +32,13 @@ class NewTokens(BaseStreamer):
 
 
 def cached_length(cache: Any) -> int:
-    """Tokens that a cache holds; 0 without one."""
-    return 0 if cache is None else int(cache.get_seq_length())
+    """Tokens that a cache holds; 0 without one, 1 where it holds some and counts none."""
+    if cache is None:
+        return 0
+    try:
+        return int(cache.get_seq_length())
+    except ValueError:  # state-space layers alone
+        return int(cache.has_previous_state())
 
 
 def empty(cache: Any, config: PretrainedConfig) -> None:

@@ -11,10 +11,10 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from .layers import device_of, hidden_states, input_device, read_teacher_state
-from .lora import lora_rows
+from .lora import lora_rows, text_part
 from .passages import SLOT, Piece, adds_bos, encode, encode_literal, single_passages
 from .processing_llink import LlinkProcessor
-from .slots import embed_with_zeros
+from .slots import injected
 
 
 class LlinkEncodingMixin:
@@ -131,14 +131,17 @@ class LlinkEncodingMixin:
         def compute(chosen: list[int]) -> Tensor:
             inputs = teacher_inputs(self.processor, [texts[i] for i in chosen], config.teacher_template, max_tokens)
             inputs = {key: value.to(device) for key, value in inputs.items()}  # (B, S)
-            embeds = embed_with_zeros(decoder.get_input_embeddings(), inputs["input_ids"], config.reserved_token_start)
-            hidden = hidden_states(
-                decoder.base_model,
-                [config.teacher_layer],
-                inputs_embeds=embeds,  # (B, S, d)
-                attention_mask=inputs["attention_mask"],
-                use_cache=False,
-            )[0].to(device)  # (B, S, d); a decoder that is spread over devices ends on another one
+            ids = inputs["input_ids"]
+            reserved = ids >= config.reserved_token_start  # (B, S)
+            nothing = torch.zeros(1, config.hidden_size)  # (paper 4.1: zero-initialised, neutral)
+            with injected(decoder.get_input_embeddings(), reserved, nothing):
+                hidden = hidden_states(
+                    text_part(decoder),
+                    [config.teacher_layer],
+                    input_ids=ids.masked_fill(reserved, config.filler_token_id),
+                    attention_mask=inputs["attention_mask"],
+                    use_cache=False,
+                )[0].to(device)  # (B, S, d); a decoder that is spread over devices ends on another one
             return read_teacher_state(
                 hidden, inputs["text_mask"].bool(), inputs["attention_mask"], config.teacher_state
             )  # (B, d)

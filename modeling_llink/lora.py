@@ -50,30 +50,85 @@ def lora_rows(rows: bool | Sequence[bool], length: int | None = None) -> Iterato
 
 
 def add_lora(decoder: PreTrainedModel, config: LlinkConfig) -> None:
-    """Puts LoRA into the decoder, in float32 as the bridge, whatever the base's dtype (paper 4.2).
+    """Puts LoRA into the decoder's text part, in float32 as the bridge, whatever the base's dtype (paper 4.2).
 
     Raises:
-        LlinkCheckpointError: If the configured targets name none of the decoder's layers, or PEFT cannot adapt them.
+        LlinkCheckpointError: If the configured targets name none of its linear layers, or PEFT cannot adapt them.
     """
+    linear = linear_layers(decoder)
     if config.lora_target_modules is None:
         config.lora_target_modules = projection_names(decoder)
+    wanted = tuple(f".{name}" for name in config.lora_target_modules)
+    targets = [name for name in linear if f".{name}".endswith(wanted)]
+    if not targets:
+        known = ", ".join(sorted({short_name(name) for name in linear}))
+        raise LlinkCheckpointError(
+            f"lora_target_modules={config.lora_target_modules} are no linear layers of {type(decoder).__name__}. Its "
+            f"own are {known}: name some of them, or leave lora_target_modules out."
+        )
     lora = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=config.lora_target_modules,
+        target_modules=targets,
     )
     try:
-        inject_adapter_in_model(lora, decoder, ADAPTER)
+        inject_adapter_in_model(lora, _Plain(decoder), ADAPTER)
     except ValueError as error:
         raise LlinkCheckpointError(
-            f"LoRA does not fit {type(decoder).__name__}: lora_target_modules={config.lora_target_modules} ({error}). "
-            "Name linear layers of this decoder, or load the decoder that the checkpoint was trained on."
+            f"PEFT cannot put LoRA into {type(decoder).__name__} ({error}). Name others of its linear layers with "
+            "lora_target_modules (`--lora_target_modules`)."
         ) from error
+    decoder.peft_config = {ADAPTER: lora}
     for _, module in lora_modules(decoder):
         module.register_forward_pre_hook(_by_row, with_kwargs=True)
     for parameter in lora_parameters(decoder):
         parameter.data = parameter.data.float()
+
+
+class _Plain(nn.Module):
+    """A decoder as PEFT sees it: its layers' names as they are, without rules for architectures.
+
+    PEFT knows what experts were called before transformers 5 and translates targets of those names; here each target
+    is a layer that stands in the decoder.
+    """
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self._modules = decoder._modules  # the same dict: what is replaced, is replaced in the decoder
+
+
+def linear_layers(decoder: PreTrainedModel) -> list[str]:
+    """Names of the linear layers that LoRA can act on: of the text part, without its output layer.
+
+    Left out are towers for images and sound, and in state-space layers what fused kernels read without calling it.
+    """
+    part, names = text_part(decoder), {module: name for name, module in decoder.named_modules()}
+    head, found = decoder.get_output_embeddings(), []
+    waiting: list[nn.Module] = [part]
+    while waiting:
+        module = waiting.pop()
+        for name, child in module.named_children():
+            if isinstance(child, nn.Linear) or type(child).__name__ == "Conv1D":
+                fused = hasattr(module, "A_log") and not name.startswith("in_proj")
+                found += [] if child is head or fused else [names[child]]
+            elif not isinstance(child, PreTrainedModel) or type(child.config) is type(part.config):
+                waiting.append(child)
+    return found
+
+
+def text_part(decoder: PreTrainedModel) -> PreTrainedModel:
+    """The model below the head that reads token ids: all of most decoders, the language model of composite ones."""
+    part, embedding = decoder.get_decoder(), decoder.get_input_embeddings()
+    own = isinstance(part, PreTrainedModel) and any(module is embedding for module in part.modules())
+    return part if own else decoder.base_model
+
+
+def short_name(name: str) -> str:
+    """The end of a layer's name that tells its kind: `q_proj`, and with its place in a list `adapters.0.1`."""
+    parts = name.split(".")
+    start = max(place for place, part in enumerate(parts) if not part.isdecimal())
+    return ".".join(parts[start:])
 
 
 def _by_row(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -130,23 +185,29 @@ def merge_lora(decoder: PreTrainedModel) -> None:
     del decoder.peft_config
 
 
-def projection_names(decoder: nn.Module) -> list[str]:
+def projection_names(decoder: PreTrainedModel) -> list[str]:
     """Names of the linear layers that LoRA adapts when none are configured (paper 4.2: attention and MLP projections).
 
-    q, k, v, o, up and down, the released code's list, where the decoder has these names, else every linear layer of the
-    decoder but its output layer.
+    q, k, v, o, up and down, the released code's list, where the decoder has these names and each block some of them,
+    else every linear layer of its text part but the output layer.
 
     Raises:
         LlinkCheckpointError: If there is none.
     """
-    head = decoder.get_output_embeddings()
-    linear = {
-        name.rpartition(".")[2]
-        for name, module in decoder.named_modules()
-        if module is not head and (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
-    }
-    usual = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
-    names = usual if linear.issuperset(usual) else sorted(linear)
+    layers = linear_layers(decoder)
+    names = sorted({short_name(name) for name in layers})
     if not names:
-        raise LlinkCheckpointError(f"{type(decoder).__name__} has no linear layers for LoRA: set lora_target_modules.")
-    return names
+        raise LlinkCheckpointError(
+            f"{type(decoder).__name__} has no linear layers for LoRA. Choose a decoder that is made of them."
+        )
+    usual = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
+    blocks = {block(name) for name in layers}
+    reached = {block(name) for name in layers if short_name(name) in usual}
+    return usual if set(usual) <= set(names) and reached == blocks else names
+
+
+def block(name: str) -> str:
+    """The part of a layer's name that says in which block it stands."""
+    parts = name.split(".")
+    place = next((place for place, part in enumerate(parts) if part.isdecimal()), 0)
+    return ".".join(parts[: place + 1])

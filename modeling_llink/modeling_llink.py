@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -27,7 +28,7 @@ from .layers import LlinkProjector, TeacherSpace, device_of, encoder_states, inp
 from .lora import add_lora, lora_rows, merge_lora
 from .persistence import LlinkPersistenceMixin
 from .processing_llink import LlinkProcessor
-from .slots import SLOTS, embed_with_zeros, init_bridge, inject_slots, median_embedding_norm
+from .slots import SLOTS, check_counts, init_bridge, injected, median_embedding_norm
 
 
 @dataclass
@@ -84,9 +85,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         super().__init__(config)
         check_kind("encoder", config.encoder_config, config.encoder_name_or_path or "encoder")
         check_kind("decoder", config.decoder_config, config.decoder_name_or_path or "decoder")
-        given = decoder is not None
         self.encoder = encoder if encoder is not None else build_base("encoder", config.encoder_config)
-        self.decoder = decoder if given else build_base("decoder", config.decoder_config)
+        self.decoder = decoder if decoder is not None else build_base("decoder", config.decoder_config)
         # One configuration object a base: a second copy would miss the chosen attention implementation.
         config.encoder_config, config.decoder_config = self.encoder.config, self.decoder.config
         self._check_widths()
@@ -106,7 +106,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             add_lora(self.decoder, config)  # after post_init, which would overwrite LoRA's own initialisation
         if self.decoder.generation_config is not None:
             self.generation_config = GenerationConfig.from_dict(self.decoder.generation_config.to_dict())
-        if given:
+        if decoder is not None:
             self.start_scale()
 
     @classmethod
@@ -267,11 +267,11 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             ids, attention = foreign_input_ids[real], foreign_attention_mask[real]  # (N, L)
             states = self.passage_states(ids, attention, self.config.slot_layers)  # (N, L, C)
             slots, mask = self.slot_embedder(states, foreign_slot_index[real].to(states.device))  # (N, K, d), (N, K)
+        elif foreign_features is not None:
+            slots, mask = self.slot_embedder(foreign_features[real])  # (N, K, d), (N, K)
         else:
-            if foreign_features is None:
-                pooled = self.pool_passages(foreign_input_ids[real], foreign_attention_mask[real])  # (N, d_e)
-            features = self.projector(pooled) if foreign_features is None else foreign_features[real]  # (N, d)
-            slots, mask = self.slot_embedder(features)  # (N, K, d), (N, K)
+            pooled = self.pool_passages(foreign_input_ids[real], foreign_attention_mask[real])  # (N, d_e)
+            slots, mask = self.slot_embedder(self.projector(pooled))  # (N, K, d), (N, K)
         real = real.to(slots.device)
         padded = slots.new_zeros(*real.shape, *slots.shape[1:])  # (B, T, K, d)
         kept = mask.new_zeros(padded.shape[:3])  # (B, T, K)
@@ -322,12 +322,14 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         length = (inputs_embeds if input_ids is None else input_ids).shape[1]  # S
         told = reads_slots is not None
         rows = (reads_slots if told else self._holds_slots(input_ids)).tolist()  # B, or one for all
+        placed: AbstractContextManager = nullcontext()
         if slots is not None or (any(rows) and not told):
-            input_ids, inputs_embeds = None, self._embed(input_ids, slots, mask)  # (B, S, d)
-        if labels is not None:
-            labels = labels.masked_fill(labels >= self.config.reserved_token_start, -100)  # (B, S)
+            positions = self._slot_places(input_ids, slots, mask)  # (B, S)
+            input_ids = input_ids.masked_fill(positions, self.config.filler_token_id)  # (B, S)
+            placed = injected(self.get_input_embeddings(), positions, slots[mask])  # (slots, d)
+        labels = None if labels is None else labels.masked_fill(labels >= self.config.reserved_token_start, -100)
         known = {CACHE: past_key_values if cache is None else cache, "labels": labels, "use_cache": use_cache}
-        with lora_rows(rows, length):
+        with lora_rows(rows, length), placed:
             output = self.decoder(
                 input_ids=input_ids,  # (B, S), or
                 inputs_embeds=inputs_embeds,  # (B, S, d)
@@ -340,12 +342,11 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
 
     def _holds_slots(self, input_ids: Tensor | None) -> Tensor:
         """(B, S) ids → (B,) true at rows that hold slot tokens; without ids no row does."""
-        if input_ids is None:
-            return torch.tensor([False])
-        return (input_ids >= self.config.reserved_token_start).any(dim=1)
+        start = self.config.reserved_token_start
+        return torch.tensor([False]) if input_ids is None else (input_ids >= start).any(dim=1)
 
-    def _embed(self, input_ids: Tensor | None, slots: Tensor | None, mask: Tensor | None) -> Tensor:
-        """(B, S) ids and (B, T, K, d) slots → (B, S, d), the base embeddings with the slots' rows overwritten."""
+    def _slot_places(self, input_ids: Tensor | None, slots: Tensor | None, mask: Tensor | None) -> Tensor:
+        """(B, S) ids and (B, T, K, d) slots → (B, S) true where a slot stands: as many as there are."""
         if input_ids is None:
             raise SlotMismatchError("Foreign passages need input_ids, whose slot tokens say where they stand.")
         positions = input_ids >= self.config.reserved_token_start  # (B, S)
@@ -354,8 +355,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
                 f"The prompt holds {int(positions.sum())} slot tokens, but no foreign passages were given. Pass "
                 "foreign_input_ids, foreign_features or foreign_slots with it."
             )
-        embeds = embed_with_zeros(self.get_input_embeddings(), input_ids, self.config.reserved_token_start)
-        return inject_slots(embeds, positions, slots, mask)
+        check_counts(positions, slots, mask)
+        return positions
 
     @property
     def device(self) -> torch.device:

@@ -168,7 +168,8 @@ class LlinkPersistenceMixin(PreTrainedModel):
         wanted = bridge_keys(self)
         state = {key: value for key, value in state.items() if key in wanted}
         with staged(save_directory) as stage:
-            super().save_pretrained(stage, state_dict=state, max_shard_size="1000GB")  # the bridge is one file
+            # One file, under the names of this model: transformers renames what a base's authors named otherwise.
+            super().save_pretrained(stage, state_dict=state, max_shard_size="1000GB", save_original_format=False)
             fields = read_json(stage / "config.json", str(stage))
             strangers = unknown_fields(fields)
             fields = {name: value for name, value in fields.items() if name not in strangers}

@@ -1,0 +1,198 @@
+"""Which bases work: every encoder and decoder architecture of the installed transformers, tiny, through a user's steps.
+
+Each runs in a process of its own with a time limit: built, three stages of two steps, greedy, beams, sampling, batches,
+text alone, light and self-contained save and reload without llink, merged. What was done is kept in a file, so that a
+run goes on where it stopped; at the end `docs/bases.md` is written.
+
+    python benchmarks/bases.py                      # all that is not done yet, then the page
+    python benchmarks/bases.py --only gemma3 qwen3  # these anew
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "bases")]
+os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
+import user  # noqa: E402
+
+FORK = multiprocessing.get_context("fork")  # what is imported here need not be again; llink is not
+DECODER, ENCODER = "llama", "xlm-roberta"
+
+
+def names(queue) -> None:
+    import any_base
+
+    rows = [("decoder", name) for name in any_base.DECODERS] + [("encoder", name) for name in any_base.ENCODERS]
+    queue.put(rows + [("encoder", name) for name in any_base.EMBEDDERS])
+
+
+def journey(kind: str, name: str, work: Path, result: Path) -> None:
+    """Takes one architecture through all steps but the reload, in this process, and writes down how far it came."""
+    import any_base
+
+    from llink import LlinkError
+
+    try:
+        other = "encoder" if kind == "decoder" else "decoder"
+        folders = {
+            kind: any_base.save_base(kind, name, work / kind),
+            other: any_base.save_base(other, ENCODER if kind == "decoder" else DECODER, work / other),
+        }
+    except BaseException as error:
+        result.write_text(json.dumps({"status": "not made", "why": sentence(error)}))
+        raise
+
+    class Journey(user.Journey):
+        def reload(self) -> None:
+            """Done afterwards, where llink was never imported."""
+
+    causal = {"encoder_is_causal": True} if kind == "encoder" and name in any_base.EMBEDDERS else {}
+    try:
+        Journey(**folders, work=work, **causal).run()
+    except BaseException as error:
+        step = getattr(error, "__notes__", ["?"])[0]
+        refused = isinstance(error, LlinkError) and step == "build"
+        why = sentence(error) if refused else f"{step}: {type(error).__name__}: {sentence(error)}"
+        result.write_text(json.dumps({"status": "refused" if refused else "fails", "why": why}))
+        raise
+    result.write_text(json.dumps({"status": "passes", "why": ""}))
+
+
+def reload(work: Path, result: Path) -> None:
+    """Loads what was saved where llink does not exist."""
+    try:
+        user.load_without_llink(work, [str(work / kind) for kind in user.SAVED])
+    except BaseException as error:
+        result.write_text(json.dumps({"status": "fails", "why": f"reload: {type(error).__name__}: {sentence(error)}"}))
+        raise
+
+
+def sentence(error: BaseException) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
+    return (lines[0] if len(lines[0]) > 40 else " ".join(lines[:2])).strip()[:500]
+
+
+def limited(target, seconds: float, log: Path, *arguments) -> bool:
+    """Runs a function in a process of its own; whether it ended in time."""
+
+    def quietly() -> None:
+        with log.open("a") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        torch.set_num_threads(1)
+        warnings.simplefilter("ignore")
+        target(*arguments)
+
+    process = FORK.Process(target=quietly)
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return False
+    return True
+
+
+def try_one(kind: str, name: str, seconds: float, logs: Path) -> dict[str, str]:
+    work, start = Path(tempfile.mkdtemp(prefix="llink-bases-")), time.monotonic()
+    log, result = logs / f"{kind}-{name}.log", work / "result.json"
+    log.unlink(missing_ok=True)
+    os.environ["HF_MODULES_CACHE"] = str(work / "modules")
+    try:
+        in_time = limited(journey, seconds, log, kind, name, work, result)
+        found = json.loads(result.read_text()) if result.is_file() else {"status": "fails", "why": "the process died"}
+        if found["status"] == "passes":
+            in_time = limited(reload, seconds, log, work, result)
+            found = json.loads(result.read_text())
+        if not in_time:
+            found = {"status": "fails", "why": f"took more than {seconds:.0f} s"}
+        return {"kind": kind, "name": name, **found, "seconds": f"{time.monotonic() - start:.0f}"}
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def page(rows: list[dict[str, str]]) -> str:
+    """`docs/bases.md`."""
+    order = {"passes": 0, "refused": 1, "fails": 2, "not made": 3}
+    rows = sorted(rows, key=lambda row: (order[row["status"]], row["name"]))
+    lines = [
+        "# Which bases work",
+        "",
+        f"Written by `python benchmarks/bases.py` with transformers {version('transformers')}, peft {version('peft')} "
+        f"and torch {version('torch').partition('+')[0]}: every architecture that the installed transformers lists as "
+        "a causal language model or as a text encoder, tiny and with random weights.",
+        "",
+        f"What is run: build on a {ENCODER} encoder or a {DECODER} decoder; Stage A, the dictionary and Stage B, two "
+        "steps each, in which LoRA moves and no base does; greedy, beam and sampled answers; a batch gives what its "
+        "rows give alone; without a passage the decoder is the base; a light and a self-contained checkpoint load "
+        "without llink to equal logits; merged LoRA answers alike.",
+        "",
+        "*refused* is said when the model is built, in these words. *not made*: no tiny model of this architecture "
+        "could be made, so nothing is known.",
+        "",
+    ]
+    for kind in ("decoder", "encoder"):
+        own = [row for row in rows if row["kind"] == kind]
+        counts = ", ".join(f"{sum(row['status'] == status for row in own)} {status}" for status in order)
+        passing = ", ".join(f"`{row['name']}`" for row in own if row["status"] == "passes")
+        lines += [f"## {kind.title()}s", "", f"{len(own)} architectures: {counts}.", "", f"**Passes:** {passing}.", ""]
+        lines += ["| architecture | | why |", "|---|---|---|"]
+        for row in own:
+            if row["status"] != "passes":
+                why = row["why"].replace("|", "\\|").replace("\n", " ")
+                lines.append(f"| `{row['name']}` | {row['status']} | {why} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", help="Architectures to try, also those that are done.")
+    parser.add_argument("--failed", action="store_true", help="Try those again that did not pass.")
+    parser.add_argument("--seconds", type=float, default=180, help="Time limit of one architecture.")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "runs" / "bases", help="Where results and logs lie.")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "bases.md", help="The page to write.")
+    args = parser.parse_args()
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    record = args.output_dir / f"transformers-{transformers.__version__}.jsonl"
+    lines = record.read_text("utf-8").splitlines() if record.is_file() else []
+    done = {(row["kind"], row["name"]): row for row in map(json.loads, lines)}  # the last line of a name counts
+    queue = FORK.SimpleQueue()
+    process = FORK.Process(target=names, args=(queue,))
+    process.start()
+    wanted = [tuple(row) for row in queue.get()]
+    process.join()
+    for place, (kind, name) in enumerate(wanted, start=1):
+        if args.only is not None and name not in args.only:
+            continue
+        known = done.get((kind, name))
+        if args.only is None and known and not (args.failed and known["status"] != "passes"):
+            continue
+        row = done[kind, name] = try_one(kind, name, args.seconds, args.output_dir)
+        with record.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(
+            f"[{place}/{len(wanted)}] {kind} {name}: {row['status']} {row['why'][:150]} ({row['seconds']} s)",
+            flush=True,
+        )
+    args.page.write_text(page([done[row] for row in wanted if row in done]), "utf-8")
+    print(f"Wrote {args.page}.")
+
+
+if __name__ == "__main__":
+    main()
