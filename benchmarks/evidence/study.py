@@ -175,7 +175,7 @@ class Run:
     def trained(self, name: str, trainer: Any) -> Any:
         """Runs a stage; keeps its seconds and its curve."""
         begun = time.time()
-        trainer.add_callback(stopper(self.args.end - (KEPT_SECONDS[name] if self.run.get("save") else 45)))
+        trainer.add_callback(stopper(self.args.end - (KEPT_SECONDS.get(name, 250) if self.run.get("save") else 45)))
         trainer.train()
         self.took[name] = round(time.time() - begun, 1)
         keys = ("loss", "eval_loss", "step", "eval_shuffled_gap", "seconds")
