@@ -41,7 +41,7 @@ lint: setup
 
 # The site, into site/, from docs/ and the docstrings; nothing is fetched, and a warning is an error.
 docs: setup
-	DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 setup: $(READY)
 

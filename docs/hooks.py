@@ -1,4 +1,4 @@
-"""What mkdocs does besides: docstrings name things as [`Name`], which is no link; the site shows them without brackets."""
+"""Docstrings name things as [`Name`], which is no link in Markdown: the site shows the name without its brackets."""
 
 import re
 

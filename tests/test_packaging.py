@@ -220,7 +220,7 @@ follow_imports = skip
 @pytest.mark.slow
 def test_an_editable_install_is_typed_when_it_is_strict(tmp_path):
     """setuptools' import hook shows type checkers nothing; `editable_mode=strict` puts a folder on the path instead."""
-    assert "--config-settings editable_mode=strict" in (ROOT / "README.md").read_text("utf-8")
+    assert "--config-settings editable_mode=strict" in (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/", "benchmarks/")):
