@@ -11,7 +11,18 @@ import pytest
 from hub_server import build, reload_here, tiny_hub
 from judge_server import prefers_longer, serving
 from synthesis_server import good
-from workshop import ELSEWHERE, NAMES, PAGES, ROOT, command_lines, furnish, run_command, run_page, snippets
+from workshop import (
+    ELSEWHERE,
+    NAMES,
+    PAGES,
+    ROOT,
+    command_lines,
+    furnish,
+    run_command,
+    run_notebook,
+    run_page,
+    snippets,
+)
 
 from llink.cli import main
 from llink.evaluation.record import write_record
@@ -120,6 +131,16 @@ def test_a_notebook_keeps_what_it_printed(path):
     assert sum(output.output_type == "stream" and output.name == "stdout" for output in outputs) >= 5
     assert {output.output_type for output in outputs} == {"stream"}, "no error, and no bar"
     assert not re.search(r"/(home|root|tmp|work|Users)/", path.read_text("utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_bridge_from_a_dataset_runs(tmp_path):
+    """The other two need the demo's model: tests/test_demo.py."""
+    printed = "".join(run_notebook(ROOT / "examples" / "your_language.ipynb", tmp_path))
+    before, after = map(float, re.search(r"R@1 before ([\d.]+), after ([\d.]+)", printed).groups())
+    assert after > max(0.3, 10 * before)
+    assert float(re.search(r"another text's slots ([\d.]+) more", printed)[1]) > 0.5
 
 
 def test_there_are_notebooks():

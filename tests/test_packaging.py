@@ -265,7 +265,7 @@ def test_a_wheel_works_alone(tmp_path):
     installed = {name for name in json.loads(done.stdout.splitlines()[-1]) if not name.endswith(".pyc")}
     folders = tuple(f"{name}/" for name in PACKAGES)
     known = {path.relative_to(clone).as_posix() for path in clone.rglob("*") if path.is_file()}
-    wanted = {name for name in known if name.startswith(folders) or name.count("/") == 0 and name.endswith(".py")}
+    wanted = {name for name in known if name.startswith(folders) or (name.count("/") == 0 and name.endswith(".py"))}
     assert installed == (wanted | {"py.typed"}), installed ^ wanted
     assert (tmp_path / "venv" / "bin" / "llink").is_file()
 

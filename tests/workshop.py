@@ -8,7 +8,9 @@ import shlex
 import shutil
 from pathlib import Path
 
+import nbformat
 from hub_server import serving as hub_serving
+from nbclient import NotebookClient
 from page_server import serving as page_serving
 from prepare_files import write_tmx
 
@@ -90,6 +92,22 @@ def run_command(line: str, names: dict[str, str], monkeypatch) -> None:
             assert hub.repos, line
         return
     assert main(command) == 0, line
+
+
+def run_notebook(path: Path, folder: Path) -> list[str]:
+    """Runs a notebook in a folder, from the top.
+
+    Returns:
+        What its cells print.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: If a cell fails; says which one.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    return [output.text for cell in notebook.cells for output in cell.get("outputs", ()) if "text" in output]
 
 
 def run_page(path: Path, names: dict[str, str], monkeypatch) -> None:
