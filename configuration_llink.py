@@ -21,7 +21,7 @@ GONE_FIELDS = ("slot_vocabulary_size",)
 SLOT_LAYERS = (1 / 3, 2 / 3, 1.0)
 PAPER_SLOTS = 8
 #: What a passage may hold that is written out in the prompt, as ordinary tokens, instead of going into slots.
-LITERAL_KINDS = ("number", "date", "time", "address", "file", "latin")
+LITERAL_KINDS = ("number", "date", "time", "calendar", "address", "file", "latin")
 LONG_PASSAGES = ("split", "cut")
 STAGES = ("untrained", "align", "lexicon", "inject")
 
@@ -113,8 +113,9 @@ class LlinkConfig(PretrainedConfig):
             1 when not given. Not for `mlp`, whose slots are made of one vector.
         min_slots (`int`), max_slots (`int`): Fewest and most slots of a piece of a passage, for `tokens`.
         literals (`list[str]`, *optional*): What of a passage is not put into slots but written out in the prompt, at
-            its place: `number`, `date`, `time`, `address` (URLs, e-mail), `file`, `latin` (runs of Latin script in a
-            passage of another one). All of them for `tokens` when not given; none for `mlp`, as in the paper.
+            its place: `number`, `date`, `time`, `calendar` (months at a number, and weekdays, by their English names),
+            `address` (URLs, e-mail), `file`, `latin` (runs of Latin script in a passage of another one). All of them
+            for `tokens` when not given; none for `mlp`, as in the paper.
         slot_residual (`bool`): Whether the common part of the slots of `mlp` is the adapter's output, with a learned
             weight, and the expander gives only what tells one slot from another: their mean starts near Stage A's
             vector. False is the paper.

@@ -92,7 +92,7 @@ def reading(records: dict[str, dict[str, Any]]) -> str:
 
 
 def languages(records: dict[str, dict[str, Any]], measure: str) -> str:
-    """Runs of the study that have a measure: a row each, a column a test set; † marks languages that a run never saw."""
+    """Runs of the study that have a measure: a row each, a column a test set; † marks a language never seen."""
     runs = {name: run for results in records.values() for name, run in results.items()}
     runs = {name: run for name, run in runs.items() if any(measure in found for found in run["sets"].values())}
     columns = sorted({name for run in runs.values() for name in run["sets"]})
