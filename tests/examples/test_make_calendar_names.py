@@ -19,4 +19,4 @@ def test_a_name_means_one_month_or_day():
     names = [name for group in (*MONTHS.values(), *WEEKDAYS.values()) for name in group.split("|")]
     assert len(names) == len(set(names)) > 500
     assert [*MONTHS][:3] == ["January", "February", "March"]
-    assert [*WEEKDAYS][:2] == ["Monday", "Tuesday"]
+    assert [*WEEKDAYS][:2] == ["Sunday", "Monday"]
