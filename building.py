@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .configuration_llink import LlinkConfig, LlinkConfigError
 from .modeling_llink import LlinkForCausalLM, LlinkProcessor
-from .modeling_llink.bases import base_config, load_base, remedy
+from .modeling_llink.bases import base_config, last_width, load_base, remedy
 from .modeling_llink.errors import BaseModelError, LlinkCheckpointError, NotFittedError
 from .modeling_llink.layers import device_of
 from .modeling_llink.reading import ReadingOptions
@@ -81,7 +81,11 @@ def build_model(
     planned = plan_config(encoder, decoder, encoder_revision, decoder_revision, hub, **config)
     bases = {}
     for kind, revision in (("encoder", encoder_revision), ("decoder", decoder_revision)):
-        bases[kind], commit = load_base(kind, getattr(planned, f"{kind}_name_or_path"), revision, **loading)
+        place = dict(subfolder=planned.encoder_subfolder, causal=planned.encoder_is_causal) if kind == "encoder" else {}
+        bases[kind], commit = load_base(kind, getattr(planned, f"{kind}_name_or_path"), revision, **place, **loading)
+        if kind == "encoder" and (width := last_width(bases[kind])) != planned.encoder_hidden_size:
+            last = {"encoder_last_width": width}
+            planned = plan_config(encoder, decoder, encoder_revision, decoder_revision, hub, **config | last)
         setattr(planned, f"{kind}_revision", commit)
         setattr(planned, f"{kind}_config", bases[kind].config)
     model = model_class(planned, bases["encoder"], bases["decoder"])

@@ -26,9 +26,13 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "bases")]
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 
+import accelerate  # noqa: E402, F401 - what llink imports, once for all processes
+import datasets  # noqa: E402, F401
+import peft  # noqa: E402, F401
 import torch  # noqa: E402
 import transformers  # noqa: E402
 import user  # noqa: E402
+from transformers import GenerationMixin, ProcessorMixin, Trainer  # noqa: E402, F401
 
 FORK = multiprocessing.get_context("fork")  # what is imported here need not be again; llink is not
 DECODER, ENCODER = "llama", "xlm-roberta"

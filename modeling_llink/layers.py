@@ -61,7 +61,7 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     Args:
         states: (N, L, d_e) hidden states of one layer.
         mask: (N, L), 1 where a token stands, 0 at padding.
-        pooling: `mean`, `cls` (the first token) or `max`.
+        pooling: `mean`, `cls` (the first token), `max` or `last` (the last token).
 
     Returns:
         (N, d_e) float32: sums over long texts lose digits in half precision.
@@ -69,12 +69,15 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     states = states.float()
     if pooling == "cls":
         return states[:, 0]
+    if pooling == "last":
+        places = torch.arange(mask.shape[1], device=mask.device)  # (L,)
+        return states[torch.arange(len(states)), (mask.bool() * places).amax(dim=1)]
     keep = mask.bool().unsqueeze(-1)  # (N, L, 1)
     if pooling == "max":
         return states.masked_fill(~keep, torch.finfo(states.dtype).min).amax(dim=1)
     if pooling == "mean":
         return (states * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
-    raise ValueError(f"pooling={pooling!r} is not one of mean, cls, max.")
+    raise ValueError(f"pooling={pooling!r} is not one of mean, cls, max, last.")
 
 
 def device_of(module: nn.Module) -> torch.device:

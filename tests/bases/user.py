@@ -31,6 +31,7 @@ class Journey:
         config: Fields of `LlinkConfig`, beyond the defaults.
     """
 
+    options: dict = {}  # noqa: RUF012 - what loading is given
     STEPS = ("build", "train", "answer", "batch", "text_only", "save", "merge")
 
     def __init__(self, encoder: str, decoder: str, work: Path, **config) -> None:
@@ -49,7 +50,9 @@ class Journey:
         from llink import LlinkForCausalLM
 
         torch.manual_seed(0)
-        options = dict(slot_expander="tokens", teacher_conditioning="none", lora_dropout=0.0) | self.config
+        options = (
+            dict(slot_expander="tokens", teacher_conditioning="none", lora_dropout=0.0) | self.config | self.options
+        )
         self.model = LlinkForCausalLM.from_encoder_decoder_pretrained(self.encoder, self.decoder, **options)
         self.model.processor  # noqa: B018 - both tokenizers load
 
