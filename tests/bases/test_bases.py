@@ -7,7 +7,6 @@ import tiny
 import torch
 import user
 
-from llink.configuration_llink import LlinkConfigError
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.errors import BaseModelError, LlinkCheckpointError
 from llink.modeling_llink.lora import lora_modules
@@ -107,7 +106,7 @@ def test_the_last_width_is_read_from_the_model(bases):
     config.embedding_dim = 24
     torch.manual_seed(0)
     any_base.AutoModel.from_config(config).save_pretrained(encoder)
-    model = LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder)
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder, slot_expander="tokens")
     assert (model.config.encoder_hidden_size, model.config.states_width) == (24, 32 + 32 + 24)
     assert model.get_pooled_features(["abc"]).shape == (1, 24)
     assert model.encode_foreign(["abc"])[0].shape[-1] == 32
@@ -135,10 +134,3 @@ def test_a_decoder_of_two_widths_is_refused(bases):
     any_base.AutoModelForCausalLM.from_config(config).save_pretrained(decoder)
     with pytest.raises(BaseModelError, match="16 wide and its layers 32"):
         LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder)
-
-
-def test_prefix_width_is_checked():
-    from llink.configuration_llink import LlinkConfig
-
-    with pytest.raises(LlinkConfigError, match="encoder_last_width"):
-        LlinkConfig(encoder_last_width=0)
