@@ -366,7 +366,7 @@ class LlinkConfig(PretrainedConfig):
     @property
     def filler_token_id(self) -> int:
         """What a decoder is told to read where a slot stands: its padding, for whatever it looks up by id."""
-        pad = self.get_text_config().pad_token_id
+        pad = getattr(self.get_text_config(), "pad_token_id", None)
         return pad if isinstance(pad, int) and 0 <= pad < self.vocab_size else 0
 
     def to_dict(self) -> dict[str, Any]:

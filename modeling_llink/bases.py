@@ -83,10 +83,7 @@ def check_kind(kind: str, config: PretrainedConfig, name: str, causal: bool = Fa
             "with from_pretrained(…, trust_remote_code=True)."
         )
     own = getattr(config, "auto_map", None) or {}
-    is_causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
-    reads_both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING or type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
-    embeds = causal or reads_both_ways or config.is_encoder_decoder or _says_both_ways(config)
-    if kind == "encoder" and is_causal and not embeds:
+    if kind == "encoder" and not causal and is_decoders(config):
         raise BaseModelError(
             f"The encoder {name!r} is a decoder (model_type {config.model_type!r}). Choose a model that reads a text "
             "in both directions, such as xlm-roberta-base, LaBSE, multilingual-e5 or the encoder of mT5 or NLLB. If it "
@@ -94,7 +91,7 @@ def check_kind(kind: str, config: PretrainedConfig, name: str, causal: bool = Fa
         )
     # BERT-like models can be run causally, but only if they were trained to.
     only_masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
-    decodes = is_causal or "AutoModelForCausalLM" in own
+    decodes = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in own
     if kind == "decoder" and (not decodes or only_masked or config.is_encoder_decoder):
         raise BaseModelError(
             f"The decoder {name!r} (model_type {config.model_type!r}) is not a causal language model. Choose an "
@@ -102,11 +99,14 @@ def check_kind(kind: str, config: PretrainedConfig, name: str, causal: bool = Fa
         )
 
 
-def _says_both_ways(config: PretrainedConfig) -> bool:
-    """Whether a decoder's architecture is configured to read in both directions."""
+def is_decoders(config: PretrainedConfig) -> bool:
+    """Whether it is of an architecture whose tokens read only those before them, and says nothing else."""
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
+        return False
     text = config.get_text_config()
     both = getattr(text, "use_bidirectional_attention", None) in (True, "all")
-    return both or getattr(text, "is_causal", None) is False
+    both = both or getattr(text, "is_causal", None) is False
+    return not both and type(config) not in (*MODEL_FOR_MASKED_LM_MAPPING, *MODEL_FOR_TEXT_ENCODING_MAPPING)
 
 
 def load_base(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -120,6 +120,43 @@ def cut_text(text: str, max_chars: int) -> str:
             break
         end = cluster.end()
     return text[: end or max_chars]
+
+
+#: Scripts that are several of Unicode's.
+_SCRIPTS = {"Jpan": ("Hira", "Kana", "Hani"), "Kore": ("Hang", "Hani"), "Hang": ("Hang", "Hani")}
+_SCRIPTS |= dict.fromkeys(("Hans", "Hant"), ("Hani",))
+
+
+def other_script(texts: Iterable[str], script: str) -> str | None:
+    """What to warn of if most letters of one of these texts are of another script than this one (ISO 15924)."""
+    own = "".join(rf"\p{{Script={one}}}" for one in _SCRIPTS.get(script, (script,)))
+    for text in texts:
+        letters = "".join(regex.findall(r"\p{L}", text))
+        if letters and 2 * len(regex.findall(f"[{own}]", letters)) < len(letters):
+            return (
+                f"The foreign text {text[:40]!r} is mostly not in {script}, the script of the language that this model "
+                "was trained on: what it answers may be made up."
+            )
+    return None
+
+
+def template_parts(template: str, passages: Sequence[str], placeholder: str) -> list[dict[str, str]]:
+    """The parts of a message in which `placeholder` marks where each passage stands.
+
+    Raises:
+        PromptError: If the number of placeholders is not the number of passages.
+    """
+    pieces = template.split(placeholder)
+    if len(pieces) - 1 != len(passages):
+        raise PromptError(
+            f"The prompt {template!r} holds {len(pieces) - 1} {placeholder} placeholder(s) for {len(passages)} "
+            "passage(s). Give exactly one passage for each placeholder."
+        )
+    content: list[dict[str, str]] = []
+    for index, piece in enumerate(pieces):
+        content += [{"type": FOREIGN_PART, "text": passages[index - 1]}] if index else []
+        content += [{"type": "text", "text": piece}] if piece else []
+    return content
 
 
 #: A tokenizer keeps what its last call asked for, such as to split special tokens, and all threads share it.

@@ -21,8 +21,10 @@ PACKAGES = ("modeling_llink", "baselines", "data", "evaluation", "hub_cards", "a
 ROOMS = (
     "_version",
     "errors_llink",
+    "configuration_bases",
     "configuration_llink",
     "modeling_llink",
+    "encoder_settings",
     "building",
     "baselines",
     "data",
@@ -33,7 +35,7 @@ ROOMS = (
     "top",
 )
 #: Files of the root that travel with every checkpoint.
-TRAVELLING_ROOT = {"configuration_llink.py", "errors_llink.py"}
+TRAVELLING_ROOT = {"configuration_bases.py", "configuration_llink.py", "errors_llink.py"}
 LONGEST = 400
 #: Files that may be longer, and why.
 JUSTIFIED: dict[str, str] = {}
