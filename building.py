@@ -17,6 +17,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
+from .base_checks import check_bases, check_end
 from .configuration_llink import LlinkConfig, LlinkConfigError
 from .encoder_settings import embedding_settings, language_code, script_of
 from .modeling_llink import LlinkForCausalLM, LlinkProcessor
@@ -69,7 +70,8 @@ def build_model(
         config: Fields of [`LlinkConfig`].
 
     Raises:
-        BaseModelError: If a base is missing or of the wrong kind, before any weights are read.
+        BaseModelError: If a base is missing or of the wrong kind, before any weights are read; or fails
+            [`check_bases`].
         LlinkConfigError: If a field is invalid.
     """
     hub = dict(token=token, cache_dir=cache_dir, local_files_only=local_files_only, trust_remote_code=trust_remote_code)
@@ -93,7 +95,8 @@ def build_model(
     model = model_class(planned, bases["encoder"], bases["decoder"])
     model.built_with = {key: value for key, value in hub.items() if value}
     model.bridge_to_decoder()
-    return model.eval()
+    check_bases(model.eval())
+    return model
 
 
 def plan_config(
@@ -200,6 +203,7 @@ def processor_of_bases(config: LlinkConfig, **hub: Any) -> LlinkProcessor:
     place = config.encoder_subfolder
     encoder = base_tokenizer("encoder", config.encoder_name_or_path, config.encoder_revision, subfolder=place, **hub)
     decoder = base_tokenizer("decoder", config.decoder_name_or_path, config.decoder_revision, **hub)
+    check_end(decoder, config.decoder_name_or_path)
     return build_processor(config, decoder, encoder)
 
 

@@ -25,6 +25,7 @@ ROOMS = (
     "configuration_llink",
     "modeling_llink",
     "encoder_settings",
+    "base_checks",
     "building",
     "baselines",
     "data",

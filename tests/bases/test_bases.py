@@ -134,3 +134,54 @@ def test_a_decoder_of_two_widths_is_refused(bases):
     any_base.AutoModelForCausalLM.from_config(config).save_pretrained(decoder)
     with pytest.raises(BaseModelError, match="16 wide and its layers 32"):
         LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder)
+
+
+# ------------------------------------------------------------------ what a build checks
+
+
+@pytest.mark.parametrize(
+    ("kind", "model_type", "said"),
+    [
+        ("decoder", "rwkv", "beside a longer one"),
+        ("decoder", "bart", "beside a longer one"),
+        ("encoder", "fnet", "beside a longer one"),
+    ],
+)
+def test_bases_that_do_not_leave_out_padding_are_refused(bases, kind, model_type, said):
+    with pytest.raises(BaseModelError, match=f"The {kind} .*{said}.*Choose another {kind}"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(**{kind: model_type}))
+
+
+def test_lora_that_never_gets_a_gradient_is_refused(base_folder, monkeypatch):
+    """A layer whose weight is read without calling it, as fused kernels do."""
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    def fused(self, x):
+        gate = torch.nn.functional.linear(x, self.gate_proj.weight) * torch.nn.functional.linear(x, self.up_proj.weight)
+        return torch.nn.functional.linear(gate, self.down_proj.weight)
+
+    monkeypatch.setattr(LlamaMLP, "forward", fused)
+    given = base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")
+    with pytest.raises(BaseModelError, match="gets no gradient"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(*given, lora_target_modules=["down_proj"])
+    LlinkForCausalLM.from_encoder_decoder_pretrained(*given)
+
+
+def test_a_decoder_that_does_not_read_its_slots_is_refused(base_folder, monkeypatch):
+    from llink.modeling_llink import injection
+
+    given = base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")
+    monkeypatch.setattr(injection, "_inject", lambda embedding, inputs, embeds: injection._waiting.get().clear())
+    with pytest.raises(BaseModelError, match="slots would mean nothing"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(*given)
+
+
+def test_a_decoder_whose_answers_cannot_end_is_refused(bases):
+    encoder, decoder = bases()
+    tokenizer = tiny.decoder_tokenizer("llama")
+    tokenizer.eos_token = tokenizer.chat_template = None
+    tokenizer.save_pretrained(decoder)
+    (any_base.Path(decoder) / "chat_template.jinja").unlink()
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder)
+    with pytest.raises(BaseModelError, match="no end-of-sequence token"):
+        model.processor  # noqa: B018
