@@ -30,12 +30,19 @@ def check_bases(model: LlinkForCausalLM) -> None:
     Raises:
         BaseModelError: If one of these does not hold.
     """
-    _check_encoder(model)
-    with torch.no_grad():
-        _check_batch(model)
-        _check_slots(model)
-    if not model.config.lora_merged:
-        _check_gradients(model)
+    for check in (_check_encoder, _check_batch, _check_slots, _check_gradients):
+        try:
+            check(model)
+        except BaseModelError:
+            raise
+        except Exception as error:
+            kind = "encoder" if check is _check_encoder else "decoder"
+            name, base = getattr(model.config, f"{kind}_name_or_path"), getattr(model, kind)
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise BaseModelError(
+                f"The {kind} {name!r} ({type(base).__name__}) does not run on a few tokens, alone or in a batch "
+                f"({type(error).__name__}: {reason}). Choose another {kind}."
+            ) from error
 
 
 def check_end(tokenizer: PreTrainedTokenizerBase, name: str | None) -> None:
@@ -65,6 +72,7 @@ def _check_encoder(model: LlinkForCausalLM) -> None:
             )
 
 
+@torch.no_grad()
 def _check_batch(model: LlinkForCausalLM) -> None:
     ids, mask = _padded(_some_ids(model.config.vocab_size), left=True, fill=model.config.filler_token_id)
     ids, mask = ids.to(model.device), mask.to(model.device)
@@ -77,6 +85,7 @@ def _check_batch(model: LlinkForCausalLM) -> None:
         )
 
 
+@torch.no_grad()
 def _check_slots(model: LlinkForCausalLM) -> None:
     """A slot that is the embedding of the token that stands there changes nothing; another one does."""
     start, filler = model.config.reserved_token_start, model.config.filler_token_id

@@ -101,7 +101,8 @@ class _Plain(nn.Module):
 def linear_layers(decoder: PreTrainedModel) -> list[str]:
     """Names of the linear layers that LoRA can act on: of the text part, without its output layer.
 
-    Left out are towers for images and sound, and in state-space layers what fused kernels read without calling it.
+    Left out are towers for images and sound, routers, whose choice has no gradient, and in state-space layers what
+    fused kernels read without calling it.
     """
     part, names = text_part(decoder), {module: name for name, module in decoder.named_modules()}
     head, found = decoder.get_output_embeddings(), []
@@ -112,6 +113,8 @@ def linear_layers(decoder: PreTrainedModel) -> list[str]:
             if isinstance(child, nn.Linear) or type(child).__name__ == "Conv1D":
                 fused = hasattr(module, "A_log") and not name.startswith("in_proj")
                 found += [] if child is head or fused else [names[child]]
+            elif name == "router":
+                continue
             elif not isinstance(child, PreTrainedModel) or type(child.config) is type(part.config):
                 waiting.append(child)
     return found

@@ -136,7 +136,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         if self.config.reserved_token_start < rows:
             raise LlinkCheckpointError(
                 f"reserved_token_start={self.config.reserved_token_start}, but the decoder has {rows} embedding rows: "
-                "reserved tokens must lie above all of them."
+                f"reserved tokens must lie above all of them. Give reserved_token_start={rows}."
             )
 
     @torch.no_grad()
