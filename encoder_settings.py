@@ -55,17 +55,15 @@ def embedding_settings(name_or_path: str, revision: str | None = None, **hub: An
         hub: `token`, `cache_dir`, `local_files_only`.
     """
 
+    hub = {key: value for key, value in hub.items() if key != "trust_remote_code"}
+
     def read(name: str) -> Any:
-        hub.pop("trust_remote_code", None)
-        path = cached_file(
-            name_or_path,
-            name,
-            revision=revision,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-            _raise_exceptions_for_gated_repo=False,
-            **hub,
-        )
+        try:
+            path = cached_file(
+                name_or_path, name, revision=revision, _raise_exceptions_for_missing_entries=False, **hub
+            )
+        except (OSError, ValueError):  # what is wrong with the base is told when it is read itself
+            return None
         return None if path is None else json.loads(Path(path).read_text("utf-8"))
 
     modules = read("modules.json")

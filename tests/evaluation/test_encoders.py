@@ -185,7 +185,7 @@ def test_a_planted_layer_wins(files, base_folder, tmp_path, monkeypatch, capsys)
     assert main(command) == 0
     found = json.loads((tmp_path / "out" / "encoders.json").read_text())
     rows = found["results"]["rows"]
-    assert len(rows) == 2 * 3 * 3
+    assert len(rows) == 2 * 3 * 4
     best = rows[0]
     assert (best["encoder"], best["layer"], best["pooling"]) == (planted, 1, "mean")
     assert best["zero_shot"]["r@1"] > 0.95
