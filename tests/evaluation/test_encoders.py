@@ -231,3 +231,12 @@ def test_bad_input_is_refused_before_anything_loads(files, base_folder, monkeypa
     ):
         assert main(["encoders", *files[0], *options]) == 2, options
         assert words in capsys.readouterr().err
+
+
+def test_prefixes_are_ranked_beside_none(files, base_folder, tmp_path):
+    command = ["encoders", *files[0], "--encoders", base_folder("encoder", "xlm-roberta"), "--layers", "-1"]
+    given = ["--poolings", "mean", "--prefixes", "query. ", "--limit", "45", "--output-dir", str(tmp_path)]
+    assert main([*command, *given]) == 0
+    rows = json.loads((tmp_path / "encoders.json").read_text())["results"]["rows"]
+    assert {row["prefix"] for row in rows} == {"", "query. "}
+    assert rows[0]["zero_shot"]["mrr"] != rows[1]["zero_shot"]["mrr"]
