@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal t
     from .building import renew_slots as renew_slots
     from .data.errors import DataError as DataError
     from .data.errors import ServerError as ServerError
-    from .data.frozen import compute_features as compute_features
+    from .data.features import compute_features as compute_features
     from .data.instructions import read_instructions as read_instructions
     from .data.pairs import read_pairs as read_pairs
     from .data.pairs import split_pairs as split_pairs
@@ -72,7 +72,7 @@ _EXPORTS = {
     "load_direct": ".baselines.direct",
     "renew_slots": ".building",
     "preset": ".trainers.presets",
-    "compute_features": ".data.frozen",
+    "compute_features": ".data.features",
     "AlignLoss": ".trainers.align_loss",
     "InjectLoss": ".trainers.inject_loss",
     "load_systems": ".evaluation.systems",

@@ -45,11 +45,12 @@ from transformers import set_seed
 from .building import plan_config
 from .configuration_llink import LlinkConfig, LlinkConfigError
 from .data.collators import shuffled_passages
-from .data.features import compute_pair_features, condition
+from .data.features import compute_features, condition
 from .data.instructions import read_instructions
-from .data.pairs import exclude_overlap, read_pairs
+from .data.pairs import apart_from, read_pairs
 from .evaluation.report import write_json
 from .evaluation.retrieval import retrieval_metrics
+from .evaluation.retrieval_rows import slot_features
 from .modeling_llink import LlinkForCausalLM
 from .trainers.align_config import AlignConfig
 from .trainers.align_trainer import AlignTrainer
@@ -95,7 +96,11 @@ class Study:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def variants(self, question: str) -> dict[str, dict[str, Any]]:
-        """The variants of a question by label."""
+        """The variants of a question by label.
+
+        Raises:
+            LlinkConfigError: If two of them are one.
+        """
         asked = self.questions[question]
         if isinstance(asked, Mapping):
             asked = [dict(zip(asked, values, strict=True)) for values in itertools.product(*asked.values())]
@@ -252,7 +257,7 @@ class _Runner:
     def __init__(self, study: Study, folder: Path) -> None:
         self.study, self.folder = study, folder
         self.eval_pairs = read_pairs(*study.eval_pairs, language=study.language)
-        self.pairs, _ = exclude_overlap(read_pairs(*study.pairs, language=study.language), self.eval_pairs)
+        self.pairs = apart_from(read_pairs(*study.pairs, language=study.language), {"eval": self.eval_pairs})
         self.rows = read_instructions(study.instructions) if study.instructions else None
         self.eval_rows = read_instructions(study.eval_instructions) if study.eval_instructions else None
         for rows in (self.rows, self.eval_rows):
@@ -347,8 +352,8 @@ class _Runner:
         trainer = InjectTrainer(model, args, self.rows, self.eval_rows)
         trainer.train()
         measured = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
-        features = compute_pair_features(model, self.eval_pairs, cache, show_progress=False)
-        slots = model.get_slot_features(self.eval_pairs["foreign"][:])
+        features = compute_features(model, self.eval_pairs, cache, show_progress=False)
+        slots = slot_features(model, self.eval_pairs["foreign"][:])
         full = retrieval_metrics(slots, condition(model.teacher_space, features.teacher_states))
         measured["full_r@1"] = full["r@1"]
         return {name: measured[name] for name in METRICS["inject"]}

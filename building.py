@@ -1,4 +1,4 @@
-"""Building a model before it is trained: on two bases, with other slots, its teacher's space fitted.
+"""Building a model before it is trained: on two bases, with other slots, its parts drawn, its teacher's space fitted.
 
 None of it travels with a checkpoint, which needs it no more.
 """
@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from .encoder_settings import embedding_settings, language_code, script_of
 from .modeling_llink import LlinkForCausalLM, LlinkProcessor
 from .modeling_llink.bases import base_config, is_decoders, last_width, load_base, remedy
 from .modeling_llink.errors import BaseModelError, LlinkCheckpointError, NotFittedError
-from .modeling_llink.layers import device_of
-from .modeling_llink.reading import ReadingOptions
+from .modeling_llink.layers import TeacherSpace, device_of
+from .modeling_llink.lora import lora_modules
+from .modeling_llink.passages import ReadingOptions
 from .modeling_llink.slots import SLOTS
-from .modeling_llink.teacher import TeacherSpace
 
 #: What `renew_slots` takes.
 SLOT_FIELDS = (
@@ -281,6 +282,46 @@ def renew_slots(model: LlinkForCausalLM, **fields: Any) -> None:
     slots = SLOTS[model.config.slot_expander](model.config).to(device_of(model.slot_embedder))
     model.slot_embedder = slots.apply(model._init_weights)
     model.start_scale()
+
+
+# ---------------------------------------------------------------------- untrained parts, drawn from a run's seed
+
+
+def draw_anew(model: Any, seed: int, parts: Sequence[str]) -> None:
+    """Draws parts of a llink model as a new model draws them; the random numbers of the process stay where they were.
+
+    Args:
+        model: A [`LlinkForCausalLM`], changed in place.
+        seed: Of the run.
+        parts: Of `projector`, `slots` and `lora`. A dictionary that was learned stays, and so does the slots' scale,
+            which is measured and not drawn.
+    """
+    with torch.random.fork_rng():
+        for part in parts:
+            torch.manual_seed(seed)  # for each: a part's numbers do not depend on which others are drawn
+            _DRAW[part](model)
+
+
+def _draw_projector(model: Any) -> None:
+    model.projector.apply(model._init_weights)
+
+
+def _draw_slots(model: Any) -> None:
+    slots = model.slot_embedder
+    if slots.learned:
+        return
+    fresh = type(slots)(model.config)  # on the CPU, so that every device starts alike
+    fresh.apply(model._init_weights)
+    slots.load_state_dict({**fresh.state_dict(), "scale": slots.scale})
+
+
+def _draw_lora(model: Any) -> None:
+    for _, module in lora_modules(model.decoder):
+        for adapter in module.active_adapters:
+            module.reset_lora_parameters(adapter, init_lora_weights=True)
+
+
+_DRAW = {"projector": _draw_projector, "slots": _draw_slots, "lora": _draw_lora}
 
 
 # ---------------------------------------------------------------------- the teacher's space

@@ -69,11 +69,6 @@ OPTIONAL_NUMBERS = (
 )
 
 
-def slot_tokens(num_slots: int) -> list[str]:
-    """The names of the slot tokens, `<f0>` … `<f{K-1}>` (paper 4.2)."""
-    return [f"<f{k}>" for k in range(num_slots)]
-
-
 @strict
 class LlinkConfig(PretrainedConfig):
     r"""
@@ -352,16 +347,6 @@ class LlinkConfig(PretrainedConfig):
     def vocab_size(self) -> int | None:
         """Rows of the decoder's output layer; no reserved token has one. None without a decoder."""
         return None if self.decoder_config is None else int(self.get_text_config().vocab_size)
-
-    @property
-    def slot_token_ids(self) -> list[int]:
-        """The ids of `<f0>` … `<f{K-1}>`, outside the decoder's vocabulary; `<f0>` alone where K is not fixed."""
-        return list(range(self.reserved_token_start, self.foreign_token_id))
-
-    @property
-    def foreign_token_id(self) -> int:
-        """The id of `<foreign_emb>`, outside the decoder's vocabulary."""
-        return self.reserved_token_start + (self.num_slots or 1)
 
     @property
     def filler_token_id(self) -> int:

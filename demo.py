@@ -22,6 +22,7 @@ from .data.instructions import instruction_dataset, translation_instructions
 from .evaluation.numeric import ALL, numeric_metrics
 from .evaluation.report import plot_demo, plot_history, retrieval_table, table, write_json
 from .evaluation.retrieval import retrieval_metrics
+from .evaluation.retrieval_rows import slot_features
 from .evaluation.samples import side_by_side, translation_scores
 from .evaluation.systems import llink_systems
 from .evaluation.tokens import prompt_tokens
@@ -91,7 +92,7 @@ def run(args: DemoArguments) -> dict[str, Any]:
     words = _learn_words(model, splits["train"][: args.train_pairs], test, args)
     usage = _inject(model, splits, args)
     english, foreign = [pair.english for pair in test], [pair.foreign for pair in test]
-    retrieval["full"] = retrieval_metrics(model.get_slot_features(foreign), model.get_teacher_features(english))
+    retrieval["full"] = retrieval_metrics(slot_features(model, foreign), model.get_teacher_features(english))
     rows = translation_instructions(_pairs(test[: args.translations]))
     samples = side_by_side(llink_systems(model), rows)
     model.save_pretrained(output / "model", self_contained=True)

@@ -25,8 +25,9 @@ from ..modeling_llink.bases import load_base
 from ..modeling_llink.checkpoint import read_bridge
 from ..modeling_llink.errors import LlinkCheckpointError
 from ..modeling_llink.lora import lora_modules, lora_parameters
-from ..modeling_llink.passages import FOREIGN_PART, Passage, check_passage
-from ..modeling_llink.reading import text_read
+from ..modeling_llink.passages import Passage, check_passage
+from ..modeling_llink.pieces import cut_text
+from ..modeling_llink.prompts import FOREIGN_PART
 
 Processor = TypeVar("Processor", bound=LlinkProcessor)
 
@@ -66,6 +67,12 @@ class RawTextProcessor(LlinkProcessor):
                 part = {"type": "text", "text": text_read(text, self.long_passages, self.max_foreign_chars)}
             parts.append(part)
         return {**message, "content": parts}
+
+
+def text_read(text: str, long_passages: str, max_foreign_chars: int) -> str:
+    """As much of a passage as is read, as far as its characters say."""
+    text = text.strip()
+    return text if long_passages == "split" else cut_text(text, max_foreign_chars).rstrip()
 
 
 def like(processor_class: type[Processor], processor: LlinkProcessor, **changes: Any) -> Processor:

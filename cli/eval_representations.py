@@ -14,7 +14,7 @@ from ..evaluation.record import write_record
 from ..evaluation.report import table
 from ..evaluation.representations import SLOTS, read_passages, representation_report
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.passages import DEFAULT_PROMPT
+from ..modeling_llink.prompts import DEFAULT_PROMPT
 from .eval_tokens import aligned_texts
 from .loading import ModelLoading
 from .parsing import check_positive, check_two_files, parse_arguments

@@ -18,7 +18,7 @@ from ..evaluation.record import write_record
 from ..evaluation.report import table
 from ..evaluation.tokens import check_aligned, example_strips, load_tokenizer, tokenization
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.passages import DEFAULT_PROMPT
+from ..modeling_llink.prompts import DEFAULT_PROMPT
 from .loading import ModelLoading
 from .parsing import check_positive, parse_arguments
 

@@ -67,7 +67,11 @@ class InstructionData:
 
 
 def train_and_save(trainer: LlinkTrainer, metric: str, files: tuple[str, ...] = ()) -> None:
-    """Trains, resuming where a broken run stopped if asked to, evaluates, and saves model, metrics and plot."""
+    """Trains, resuming where a broken run stopped if asked to, evaluates, and saves model, metrics and plot.
+
+    Raises:
+        LlinkConfigError: If the last checkpoint is asked for and there is none.
+    """
     args = trainer.args
     if trainer.hub is not None:
         trainer.hub.data_files = files

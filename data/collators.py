@@ -11,12 +11,11 @@ from datasets import Dataset
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.passages import check_passage
 from ..modeling_llink.processing_llink import LlinkProcessor
 from .errors import DataError
-from .examples import training_example
+from .examples import instruction_message, training_example
 
 logger = logging.getLogger(__name__)
 
@@ -199,9 +198,7 @@ def tokenize_instructions(
 
 def row_example(processor: LlinkProcessor, row: dict[str, Any], passages: Sequence[str]) -> dict[str, Any]:
     """An instruction row about these passages as a [`training_example`]."""
-    return training_example(
-        processor, [processor.template_message(row["prompt"], passages, FOREIGN_TOKEN)], row["completion"]
-    )
+    return training_example(processor, [instruction_message(row["prompt"], passages)], row["completion"])
 
 
 def instruction_tensors(

@@ -1,4 +1,4 @@
-"""Supervised examples: the prompt exactly as inference renders it, then the answer."""
+"""Instruction rows as messages, and as supervised examples: the prompt as inference renders it, then the answer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,32 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink import LlinkProcessor
+from ..modeling_llink.errors import PromptError
 from ..modeling_llink.passages import encode, encode_literal
+from ..modeling_llink.prompts import FOREIGN_PART
+
+
+def instruction_message(template: str, passages: Sequence[str]) -> dict[str, Any]:
+    """A user message from an instruction row's prompt, in which `<foreign_emb>` marks where each passage stands.
+
+    Raises:
+        PromptError: If the number of placeholders is not the number of passages.
+    """
+    pieces = template.split(FOREIGN_TOKEN)
+    if len(pieces) - 1 != len(passages):
+        raise PromptError(
+            f"The prompt {template!r} holds {len(pieces) - 1} {FOREIGN_TOKEN} placeholder(s) for {len(passages)} "
+            "passage(s). Give exactly one passage for each placeholder."
+        )
+    content: list[dict[str, str]] = []
+    for index, piece in enumerate(pieces):
+        if index:
+            content.append({"type": FOREIGN_PART, "text": passages[index - 1]})
+        if piece:
+            content.append({"type": "text", "text": piece})
+    return {"role": "user", "content": content}
 
 
 def training_example(processor: LlinkProcessor, messages: Sequence[dict], completion: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from datasets import Dataset
 
 from ..configuration_llink import FOREIGN_TOKEN
 from .errors import DataError
-from .target import ANY_LANGUAGE, language_of, target_column, task_in, translation_prompt
+from .pairs import target_column
+from .target import ANY_LANGUAGE, language_of, task_in, translation_prompt
 
 #: The paper's task templates (4.2), by the buckets of its judge (table 2). Other tasks stand under `other`.
 BUCKETS = {

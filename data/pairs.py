@@ -15,6 +15,7 @@ import logging
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,7 @@ from .characters import sentence_keys
 from .cleaning import Side
 from .errors import DataError
 from .scripts import primary_language
-from .target import ENGLISH, TARGET_LANGUAGE, is_english, target_column
+from .target import ENGLISH, TARGET_LANGUAGE, is_english
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +131,17 @@ def target_language_of(pairs: Dataset) -> str:
     return found[0] or ENGLISH
 
 
+def target_column(columns: Collection[str], where: str) -> str:
+    """What the target side is called among the columns of pairs, or of instruction rows: `target` or `english`.
+
+    Raises:
+        DataError: If it has both names.
+    """
+    if "target" in columns and "english" in columns:
+        raise DataError(f"{where}: english and target are two names of one side; leave one of them out.")
+    return "target" if "target" in columns else "english"
+
+
 def sentences(dataset: Dataset, side: str) -> list[str]:
     """A column as a list; the target side's is called `english`, whatever its name in the dataset.
 
@@ -220,29 +232,24 @@ def split_pairs(
     return {name: dataset.select(sorted(rows[name])) for name in sizes}
 
 
-def exclude_overlap(train: Dataset, held_out: Dataset) -> tuple[Dataset, int]:
-    """Drops training rows that share a sentence, on either side, with a held-out row.
+def apart_from(train: Any, held_out: Mapping[str, Dataset]) -> Any:
+    """What to train on without the rows that share a sentence, on the same side, with a held-out one.
 
     Args:
-        train: Pairs to train on.
-        held_out: Pairs to evaluate on.
+        train: Pairs, or [`FrozenFeatures`] of pairs.
+        held_out: Evaluation pairs by name.
 
     Returns:
-        The remaining training pairs, and the number of rows dropped (also logged as a warning if not zero).
-
-    Raises:
-        DataError: If either dataset does not hold pairs.
+        The same object where nothing is shared; one warning counts what was dropped.
     """
-    check_pairs(train, "train")
-    check_pairs(held_out, "held_out")
-    shared = overlapping_rows(train, held_out)
+    pairs = getattr(train, "pairs", train)
+    shared = {row for dataset in held_out.values() for row in overlapping_rows(pairs, dataset)}
     if not shared:
-        return train, 0
+        return train
     logger.warning(
-        "Dropped %d of %d training pairs that share a sentence with a held-out pair.", len(shared), len(train)
+        "Dropped %d of %d training pairs that share a sentence with a held-out pair.", len(shared), len(pairs)
     )
-    dropped = set(shared)
-    return train.select([row for row in range(len(train)) if row not in dropped]), len(shared)
+    return train.select([row for row in range(len(pairs)) if row not in shared])
 
 
 def overlapping_rows(train: Dataset, held_out: Dataset) -> list[int]:
@@ -272,7 +279,7 @@ def warn_of_leaks(held_out: Dataset, train: Dataset, name: str) -> None:
     if shared := overlapping_rows(held_out, train):
         logger.warning(
             "%d of %d pairs of %s share a sentence with a training pair: its metrics measure memory too. "
-            "Use exclude_overlap or split_pairs.",
+            "Use apart_from or split_pairs.",
             *(len(shared), len(held_out), name),
         )
     if repeated := len(held_out) - 1 - max(dataset_groups(held_out)):

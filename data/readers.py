@@ -24,9 +24,10 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from .errors import DataError
+from .pairs import target_column
 from .scripts import primary_language
 from .streams import check_text, open_stream, read_lines
-from .target import ENGLISH, target_column
+from .target import ENGLISH
 from .tmx import check_tmx, read_tmx
 
 Watch = Callable[[bytes], object]

@@ -7,11 +7,10 @@ wherever pairs and instruction rows are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors_llink import LlinkConfigError
-from .errors import DataError
 from .scripts import primary_language
 
 ENGLISH = "en"
@@ -41,17 +40,6 @@ LANGUAGE_NAMES: dict[str, str] = dict(
     tuple(entry.strip().split(" ", 1))
     for entry in _NAMES.split(",")  # type: ignore[misc]
 )
-
-
-def target_column(columns: Collection[str], where: str) -> str:
-    """What the target side is called among the columns of pairs, or of instruction rows: `target` or `english`.
-
-    Raises:
-        DataError: If it has both names.
-    """
-    if "target" in columns and "english" in columns:
-        raise DataError(f"{where}: english and target are two names of one side; leave one of them out.")
-    return "target" if "target" in columns else "english"
 
 
 def is_english(language: str) -> bool:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..modeling_llink.reading import Piece
+from ..modeling_llink.passages import Piece
 from ..modeling_llink.slots import slot_means
-from .fingerprint import base_fingerprint
+from .features import base_fingerprint
 
 _VERSION = 2
 

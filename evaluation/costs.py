@@ -35,7 +35,8 @@ from ..data.errors import DataError
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.bases import base_config
 from ..modeling_llink.layers import LlinkProjector
-from ..modeling_llink.passages import DEFAULT_PROMPT, check_passage
+from ..modeling_llink.passages import check_passage
+from ..modeling_llink.prompts import DEFAULT_PROMPT
 from ..modeling_llink.slots import SLOTS, TokenSlots
 from .tokens import prompt_lengths
 

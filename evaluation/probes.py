@@ -18,10 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..building import fit_teacher_space
 from ..data.errors import DataError
-from ..modeling_llink.layers import device_of, pool
-from ..modeling_llink.passages import check_passage
-from ..modeling_llink.reading import ReadingOptions, read_passage
-from ..modeling_llink.teacher import TeacherSpace
+from ..modeling_llink.layers import TeacherSpace, device_of, pool
+from ..modeling_llink.passages import ReadingOptions, check_passage, read_passage
 from .retrieval import retrieval_ranks
 
 #: Ridge penalties that are tried, as multiples of the mean squared singular value of the features.

@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 from ..data.errors import DataError
 from ..data.examples import training_example
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.passages import DEFAULT_PROMPT, encode_literal
+from ..modeling_llink.passages import encode_literal
+from ..modeling_llink.prompts import DEFAULT_PROMPT
 from .usage import answer_losses
 
 SLOTS = "slots"

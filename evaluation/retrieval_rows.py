@@ -13,15 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..data.errors import DataError
 from ..data.features import condition
 from ..modeling_llink import LlinkForCausalLM
+from ..modeling_llink.encoding import teacher_inputs
 from ..modeling_llink.lora import lora_rows
-from ..modeling_llink.passages import cut_text
-from ..modeling_llink.teacher import teacher_inputs
+from ..modeling_llink.pieces import cut_text
 
 
 def retrieval_rows(
@@ -71,7 +72,24 @@ def retrieval_rows(
     for name in wanted & {"untrained", "stage_a"}:
         yield name, model.project(pooled), teachers  # p_F (N, d)
     if "full" in wanted:
-        yield "full", model.get_slot_features(foreign, **options), teachers
+        yield "full", slot_features(model, foreign, **options), teachers
+
+
+def slot_features(
+    model: LlinkForCausalLM, texts: Sequence[str], batch_size: int = 32, show_progress: bool = False
+) -> Tensor:
+    """Foreign texts → the full model's embeddings (N, d), float32 on the CPU.
+
+    They are the means of the slots, which Stage B's auxiliaries hold near the teacher (paper 4.2), so they are
+    comparable with `get_teacher_features`. Nothing holds slots of tokens there: with them it is p_F.
+
+    Raises:
+        ForeignTextError: If a text is unusable.
+    """
+    if model.slot_embedder.reads_states:
+        return model.get_foreign_features(texts, batch_size)
+    slots = model.encode_foreign(texts, batch_size, show_progress)  # N of (K, d)
+    return torch.stack([of_text.mean(dim=0) for of_text in slots]).cpu()
 
 
 def _wanted_rows(model: LlinkForCausalLM, finetuned: PreTrainedModel | None, rows: Sequence[str]) -> set[str]:

@@ -12,8 +12,8 @@ from transformers import BatchFeature
 
 from ..baselines.direct import ADAPTER_CONFIG, RawTextProcessor, like, load_direct
 from ..baselines.langbridge import LangBridgeForCausalLM, is_langbridge
-from ..configuration_llink import FOREIGN_TOKEN
 from ..data.errors import DataError
+from ..data.examples import instruction_message
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 
 Rows = Sequence[Mapping[str, Any]]
@@ -37,7 +37,7 @@ class System:
         Raises:
             ForeignTextError, PromptError: If a row is unusable.
         """
-        messages = [self.processor.template_message(row["prompt"], row["foreign"], FOREIGN_TOKEN) for row in rows]
+        messages = [instruction_message(row["prompt"], row["foreign"]) for row in rows]
         return self.processor.apply_chat_template(
             [[message] for message in messages],
             add_generation_prompt=True,

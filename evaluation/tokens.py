@@ -13,11 +13,12 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
+from ..baselines.direct import text_read
 from ..building import is_empty
 from ..data.errors import DataError
-from ..modeling_llink.passages import DEFAULT_PROMPT, check_passages
+from ..modeling_llink.passages import check_passages
 from ..modeling_llink.processing_llink import LlinkProcessor
-from ..modeling_llink.reading import text_read
+from ..modeling_llink.prompts import DEFAULT_PROMPT
 
 #: How Llama-3 splits text before merging; a tiktoken file holds only the tokens.
 LLAMA3_PATTERN = (
@@ -31,7 +32,7 @@ _TIKTOKEN_NAMES = ("tokenizer.model", "tiktoken.model")
 
 
 class _TiktokenConverter(TikTokenConverter):
-    """The library's converter, reading the file without the tiktoken package."""
+    """transformers' converter, reading the file without the tiktoken package."""
 
     @staticmethod
     def load_tiktoken_bpe(tiktoken_url: str) -> dict[bytes, int]:

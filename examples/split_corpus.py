@@ -12,11 +12,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from datasets import concatenate_datasets
-
 from llink import read_pairs, split_pairs
 from llink.data.instructions import translation_instructions
-from llink.data.pairs import exclude_overlap
+from llink.data.pairs import apart_from
 
 
 def main() -> None:
@@ -39,7 +37,7 @@ def main() -> None:
             (args.output_dir / f"{name}.{suffix}").write_text(text, "utf-8")
         translation_instructions(split).to_json(args.output_dir / f"{name}.jsonl", force_ascii=False)
         print(f"{name}: {len(split)} pairs")
-    rest, _ = exclude_overlap(pairs, concatenate_datasets([splits["dev"], splits["test"]]))
+    rest = apart_from(pairs, {name: splits[name] for name in ("dev", "test")})
     text = "".join(f"{sentence}\n" for sentence in dict.fromkeys(rest["foreign"]))
     (args.output_dir / "monolingual.txt").write_text(text, "utf-8")
 

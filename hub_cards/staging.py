@@ -34,7 +34,7 @@ EVALUATION_FOLDER = "evaluation"
 TRAINING_PLOT = "training.png"
 #: What a model that is pushed again keeps of where it came from.
 NOTICE = "NOTICE"
-PAPERS = (README, NOTICE, "LICENSE*", "USE_POLICY*", f"{EVALUATION_FOLDER}/*")
+PROVENANCE = (README, NOTICE, "LICENSE*", "USE_POLICY*", f"{EVALUATION_FOLDER}/*")
 #: What a checkpoint's folder may give to the Hub; a run leaves much else there.
 FOLDERS = (*BASES, "encoder_tokenizer", CANARY_FOLDER, EVALUATION_FOLDER, "additional_chat_templates")
 FILES = (
@@ -68,7 +68,7 @@ def stage_model(
     """Saves a model into a stage, with its canary and with the card and notices of the very same model elsewhere."""
     model.save_pretrained(stage, self_contained=self_contained, max_shard_size=max_shard_size)
     save_canary(model, stage)
-    _carry_papers(model.source, stage, repo_id)
+    _copy_provenance(model.source, stage, repo_id)
 
 
 def stage_folder(
@@ -167,7 +167,7 @@ def forget_folders(stage: Path) -> None:
         write_json(path, without(fields))
 
 
-def _carry_papers(source: Source | None, stage: Path, repo_id: str) -> None:
+def _copy_provenance(source: Source | None, stage: Path, repo_id: str) -> None:
     """Copies card, notices and evaluation from where a model was loaded, if it is still the very same model."""
     if source is None:
         return
@@ -177,7 +177,7 @@ def _carry_papers(source: Source | None, stage: Path, repo_id: str) -> None:
     name, subfolder = source.name, source.located.get("subfolder", "")
     for file in _listed(source):
         inner = file.removeprefix(f"{subfolder}/") if subfolder else file
-        if any(fnmatch(inner, pattern) for pattern in PAPERS):
+        if any(fnmatch(inner, pattern) for pattern in PROVENANCE):
             path = source.file(inner)
             (stage / inner).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, stage / inner)

@@ -178,16 +178,16 @@ def build_base(kind: str, config: PretrainedConfig) -> PreTrainedModel:
     return _encoder_part(model) if kind == "encoder" else model
 
 
-def last_positions(count: int, length: int, device: torch.device) -> Tensor | int:
-    """The last `count` of `length` positions, as what a decoder's `logits_to_keep` takes in place of their number.
+def last_positions(kept: int | Tensor, length: int, device: torch.device) -> Tensor | int:
+    """The last `kept` of `length` positions, as what a decoder's `logits_to_keep` takes in place of their number.
 
     A decoder slices its states by a number. Of more than one row that is no contiguous tensor, and on a processor torch
     then copies the output matrix once a row before it multiplies: seconds, and gigabytes, for a vocabulary of 50,000.
     Elsewhere the number stays: a decoder may be spread over devices, and positions would lie on the wrong one.
     """
-    if device.type != "cpu":
-        return count
-    return torch.arange(max(length - count, 0), length, device=device)
+    if isinstance(kept, Tensor) or kept == 0 or device.type != "cpu":
+        return kept
+    return torch.arange(max(length - kept, 0), length, device=device)
 
 
 def state_prefix(kind: str, config: PretrainedConfig) -> str:

@@ -10,12 +10,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from .injection import injected
-from .layers import device_of, hidden_states, input_device
+from .layers import device_of, hidden_states, input_device, read_teacher_state
 from .lora import lora_rows, text_part
-from .passages import single_passages
-from .reading import SLOT, Piece
-from .teacher import read_teacher_state, teacher_inputs
+from .passages import SLOT, Piece, adds_bos, encode, encode_literal, single_passages
+from .processing_llink import LlinkProcessor
+from .slots import injected
 
 
 class LlinkEncodingMixin:
@@ -99,26 +98,6 @@ class LlinkEncodingMixin:
         embed, here = self.get_input_embeddings(), (tokens == SLOT).unsqueeze(-1)
         written = embed(tokens.clamp(min=0).to(input_device(embed)))  # (K, d)
         return written.to(slots).masked_scatter(here.to(slots.device), slots)
-
-    def get_slot_features(
-        self, texts: str | Sequence[str], batch_size: int = 32, show_progress: bool = False
-    ) -> Tensor:
-        """Foreign texts → the full model's embeddings (N, d), float32 on the CPU.
-
-        They are the means of the slots, which Stage B's auxiliaries hold near the teacher (paper 4.2), so they are
-        comparable with `get_teacher_features`. Nothing holds slots of tokens there: with them it is p_F.
-
-        Raises:
-            ForeignTextError: If a text is unusable.
-        """
-        if self.slot_embedder.reads_states:
-            return self.get_foreign_features(texts, batch_size)
-
-        def compute(_: Any, **passages: Tensor) -> Tensor:
-            slots, mask = self.resolve_slots(**passages)  # (n, T, K, d), (n, T, K)
-            return (slots * mask.unsqueeze(-1)).sum(dim=(1, 2)) / mask.sum(dim=(1, 2)).unsqueeze(-1)
-
-        return torch.stack(self._over_passages(compute, texts, batch_size, show_progress, "slots"))
 
     def get_teacher_states(self, english: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
         """English texts → raw h_E (N, d) float32 on the CPU: the base decoder's states, LoRA off (paper 4.1)."""
@@ -225,3 +204,36 @@ class LlinkEncodingMixin:
             found = found.float().cpu() if isinstance(found, Tensor) else [row.float().cpu() for row in found]
             rows |= zip(batch, found, strict=True)
         return [rows[index] for index in range(len(lengths))]
+
+
+def teacher_inputs(
+    processor: LlinkProcessor, english: Sequence[str], template: str, max_tokens: int
+) -> dict[str, Tensor]:
+    """The teacher's prompts: the template around each sentence, then `<foreign_emb>` (paper 4.1).
+
+    Args:
+        processor: The model's.
+        english: English sentences.
+        template: Holds `{text}` once.
+        max_tokens: Tokens at which a sentence is cut.
+
+    Returns:
+        `input_ids`, `attention_mask` and `text_mask` (the sentence's own tokens), each (B, S), padded on the right.
+    """
+    before, after = template.split("{text}")
+    glue = before[len(before.rstrip(" ")) :]  # byte-level tokenizers keep a space with the word that follows it
+    bos = [processor.tokenizer.bos_token_id] if adds_bos(processor.tokenizer) else []
+    head = bos + encode(processor.tokenizer, before.rstrip(" "))
+    tail = [*encode(processor.tokenizer, after), processor.foreign_token_id]
+    rows, masks = [], []
+    for sentence in english:
+        body = encode_literal(processor.tokenizer, glue + sentence)[:max_tokens]
+        rows.append(head + body + tail)
+        masks.append([0] * len(head) + [1] * len(body) + [0] * len(tail))
+    length = max(map(len, rows))
+    pad = processor.pad_token_id
+    return {
+        "input_ids": torch.tensor([r + [pad] * (length - len(r)) for r in rows]),
+        "attention_mask": torch.tensor([[1] * len(r) + [0] * (length - len(r)) for r in rows]),
+        "text_mask": torch.tensor([m + [0] * (length - len(m)) for m in masks]),
+    }

@@ -15,7 +15,7 @@ from .bases import CACHE
 from .continuing import NewTokens, cached_length, empty, holds_beginning, remember
 from .copying import CopyNumbers, asks_for_translation
 from .errors import PromptError, SlotMismatchError
-from .passages import match_prompts
+from .prompts import match_prompts
 
 logger = logging.get_logger(__name__)
 

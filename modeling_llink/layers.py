@@ -1,4 +1,4 @@
-"""The bridge's small layers, and one layer's hidden states of a base.
+"""What Stage A aligns: the projector, the teacher's space, and the hidden states of a base that both are made of.
 
 Shapes: N passages, L encoder tokens, K slots, d_e and d widths.
 """
@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from .errors import NotFittedError
 
 
 class LlinkProjector(nn.Module):
@@ -40,44 +42,113 @@ class LlinkProjector(nn.Module):
         return self.norm(self.down(hidden))  # (…, d)
 
 
-class GatedAdapter(nn.Module):
-    """A gated residual: x + tanh(g)·W2·GELU(W1·LN(x)), with g₀ = 0.5 (released code)."""
+class TeacherSpace(nn.Module):
+    """Conditions teacher states so that cosine means something.
 
-    def __init__(self, width: int, hidden: int) -> None:
+    Decoder states are strongly anisotropic: unrelated sentences have cosines near 0.9. `center` removes the mean;
+    `whiten` also rescales the principal components and drops the small ones, staying in R^d (ZCA form), so that the
+    projector's width never depends on the choice. Statistics are buffers and travel in the checkpoint.
+
+    Args:
+        width: d.
+        conditioning: `none`, `center` or `whiten`.
+        components: r, principal components that `whiten` keeps.
+        power: Exponent on the singular values that are divided out.
+    """
+
+    fitted: Tensor
+    mean: Tensor
+    basis: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int, conditioning: str, components: int, power: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.up = nn.Linear(width, hidden)
-        self.down = nn.Linear(hidden, width)
-        self.gate = nn.Parameter(torch.tensor(0.5))
+        self.conditioning, self.power = conditioning, power
+        self.register_buffer("fitted", torch.tensor(conditioning == "none"))
+        if conditioning != "none":
+            self.register_buffer("mean", torch.zeros(width))
+        if conditioning == "whiten":
+            self.register_buffer("basis", torch.zeros(width, components))  # orthonormal columns
+            self.register_buffer("deviation", torch.ones(components))  # of the data along each column
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, d) → (N, d)."""
-        return x + torch.tanh(self.gate) * self.down(F.gelu(self.up(self.norm(x))))
+    def forward(self, states: Tensor) -> Tensor:
+        """Raw states (…, d) → conditioned states (…, d).
+
+        Raises:
+            NotFittedError: If the statistics were never fitted.
+        """
+        self.check_fitted()
+        if self.conditioning == "none":
+            return states
+        states = states.to(self.mean) - self.mean
+        if self.conditioning == "center":
+            return states
+        gain = self._gain()
+        return (states @ self.basis * gain) @ self.basis.T
+
+    def _gain(self) -> Tensor:
+        """(r,) factors on the components; directions without variance carry nothing and get 0."""
+        floor = 1e-5 * self.deviation.max()
+        return torch.where(self.deviation > floor, self.deviation.clamp(min=1e-30) ** -self.power, 0.0)
+
+    def check_fitted(self) -> None:
+        """Raises [`NotFittedError`] if the conditioning has no statistics yet."""
+        if not self.fitted:
+            raise NotFittedError(
+                f"teacher_conditioning={self.conditioning!r} needs statistics of the training pairs' teacher states. "
+                "Train Stage A (AlignTrainer fits them), call `llink.building.fit_teacher_space`, or set "
+                "teacher_conditioning='none'."
+            )
 
 
-def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+def pool(states: Tensor, mask: Tensor, pooling: str, normalized: bool = False) -> Tensor:
     """Pools the encoder's states over the tokens of each passage (paper 4.1: the masked mean).
 
     Args:
         states: (N, L, d_e) hidden states of one layer.
         mask: (N, L), 1 where a token stands, 0 at padding.
         pooling: `mean`, `cls` (the first token), `max` or `last` (the last token).
+        normalized: Whether the vectors are brought to the length √d_e.
 
     Returns:
         (N, d_e) float32: sums over long texts lose digits in half precision.
     """
-    states = states.float()
+    pooled = _pooled(states.float(), mask.bool(), pooling)
+    return F.normalize(pooled, dim=-1) * pooled.shape[1] ** 0.5 if normalized else pooled
+
+
+def _pooled(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     if pooling == "cls":
         return states[:, 0]
     if pooling == "last":
         places = torch.arange(mask.shape[1], device=mask.device)  # (L,)
-        return states[torch.arange(len(states)), (mask.bool() * places).amax(dim=1)]
-    keep = mask.bool().unsqueeze(-1)  # (N, L, 1)
+        return states[torch.arange(len(states)), (mask * places).amax(dim=1)]
+    keep = mask.unsqueeze(-1)  # (N, L, 1)
     if pooling == "max":
         return states.masked_fill(~keep, torch.finfo(states.dtype).min).amax(dim=1)
     if pooling == "mean":
         return (states * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
     raise ValueError(f"pooling={pooling!r} is not one of mean, cls, max, last.")
+
+
+def read_teacher_state(hidden: Tensor, text_mask: Tensor, attention_mask: Tensor, state: str) -> Tensor:
+    """Reads h_E from one layer's hidden states.
+
+    Args:
+        hidden: (B, S, d) hidden states of a right-padded batch whose rows end in `<foreign_emb>`.
+        text_mask: (B, S) true on the sentence's own tokens.
+        attention_mask: (B, S), 0 at padding.
+        state: `placeholder`, the state at `<foreign_emb>` (paper 4.1), or `mean`, the average over the sentence.
+
+    Returns:
+        (B, d) float32.
+    """
+    hidden = hidden.float()
+    if state == "placeholder":
+        last = attention_mask.sum(dim=1) - 1  # (B,)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    weights = text_mask.unsqueeze(-1).float()  # (B, S, 1)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -114,6 +185,9 @@ def hidden_states(model: PreTrainedModel, layers: Sequence[int], **inputs: Any) 
         model: A base without its head.
         layers: Of each, 0 is the embeddings, -1 the last layer with its final norm.
         inputs: As the model takes them, `input_ids` (B, L) among them.
+
+    Raises:
+        RuntimeError: If the model runs without one of its blocks.
     """
     if set(layers) == {-1}:
         return [model(**inputs).last_hidden_state] * len(layers)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import regex
 
 from ..configuration_llink import LITERAL_KINDS
+from ..numerals_llink import read_ethiopic
 
 #: Characters of a literal at most; a longer one stays with the slots, whole.
 MAX_LITERAL_CHARS = {"number": 40, "date": 40, "time": 40, "address": 128, "file": 128, "latin": 64}
@@ -179,18 +180,4 @@ def _numbers(text: str, with_words: bool) -> Iterator[tuple[int, int]]:
 
 def _written(text: str) -> str:
     """× is a Latin letter, and Ethiopic numerals have another length, only once they are written."""
-    return _NUMERAL.sub(lambda match: str(_read_ethiopic(match[0])), text.replace("×", "x"))
-
-
-def _read_ethiopic(numeral: str) -> int:
-    """`፲፱፻፹፭` is 1985."""
-    total = hundreds = pending = 0
-    for sign in numeral:
-        value = int(unicodedata.numeric(sign))
-        if value == 10_000:
-            total, hundreds, pending = total + max(hundreds + pending, 1) * value, 0, 0
-        elif value == 100:
-            hundreds, pending = hundreds + max(pending, 1) * value, 0
-        else:
-            pending += value
-    return total + hundreds + pending
+    return _NUMERAL.sub(lambda match: str(read_ethiopic(match[0])), text.replace("×", "x"))

@@ -6,31 +6,29 @@ widths: of the encoder, of several of its layers side by side, of the decoder.
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
-from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import ModelOutput
 
 from ..configuration_llink import LlinkConfig
 from .bases import CACHE, build_base, check_kind, last_positions
 from .encoding import LlinkEncodingMixin
-from .errors import BaseModelError, LlinkCheckpointError, SlotMismatchError
+from .errors import LlinkCheckpointError, SlotMismatchError
 from .generation import LlinkGenerationMixin
-from .injection import check_counts, injected
-from .layers import LlinkProjector, device_of, encoder_states, input_device, pool
+from .layers import LlinkProjector, TeacherSpace, device_of, encoder_states, input_device, pool
 from .lora import add_lora, lora_rows, merge_lora
 from .persistence import LlinkPersistenceMixin
 from .processing_llink import LlinkProcessor
-from .slots import SLOTS, ZeroLinear, median_embedding_norm
-from .sources import Source
-from .teacher import TeacherSpace
+from .slots import SLOTS, check_counts, init_bridge, injected, median_embedding_norm
 
 
 @dataclass
@@ -47,6 +45,14 @@ class LlinkOutput(CausalLMOutputWithPast):
     foreign_mask: Tensor | None = None
     aux_loss: Tensor | None = None
     router_logits: tuple[Tensor, ...] | None = None
+
+    @classmethod
+    def of(cls, output: Any, foreign_slots: Tensor | None, foreign_mask: Tensor | None) -> Any:
+        """A decoder's output with the slots beside it; a tuple (`return_dict=False`) as it is."""
+        if not isinstance(output, ModelOutput):
+            return output
+        own = {field.name: output[field.name] for field in fields(cls) if field.name in output}
+        return cls(**own, foreign_slots=foreign_slots, foreign_mask=foreign_mask)
 
 
 class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenceMixin):
@@ -77,26 +83,21 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         decoder: PreTrainedModel | None = None,
     ) -> None:
         super().__init__(config)
-        causal = config.encoder_is_causal
-        check_kind("encoder", config.encoder_config, config.encoder_name_or_path or "encoder", causal)
-        check_kind("decoder", config.decoder_config, config.decoder_name_or_path or "decoder")
-        given = decoder is not None
+        check_kind("encoder", config.encoder_config, config.encoder_name_or_path or "", config.encoder_is_causal)
+        check_kind("decoder", config.decoder_config, config.decoder_name_or_path or "")
         self.encoder = encoder if encoder is not None else build_base("encoder", config.encoder_config)
-        self.decoder = decoder if given else build_base("decoder", config.decoder_config)
+        self.decoder = decoder if decoder is not None else build_base("decoder", config.decoder_config)
         # One configuration object a base: a second copy would miss the chosen attention implementation.
         config.encoder_config, config.decoder_config = self.encoder.config, self.decoder.config
         config.settle()  # what could not be asked of a base before it was read
         self._check_widths()
-        d = config.hidden_size
-        self.projector = LlinkProjector(
-            config.encoder_hidden_size, config.projector_hidden_size, d, config.projector_dropout
-        )
+        d, d_e = config.hidden_size, config.encoder_hidden_size
+        self.projector = LlinkProjector(d_e, config.projector_hidden_size, d, config.projector_dropout)
         self.teacher_space = TeacherSpace(
             d, config.teacher_conditioning, config.teacher_components, config.teacher_whitening_power
         )
         self.slot_embedder = SLOTS[config.slot_expander](config)
         self._processor: LlinkProcessor | None = None
-        self.source: Source | None = None  # where this model was loaded from
         self.post_init()
         self.encoder.requires_grad_(False)
         self.decoder.requires_grad_(False)
@@ -104,8 +105,19 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             add_lora(self.decoder, config)  # after post_init, which would overwrite LoRA's own initialisation
         if self.decoder.generation_config is not None:
             self.generation_config = GenerationConfig.from_dict(self.decoder.generation_config.to_dict())
-        if given:
+        if decoder is not None:
             self.start_scale()
+
+    @classmethod
+    def from_encoder_decoder_pretrained(
+        cls, encoder: str | os.PathLike, decoder: str | os.PathLike, **options: Any
+    ) -> Self:
+        """Builds an untrained model on two pre-trained bases, as `llink.building.build_model` says.
+
+        Raises:
+            LlinkCheckpointError: Where llink itself is not installed.
+        """
+        return _building().build_model(encoder, decoder, model_class=cls, **options)
 
     def merge_and_unload(self) -> Self:
         """Merges LoRA into the decoder for good, in place: faster, but text-only prompts lose the base decoder.
@@ -127,34 +139,16 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         self.slot_embedder.scale.fill_(median_embedding_norm(self.get_input_embeddings(), self.config.vocab_size))
 
     def _check_widths(self) -> None:
-        rows, width = self.decoder.get_input_embeddings().weight.shape
-        if width != self.config.hidden_size:
-            raise BaseModelError(
-                f"The decoder's embeddings are {width} wide and its layers {self.config.hidden_size}: slots are put in "
-                f"with the embeddings. Choose a decoder of one width; {self.config.decoder_name_or_path!r} is not."
-            )
+        rows = self.decoder.get_input_embeddings().weight.shape[0]
         if self.config.reserved_token_start < rows:
             raise LlinkCheckpointError(
                 f"reserved_token_start={self.config.reserved_token_start}, but the decoder has {rows} embedding rows: "
                 f"reserved tokens must lie above all of them. Give reserved_token_start={rows}."
             )
 
-    @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Initialises the bridge; the bases come with weights of their own."""
-        if isinstance(module, ZeroLinear):
-            init.zeros_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, nn.Linear):
-            init.normal_(module.weight, std=module.in_features**-0.5)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            init.normal_(module.weight)
-        elif isinstance(module, nn.LayerNorm):
-            init.ones_(module.weight)
-            if module.bias is not None:
-                init.zeros_(module.bias)
+        init_bridge(module)
 
     def train(self, mode: bool = True) -> Self:
         """As in torch, but what is frozen stays in evaluation mode: the encoder always, the projector when frozen."""
@@ -162,6 +156,45 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         self.encoder.eval()
         self.projector.train(mode and any(p.requires_grad for p in self.projector.parameters()))
         return self
+
+    # ------------------------------------------------------------------ the processor
+
+    @property
+    def processor(self) -> LlinkProcessor:
+        """The processor, loaded on first use from where the model came from.
+
+        Raises:
+            LlinkCheckpointError: If neither the checkpoint nor the bases name tokenizers.
+        """
+        processor = self._processor
+        if processor is None:
+            self.processor = processor = self._load_processor()
+        return processor
+
+    @processor.setter
+    def processor(self, processor: LlinkProcessor) -> None:
+        for name, field in (("K", "num_slots"), ("reserved_token_start", "reserved_token_start")):
+            theirs, own = getattr(processor, field), getattr(self.config, field)
+            if theirs != own:
+                raise LlinkCheckpointError(f"The processor's {name}={theirs} is not the model's {own}.")
+        self._processor = processor
+
+    def _load_processor(self) -> LlinkProcessor:
+        if self._processor_place is not None:
+            try:
+                return LlinkProcessor.from_pretrained(**self._processor_place)
+            except (OSError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise LlinkCheckpointError(
+                    f"The processor of {self.source.name} cannot be loaded: {reason} Save the model again with its "
+                    "processor, or load it once with a connection."
+                ) from error
+        if None in (self.config.encoder_name_or_path, self.config.decoder_name_or_path):
+            raise LlinkCheckpointError(
+                "This model was built from modules without names, so its tokenizers are unknown. "
+                "Set model.processor = LlinkProcessor(tokenizer, encoder_tokenizer, …)."
+            )
+        return _building().processor_of_bases(self.config, **self.built_with)
 
     # ------------------------------------------------------------------ from encoder tokens to slots
 
@@ -183,10 +216,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
     def pool_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
         """Encoder tokens (N, L) → z_F (N, d_e), without gradient (paper 4.1)."""
         states = self.passage_states(foreign_input_ids, foreign_attention_mask)  # (N, L, d_e)
-        pooled = pool(states, foreign_attention_mask.to(states.device), self.config.pooling)  # (N, d_e)
-        if self.config.encoder_normalized:
-            return torch.nn.functional.normalize(pooled, dim=-1) * pooled.shape[1] ** 0.5
-        return pooled
+        config = self.config
+        return pool(states, foreign_attention_mask.to(states.device), config.pooling, config.encoder_normalized)
 
     def resolve_slots(
         self,
@@ -213,7 +244,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         """
         if foreign_slots is not None:
             mask = _default_mask(foreign_slots, foreign_mask)
-            return foreign_slots, mask if mask.dim() == 3 else mask.unsqueeze(-1).expand(foreign_slots.shape[:3])
+            mask = mask if mask.dim() == 3 else mask.unsqueeze(-1).expand(foreign_slots.shape[:3])
+            return (foreign_slots, mask) if mask.any() else (None, None)
         if foreign_features is None and foreign_input_ids is None:
             return None, None
         if foreign_features is not None:
@@ -235,13 +267,11 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             ids, attention = foreign_input_ids[real], foreign_attention_mask[real]  # (N, L)
             states = self.passage_states(ids, attention, self.config.slot_layers)  # (N, L, C)
             slots, mask = self.slot_embedder(states, foreign_slot_index[real].to(states.device))  # (N, K, d), (N, K)
+        elif foreign_features is not None:
+            slots, mask = self.slot_embedder(foreign_features[real])  # (N, K, d), (N, K)
         else:
-            if foreign_features is None:
-                pooled = self.pool_passages(foreign_input_ids[real], foreign_attention_mask[real])  # (N, d_e)
-                features = self.projector(pooled)  # (N, d)
-            else:
-                features = foreign_features[real]  # (N, d)
-            slots, mask = self.slot_embedder(features)  # (N, K, d), (N, K)
+            pooled = self.pool_passages(foreign_input_ids[real], foreign_attention_mask[real])  # (N, d_e)
+            slots, mask = self.slot_embedder(self.projector(pooled))  # (N, K, d), (N, K)
         real = real.to(slots.device)
         padded = slots.new_zeros(*real.shape, *slots.shape[1:])  # (B, T, K, d)
         kept = mask.new_zeros(padded.shape[:3])  # (B, T, K)
@@ -289,44 +319,36 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         slots, mask = self.resolve_slots(
             foreign_input_ids, foreign_attention_mask, foreign_slot_index, foreign_features, foreign_slots, foreign_mask
         )  # (B, T, K, d), (B, T, K)
-        length = (inputs_embeds if input_ids is None else input_ids).shape[1]
-        rows, positions = self._slot_places(input_ids, slots, mask, reads_slots)
-        if labels is not None:
-            labels = labels.masked_fill(labels >= self.config.reserved_token_start, -100)
-        if isinstance(logits_to_keep, int) and logits_to_keep > 0:
-            logits_to_keep = last_positions(logits_to_keep, length, self.device)
+        length = (inputs_embeds if input_ids is None else input_ids).shape[1]  # S
+        told = reads_slots is not None
+        rows = (reads_slots if told else self._holds_slots(input_ids)).tolist()  # B, or one for all
+        placed: AbstractContextManager = nullcontext()
+        if slots is not None or (any(rows) and not told):
+            positions = self._slot_places(input_ids, slots, mask)  # (B, S)
+            input_ids = input_ids.masked_fill(positions, self.config.filler_token_id)  # (B, S)
+            placed = injected(self.get_input_embeddings(), positions, slots[mask])  # (slots, d)
+        labels = None if labels is None else labels.masked_fill(labels >= self.config.reserved_token_start, -100)
         known = {CACHE: past_key_values if cache is None else cache, "labels": labels, "use_cache": use_cache}
-        arguments = kwargs | {name: value for name, value in known.items() if value is not None}
-        with ExitStack() as stack:
-            stack.enter_context(lora_rows(rows if len(rows) > 1 else rows[0], length))
-            if positions is not None:
-                stack.enter_context(injected(self.get_input_embeddings(), positions, slots[mask]))
-                input_ids = input_ids.masked_fill(positions, self.config.filler_token_id)
+        with lora_rows(rows, length), placed:
             output = self.decoder(
-                input_ids=input_ids,
-                inputs_embeds=inputs_embeds,
+                input_ids=input_ids,  # (B, S), or
+                inputs_embeds=inputs_embeds,  # (B, S, d)
                 attention_mask=attention_mask,
                 position_ids=position_ids,
-                logits_to_keep=logits_to_keep,
-                **arguments,
-            )
-        if not isinstance(output, ModelOutput):
-            return output
-        own = {name: output[name] for name in _OUTPUTS if name in output}
-        return LlinkOutput(**own, foreign_slots=slots, foreign_mask=mask)
+                logits_to_keep=last_positions(logits_to_keep, length, self.device),
+                **kwargs | {name: value for name, value in known.items() if value is not None},
+            )  # logits (B, S, vocabulary)
+        return LlinkOutput.of(output, slots, mask)
 
-    def _slot_places(
-        self, input_ids: Tensor | None, slots: Tensor | None, mask: Tensor | None, reads_slots: Tensor | None
-    ) -> tuple[list[bool], Tensor | None]:
-        """Which rows have LoRA, one or each, and where slots stand in the prompts (B, S); None without any to read."""
+    def _holds_slots(self, input_ids: Tensor | None) -> Tensor:
+        """(B, S) ids → (B,) true at rows that hold slot tokens; without ids no row does."""
+        start = self.config.reserved_token_start
+        return torch.tensor([False]) if input_ids is None else (input_ids >= start).any(dim=1)
+
+    def _slot_places(self, input_ids: Tensor | None, slots: Tensor | None, mask: Tensor | None) -> Tensor:
+        """(B, S) ids and (B, T, K, d) slots → (B, S) true where a slot stands: as many as there are."""
         if input_ids is None:
-            if slots is not None:
-                raise SlotMismatchError("Foreign passages need input_ids, whose slot tokens say where they stand.")
-            return [False] if reads_slots is None else reads_slots.tolist(), None
-        known = reads_slots is not None
-        rows = (reads_slots if known else self._holds_slots(input_ids)).tolist()
-        if not (slots is not None and (known or bool(mask.any()))) and not (any(rows) and not known):
-            return rows, None
+            raise SlotMismatchError("Foreign passages need input_ids, whose slot tokens say where they stand.")
         positions = input_ids >= self.config.reserved_token_start  # (B, S)
         if slots is None:
             raise SlotMismatchError(
@@ -334,11 +356,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
                 "foreign_input_ids, foreign_features or foreign_slots with it."
             )
         check_counts(positions, slots, mask)
-        return rows, positions
-
-    def _holds_slots(self, input_ids: Tensor) -> Tensor:
-        """(B, S) ids → (B,) true at rows that hold slot tokens."""
-        return (input_ids >= self.config.reserved_token_start).any(dim=1)
+        return positions
 
     @property
     def device(self) -> torch.device:
@@ -365,12 +383,18 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         )
 
 
-#: What an output takes of the decoder's.
-_OUTPUTS = tuple(field.name for field in fields(LlinkOutput) if not field.name.startswith("foreign_"))
-
-
 def _default_mask(passages: Tensor, mask: Tensor | None) -> Tensor:
     """(B, T) true everywhere unless a mask is given."""
     if mask is not None:
         return mask.to(passages.device)
     return torch.ones(passages.shape[:2], dtype=torch.bool, device=passages.device)
+
+
+def _building() -> Any:
+    """What builds models; it does not travel with a checkpoint."""
+    try:
+        return importlib.import_module("llink.building")
+    except ImportError as error:
+        raise LlinkCheckpointError(
+            "Only the code that runs a checkpoint is here. To build a model on two bases, install llink."
+        ) from error

@@ -1,32 +1,28 @@
-"""Foreign passages and prompts as users give them: checked, cut between graphemes, tokenised as nothing but text."""
+"""Foreign passages: checked at the door, tokenised as nothing but text, read in pieces.
+
+Of a piece's encoder tokens some make slots, and some stand for what is written out in the prompt.
+"""
 
 from __future__ import annotations
 
-import secrets
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import regex
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from .errors import ForeignTextError, PromptError
+from ..configuration_llink import LITERAL_KINDS
+from .errors import ForeignTextError
+from .literals import Literal, find_literals
+from .pieces import cut_text, split_passage
 
-DEFAULT_PROMPT = "Translate to English."
-#: The paper's own format (4.1), for decoders that bring no chat template.
-PLAIN_CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message.role == 'assistant' %} Assistant:{{ ' ' + message.content + eos_token }}"
-    "{% elif message.role == 'system' %}{{ message.content + '\\n' }}"
-    "{% else %}User:{{ message.content }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %} Assistant:{% endif %}"
-)
-#: The type of a content part that holds a foreign passage.
-FOREIGN_PART = "foreign_text"
-#: Unicode ends a grapheme cluster after the sign that stacks the next consonant in Khmer and Burmese; readers do not.
-_SYLLABLE = r"\X(?:(?<=[\u17D2\u1039])\X)*"
+#: In a piece's `tokens`: here stands a slot.
+SLOT = -1
 
 
 class Passage(str):
@@ -90,37 +86,7 @@ def single_passages(texts: Any) -> list[Passage]:
     return [row[0] for row in rows]
 
 
-def match_prompts(prompt: Any, rows: list) -> tuple[list[str], list]:
-    """One prompt a row: a single prompt serves all rows, and a single row all prompts.
-
-    Raises:
-        PromptError: If a prompt is no text, or the numbers do not fit.
-    """
-    prompts = [prompt] if isinstance(prompt, str) else [DEFAULT_PROMPT] if prompt is None else prompt
-    fine = isinstance(prompts, (list, tuple)) and prompts
-    if not fine or not all(isinstance(p, str) and p.strip() for p in prompts):
-        raise PromptError(f"The prompt {prompt!r} is not a non-empty string or a list of them.")
-    if 1 not in (len(prompts), len(rows)) and len(prompts) != len(rows):
-        raise PromptError(
-            f"{len(prompts)} prompts were given for {len(rows)} rows of foreign text: give one prompt for all "
-            "rows, or one a row."
-        )
-    total = max(len(prompts), len(rows))
-    return list(prompts) * (total // len(prompts)), list(rows) * (total // len(rows))
-
-
-def cut_text(text: str, max_chars: int) -> str:
-    """The longest beginning of at most `max_chars` characters that ends between grapheme clusters.
-
-    A Khmer syllable stays whole. A first cluster that is longer than the limit is cut, as nothing would be left of it.
-    """
-    end = 0
-    for cluster in regex.finditer(_SYLLABLE, text[: max_chars + 64]):
-        if cluster.end() > max_chars:
-            break
-        end = cluster.end()
-    return text[: end or max_chars]
-
+# ---------------------------------------------------------------------- nothing but text
 
 #: Scripts that are several of Unicode's.
 _SCRIPTS = {"Jpan": ("Hira", "Kana", "Hani"), "Kore": ("Hang", "Hani"), "Hang": ("Hang", "Hani")}
@@ -138,25 +104,6 @@ def other_script(texts: Iterable[str], script: str) -> str | None:
                 "was trained on: what it answers may be made up."
             )
     return None
-
-
-def template_parts(template: str, passages: Sequence[str], placeholder: str) -> list[dict[str, str]]:
-    """The parts of a message in which `placeholder` marks where each passage stands.
-
-    Raises:
-        PromptError: If the number of placeholders is not the number of passages.
-    """
-    pieces = template.split(placeholder)
-    if len(pieces) - 1 != len(passages):
-        raise PromptError(
-            f"The prompt {template!r} holds {len(pieces) - 1} {placeholder} placeholder(s) for {len(passages)} "
-            "passage(s). Give exactly one passage for each placeholder."
-        )
-    content: list[dict[str, str]] = []
-    for index, piece in enumerate(pieces):
-        content += [{"type": FOREIGN_PART, "text": passages[index - 1]}] if index else []
-        content += [{"type": "text", "text": piece}] if piece else []
-    return content
 
 
 #: A tokenizer keeps what its last call asked for, such as to split special tokens, and all threads share it.
@@ -222,82 +169,210 @@ def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     return framed[:start], framed[start + len(bare) :]
 
 
-class PromptMarks:
-    """Random marks in one rendering of a conversation, for what the chat template must not read.
+# ---------------------------------------------------------------------- reading
 
-    User text and the template meet in one string. So passages, and whatever the tokenizer would read as a control
-    token, are replaced by marks before the template is rendered, and resolved, tokenised as text, afterwards.
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How passages are read, as [`LlinkConfig`] describes the fields of the same names.
 
     Attributes:
-        passages: The foreign passages found, in order.
+        num_slots: K of a piece; None where slots are made of its tokens.
+        encoder_prefix: What the encoder reads before each piece; its tokens are of no slot.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, row: int = 0) -> None:
-        self._tokenizer, self._row = tokenizer, row
-        self._mark = secrets.token_hex(8)  # drawn after the text was written: no text can hold it
-        self._control = [token for token in tokenizer.get_added_vocab() if not token.isspace()]
-        self._literals: list[str] = []
-        self.passages: list[Passage] = []
+    num_slots: int | None = None
+    tokens_per_slot: int = 1
+    min_slots: int = 1
+    max_slots: int = 256
+    literals: tuple[str, ...] = ()
+    long_passages: str = "cut"
+    max_pieces: int = 64
+    max_foreign_chars: int = 256
+    max_foreign_tokens: int = 256
+    encoder_prefix: str = ""
 
-    def flatten(self, message: dict) -> dict:
-        """One message with its content as a string: passages and control tokens are replaced by marks.
 
-        Raises:
-            PromptError: If the message or one of its parts is malformed.
-            ForeignTextError: If a passage cannot be encoded.
-        """
-        content = message.get("content") if isinstance(message, dict) else None
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        if not isinstance(parts, (list, tuple)):
-            raise PromptError(f"The message {message!r} is not a dict whose content is a string or a list of parts.")
-        pieces: list[str] = []  # adjacent texts are joined first, or a control token could be put together from two
-        text = ""
-        for part in parts:
-            kind = part.get("type") if isinstance(part, dict) else None
-            value = part.get("text") if isinstance(part, dict) else None
-            if kind not in ("text", FOREIGN_PART) or not isinstance(value, str):
-                raise PromptError(
-                    f"The content part {part!r} is not one of {{'type': 'text', 'text': str}} and "
-                    f"{{'type': '{FOREIGN_PART}', 'text': str}}."
-                )
-            if kind == "text":
-                text += value
-                continue
-            pieces += [self._without_control(text), f"[{self._mark}:s]"]
-            text = ""
-            self.passages.append(check_passage(value, self._row))
-        return {**message, "content": "".join([*pieces, self._without_control(text)])}
+@dataclass(frozen=True)
+class Piece:
+    """What the encoder reads at once, and what stands for it in the prompt.
 
-    def tokenize(self, rendered: str, slot_ids: list[list[int]]) -> tuple[list[int], int]:
-        """The rendered template's ids, marks resolved, and the number of passages that the template kept.
+    Attributes:
+        text: The passage's stretch.
+        ids: L encoder tokens, framed by its special tokens.
+        spans: (L, 2) which characters of the passage, without the white space around it, each stands for.
+        slots: (L,) the number, from 1 on, of the slot that a token is a part of; 0 where it is of none.
+        tokens: What stands in the prompt, in reading order: [`SLOT`], or a decoder token of what is written out.
+    """
 
-        Args:
-            rendered: What the chat template made of the flattened messages.
-            slot_ids: The ids that stand for each passage.
-        """
-        first, *marked = rendered.split(f"[{self._mark}:")
-        ids, used = self._encode(first), 0
-        for piece in marked:
-            kind, _, text = piece.partition("]")
-            if kind == "s":
-                ids += slot_ids[used] if used < len(slot_ids) else []
-                used += 1
-            else:
-                ids += encode_literal(self._tokenizer, self._literals[int(kind)])
-            ids += self._encode(text)
-        return ids, used
+    text: str
+    ids: list[int]
+    spans: list[tuple[int, int]]
+    slots: list[int]
+    tokens: list[int]
 
-    def _encode(self, text: str) -> list[int]:
-        return encode(self._tokenizer, text) if text else []
 
-    def _without_control(self, text: str) -> str:
-        """Replaces what the tokenizer would read as a control token."""
-        tokens = [token for token in self._control if token in text]
-        if not tokens:
-            return text
+@dataclass(frozen=True)
+class Reading:
+    """A passage's pieces, and whether something of it was cut off."""
 
-        def keep(match: regex.Match) -> str:
-            self._literals.append(match.group())
-            return f"[{self._mark}:{len(self._literals) - 1}]"
+    pieces: list[Piece]
+    cut: bool
 
-        return regex.sub("|".join(map(regex.escape, sorted(tokens, key=len, reverse=True))), keep, text)
+
+def read_passage(
+    passage: Passage,
+    tokenizer: PreTrainedTokenizerBase,
+    encoder_tokenizer: PreTrainedTokenizerBase,
+    options: ReadingOptions,
+) -> Reading:
+    """Reads a passage, once: the passage keeps what came of it.
+
+    Args:
+        passage: Checked text.
+        tokenizer: The decoder's, for what is written out.
+        encoder_tokenizer: The encoder's.
+        options: How.
+
+    Raises:
+        ForeignTextError: If it has more pieces than `max_pieces`.
+    """
+    known = passage.read
+    if known and known[0] is tokenizer and known[1] is encoder_tokenizer and known[2] == options:
+        return known[3]
+    text = passage.strip()
+    literals = find_literals(text, options.literals) if options.literals else []
+    before, after = frame(encoder_tokenizer)
+    prefix = options.encoder_prefix
+    encoded: dict[str, tuple[list[int], list[tuple[int, int]], int]] = {}
+
+    def framed(part: str) -> tuple[list[int], list[tuple[int, int]], int]:
+        """Ids, which characters of the part each stands for, and how many stand before it."""
+        if part not in encoded:
+            ids, spans = _encoded(encoder_tokenizer, prefix + part, options.literals, len(prefix))
+            leading = len(before) + sum(end <= len(prefix) for _, end in spans if prefix)
+            spans = [(max(first - len(prefix), 0), max(last - len(prefix), 0)) for first, last in spans]
+            ends = [(len(part), len(part))] * len(after)
+            encoded[part] = [*before, *ids, *after], [(0, 0)] * len(before) + spans + ends, leading
+        return encoded[part]
+
+    def fits(part: str) -> bool:
+        if len(part) > options.max_foreign_chars:
+            return False
+        return len(framed(part)[0]) <= options.max_foreign_tokens
+
+    parts = [text] if fits(text) else _parts(text, literals, options, fits)
+    if len(parts) > options.max_pieces:
+        raise ForeignTextError(
+            f"A foreign text of {len(text)} characters has {len(parts)} pieces of at most {options.max_foreign_chars} "
+            f"characters; max_pieces={options.max_pieces}. Give it in several parts, or raise max_pieces."
+        )
+    pieces, end = [], 0
+    for part in parts:
+        start = text.index(part, end)
+        end = start + len(part)
+        ids, spans, leading = framed(part)
+        if len(ids) > options.max_foreign_tokens:  # a single cluster of more tokens
+            cut = options.max_foreign_tokens - 1
+            ids, spans = ids[:cut] + ids[-1:], spans[:cut] + spans[-1:]
+        spans = [(start + first, start + last) for first, last in spans]
+        own = [literal for literal in literals if start <= literal.start and literal.end <= end]
+        first = min(leading, len(ids) - 1)
+        body = range(first, max(len(ids) - len(after), first + 1))
+        slots, tokens = _layout(text, spans, body, own, tokenizer, options)
+        pieces.append(Piece(part, ids, spans, slots, tokens))
+    reading = Reading(pieces, cut=options.long_passages == "cut" and parts != [text])
+    passage.read = tokenizer, encoder_tokenizer, options, reading
+    return reading
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase, text: str, kinds: Sequence[str], start: int = 0
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ids of a text, which begins at `start` behind its prefix, without special tokens, and where each stands."""
+    edges = [] if tokenizer.is_fast or not kinds else find_literals(text[start:], kinds)
+    places = [start + place for one in edges for place in (one.start, one.end)]
+    return encode_spans(tokenizer, text, [start, *places])
+
+
+def _parts(text: str, literals: Sequence[Literal], options: ReadingOptions, fits: Callable[[str], bool]) -> list[str]:
+    """A text that is too long as parts that are not; its beginning alone where it is to be cut."""
+    if options.long_passages == "split":  # between literals, those too that are not to be written out
+        whole = literals if set(options.literals) == set(LITERAL_KINDS) else find_literals(text)
+        return split_passage(text, fits, whole)
+    part = cut_text(text, options.max_foreign_chars).rstrip() if len(text) > options.max_foreign_chars else text
+    while not fits(part) and len(part) > 1:
+        part = cut_text(part, max(1, len(part) * 7 // 8))
+    torn = next((literal.start for literal in literals if literal.start < len(part) < literal.end), len(part))
+    return [text[:torn].rstrip() or part]
+
+
+def _layout(
+    text: str,
+    spans: Sequence[tuple[int, int]],
+    body: range,
+    literals: Sequence[Literal],
+    tokenizer: PreTrainedTokenizerBase,
+    options: ReadingOptions,
+) -> tuple[list[int], list[int]]:
+    """Of a piece's tokens: the slot that each is a part of, and what stands in the prompt, in reading order.
+
+    A token whose characters are all written out has no slot. Slots do not reach across what is written out.
+    """
+    slots = [0] * len(spans)
+    if options.num_slots is not None:
+        return slots, [SLOT] * options.num_slots
+    written = {place for literal in literals for place in range(literal.start, literal.end)}
+    free = [place for place in body if not _is_written(text, spans[place], written)]
+    share = _tokens_per_slot(len(free), options)
+    tokens: list[int] = []
+    waiting, makes_slot = list(literals), set(free)
+    count = filled = 0
+
+    def write_out(until: int) -> None:
+        nonlocal filled
+        while waiting and waiting[0].start < until:
+            literal = waiting.pop(0)
+            apart = literal.text[0].isalpha() or bool(tokens and tokens[-1] != SLOT)
+            tokens.extend(encode_literal(tokenizer, " " * apart + literal.text))
+            filled = 0
+
+    for place in body:
+        start, end = spans[place]
+        write_out(start + 1)
+        if place in makes_slot:
+            if filled in (0, share):
+                count, filled = count + 1, 0
+                tokens.append(SLOT)
+            slots[place], filled = count, filled + 1
+        write_out(end)
+    write_out(len(text) + 1)
+    if not count:  # where a row has no slot, nothing says that it holds a passage
+        slots[body.start] = 1
+        tokens.insert(0, SLOT)
+    return slots, tokens
+
+
+def _is_written(text: str, span: tuple[int, int], written: set[int]) -> bool:
+    """Whether all that a token stands for is written out; white space is with what follows it."""
+    shown = [place for place in range(*span) if not text[place].isspace()]
+    return all(place in written for place in shown or [span[1]])
+
+
+def _tokens_per_slot(count: int, options: ReadingOptions) -> int:
+    """How many of `count` tokens share a slot, so that there are neither too few slots nor too many."""
+    share = max(options.tokens_per_slot, -(-count // options.max_slots))
+    return max(1, min(share, count // options.min_slots))
+
+
+def pad_pieces(rows: Sequence[Sequence[Piece]], pad_token_id: int) -> dict[str, Tensor]:
+    """Rows of pieces → `foreign_input_ids`, `foreign_attention_mask`, `foreign_slot_index` (B, T, L), padded."""
+    length = max(len(piece.ids) for row in rows for piece in row)
+    ids = torch.full((len(rows), max(map(len, rows)), length), pad_token_id)
+    mask, index = torch.zeros_like(ids), torch.zeros_like(ids)
+    for row, pieces in enumerate(rows):
+        for column, piece in enumerate(pieces):
+            ids[row, column, : len(piece.ids)] = torch.tensor(piece.ids)
+            mask[row, column, : len(piece.ids)] = 1
+            index[row, column, : len(piece.ids)] = torch.tensor(piece.slots)
+    return {"foreign_input_ids": ids, "foreign_attention_mask": mask, "foreign_slot_index": index}

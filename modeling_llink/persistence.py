@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import tempfile
 import warnings
@@ -20,7 +19,6 @@ from .bases import HUB_ARGUMENTS, check_pin, load_base, state_prefix
 from .checkpoint import bridge_keys, bridge_path, load_bridge_state, read_bridge, save_base, staged, write_json
 from .errors import BaseModelError, LlinkCheckpointError
 from .layers import device_of
-from .processing_llink import LlinkProcessor
 from .remote_code import upload_folder, write_code
 from .sources import Source, merged_config, read_json, stored_config, unknown_fields, where_base_lies
 from .weights import BASES, compare_weights, read_samples, sample_weights, write_samples
@@ -40,20 +38,8 @@ class LlinkPersistenceMixin(PreTrainedModel):
     built_with: Mapping[str, Any] = MappingProxyType({})
     #: What its processor is loaded with; None for one that was built on two bases.
     _processor_place: dict[str, Any] | None = None
-    _processor: LlinkProcessor | None = None
     #: The run that trained this model: plain JSON, saved beside the weights.
     run_record: dict[str, Any] | None = None
-
-    @classmethod
-    def from_encoder_decoder_pretrained(
-        cls, encoder: str | os.PathLike, decoder: str | os.PathLike, **options: Any
-    ) -> Self:
-        """Builds an untrained model on two pre-trained bases, as `llink.building.build_model` says.
-
-        Raises:
-            LlinkCheckpointError: Where llink itself is not installed.
-        """
-        return _building().build_model(encoder, decoder, model_class=cls, **options)
 
     def bridge_to_decoder(self) -> None:
         """Puts the bridge where the decoder's embeddings are."""
@@ -231,45 +217,6 @@ class LlinkPersistenceMixin(PreTrainedModel):
         """What the model was loaded with: `token`, `cache_dir`, … ."""
         return {**(self.source.located if self.source else {}), **self.built_with}
 
-    # ------------------------------------------------------------------ the processor
-
-    @property
-    def processor(self) -> LlinkProcessor:
-        """The processor, loaded on first use from where the model came from.
-
-        Raises:
-            LlinkCheckpointError: If neither the checkpoint nor the bases name tokenizers.
-        """
-        processor = self._processor
-        if processor is None:
-            self.processor = processor = self._load_processor()
-        return processor
-
-    @processor.setter
-    def processor(self, processor: LlinkProcessor) -> None:
-        for name, field in (("K", "num_slots"), ("reserved_token_start", "reserved_token_start")):
-            theirs, own = getattr(processor, field), getattr(self.config, field)
-            if theirs != own:
-                raise LlinkCheckpointError(f"The processor's {name}={theirs} is not the model's {own}.")
-        self._processor = processor
-
-    def _load_processor(self) -> LlinkProcessor:
-        if self._processor_place is not None:
-            try:
-                return LlinkProcessor.from_pretrained(**self._processor_place)
-            except (OSError, ValueError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise LlinkCheckpointError(
-                    f"The processor of {self.source.name} cannot be loaded: {reason} Save the model again with its "
-                    "processor, or load it once with a connection."
-                ) from error
-        if None in (self.config.encoder_name_or_path, self.config.decoder_name_or_path):
-            raise LlinkCheckpointError(
-                "This model was built from modules without names, so its tokenizers are unknown. "
-                "Set model.processor = LlinkProcessor(tokenizer, encoder_tokenizer, …)."
-            )
-        return _building().processor_of_bases(self.config, **self.built_with)
-
     def _save_processor(self, directory: Path, self_contained: bool) -> None:
         try:
             processor = self.processor
@@ -282,16 +229,6 @@ class LlinkPersistenceMixin(PreTrainedModel):
         if self_contained:  # each base loads by itself, for other models too
             processor.encoder_tokenizer.save_pretrained(directory / "encoder")
             processor.tokenizer.save_pretrained(directory / "decoder")
-
-
-def _building() -> Any:
-    """What builds models; it does not travel with a checkpoint."""
-    try:
-        return importlib.import_module("llink.building")
-    except ImportError as error:
-        raise LlinkCheckpointError(
-            "Only the code that runs a checkpoint is here. To build a model on two bases, install llink."
-        ) from error
 
 
 def _check_weights(model: LlinkPersistenceMixin) -> None:

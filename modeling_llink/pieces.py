@@ -1,15 +1,16 @@
-"""A passage that is longer than the encoder reads, cut where its own script ends a sentence."""
+"""A passage that is longer than the encoder reads, cut where its own script ends a sentence, or at the limit."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import regex
 
-from .literals import Literal, find_literals
-from .passages import _SYLLABLE
+from .literals import Literal
 
+#: Unicode ends a grapheme cluster after the sign that stacks the next consonant in Khmer and Burmese; readers do not.
+_SYLLABLE = r"\X(?:(?<=[\u17D2\u1039])\X)*"
 _CLOSING = r"[\p{Pe}\p{Pf}\"']*+\s*+"
 #: Where a passage may be cut, from the best place to the worst: after a sentence or line (not inside Khmer ។ល។, which
 #: is `etc.`), after a clause, at a space, between syllables or graphemes, between characters.
@@ -26,7 +27,7 @@ _PLACES = [
 ]
 
 
-def split_passage(text: str, fits: Callable[[str], bool]) -> list[str]:
+def split_passage(text: str, fits: Callable[[str], bool], literals: Sequence[Literal]) -> list[str]:
     """Pieces of a passage, each as long as fits, that joined give it back but for white space.
 
     Sentences are joined while they fit. One that does not fit alone is cut after clauses, then at spaces, then between
@@ -36,6 +37,7 @@ def split_passage(text: str, fits: Callable[[str], bool]) -> list[str]:
         text: A passage.
         fits: Whether a piece, without white space around it, is short enough; called on few pieces, each about as long
             as what fits or as one sentence.
+        literals: Of all kinds in the passage, in order.
 
     Returns:
         Pieces that are not empty, without white space around them. All fit, but single characters that do not; none if
@@ -43,11 +45,11 @@ def split_passage(text: str, fits: Callable[[str], bool]) -> list[str]:
     """
     if not text.strip() or fits(text.strip()):
         return [text.strip()] if text.strip() else []
-    return _split(text, 0, len(text), 0, find_literals(text), fits)
+    return _split(text, 0, len(text), 0, literals, fits)
 
 
 def _split(
-    text: str, start: int, end: int, place: int, literals: list[Literal], fits: Callable[[str], bool]
+    text: str, start: int, end: int, place: int, literals: Sequence[Literal], fits: Callable[[str], bool]
 ) -> list[str]:
     """Pieces of `text[start:end]`, which does not fit, cut at places of this rank or worse."""
     last = place == len(_PLACES) - 1
@@ -72,7 +74,7 @@ def _split(
     return pieces
 
 
-def _inside(cut: int, literals: list[Literal]) -> bool:
+def _inside(cut: int, literals: Sequence[Literal]) -> bool:
     """Whether a cut falls inside one of the literals, which are in order."""
     before = bisect_right(literals, cut, key=lambda literal: literal.start) - 1
     return before >= 0 and literals[before].start < cut < literals[before].end
@@ -88,3 +90,16 @@ def _most(fit: Callable[[int], bool], limit: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fit(middle) else (low, middle)
     return low
+
+
+def cut_text(text: str, max_chars: int) -> str:
+    """The longest beginning of at most `max_chars` characters that ends between grapheme clusters.
+
+    A Khmer syllable stays whole. A first cluster that is longer than the limit is cut, as nothing would be left of it.
+    """
+    end = 0
+    for cluster in regex.finditer(_SYLLABLE, text[: max_chars + 64]):
+        if cluster.end() > max_chars:
+            break
+        end = cluster.end()
+    return text[: end or max_chars]

@@ -93,7 +93,11 @@ class LlinkPipeline(Pipeline):
         return {"conversation": self.preprocess(item, prompt)["messages"]}
 
     def preprocess(self, inputs: Any, prompt: str | None = None) -> dict[str, list[dict]]:
-        """One input as the messages of a conversation: strings, so that a batch needs no padding here."""
+        """One input as the messages of a conversation: strings, so that a batch needs no padding here.
+
+        Raises:
+            ForeignTextError, PromptError: If it is none that `__call__` names.
+        """
         if isinstance(inputs, dict) and set(inputs) == {"conversation"}:
             return {"messages": inputs["conversation"]}
         if hasattr(inputs, "messages"):  # transformers' own form of a chat

@@ -15,22 +15,22 @@ from huggingface_hub import CommitInfo
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
-from ..configuration_llink import FOREIGN_TOKEN, slot_tokens
+from ..configuration_llink import FOREIGN_TOKEN
 from .errors import LlinkCheckpointError, PromptError
 from .passages import (
-    DEFAULT_PROMPT,
-    FOREIGN_PART,
-    PLAIN_CHAT_TEMPLATE,
+    SLOT,
     Passage,
-    PromptMarks,
+    Piece,
+    Reading,
+    ReadingOptions,
     adds_bos,
     check_passage,
     check_passages,
-    match_prompts,
     other_script,
-    template_parts,
+    pad_pieces,
+    read_passage,
 )
-from .reading import SLOT, Piece, Reading, ReadingOptions, pad_pieces, read_passage
+from .prompts import DEFAULT_PROMPT, FOREIGN_PART, PLAIN_CHAT_TEMPLATE, PromptMarks, match_prompts
 from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
 
 
@@ -44,11 +44,9 @@ class LlinkProcessor(ProcessorMixin):
         tokenizer: The decoder's tokenizer.
         encoder_tokenizer: The encoder's tokenizer.
         chat_template: Overrides the decoder's own chat template.
-        num_slots: K, the slots of one passage; None gives it one for each of its encoder tokens.
         reserved_token_start: The id of `<f0>`; the decoder's vocabulary size.
-        tokens_per_slot, min_slots, max_slots, literals, long_passages, max_pieces, max_foreign_chars,
-            max_foreign_tokens, encoder_prefix: How passages are read, as in [`LlinkConfig`]. When not given, as before
-            they were options: a slot a token, nothing written out, long passages cut.
+        num_slots and the others: How passages are read, as in [`LlinkConfig`]. When not given, as before they were
+            options: a slot a token, nothing written out, long passages cut.
         encoder_language: The foreign text's language, in the code of an encoder's tokenizer that tags it.
         source_script: Its script (ISO 15924); the first passage that is mostly in another one is warned of.
     """
@@ -113,14 +111,6 @@ class LlinkProcessor(ProcessorMixin):
         text = f"{prompt}\n" if parts else prompt
         return {"role": "user", "content": [{"type": "text", "text": text}, *parts]}
 
-    def template_message(self, template: str, passages: Sequence[str], placeholder: str) -> dict[str, Any]:
-        """A user message from an instruction row's prompt, in which `placeholder` marks where each passage stands.
-
-        Raises:
-            PromptError: If the number of placeholders is not the number of passages.
-        """
-        return {"role": "user", "content": template_parts(template, passages, placeholder)}
-
     def render(
         self,
         messages: Sequence[dict],
@@ -183,7 +173,7 @@ class LlinkProcessor(ProcessorMixin):
         return self.slot_token_ids * (count // (self.num_slots or 1))
 
     def rendered_text(self, messages: Sequence[dict], add_generation_prompt: bool, **template_kwargs: Any) -> str:
-        """A conversation on the decoder's chat template, or on the paper's format where it has none."""
+        """A conversation on the decoder's chat template, or in the paper's format where it has none."""
         return self.tokenizer.apply_chat_template(
             messages,
             tokenize=False,
@@ -291,20 +281,6 @@ class LlinkProcessor(ProcessorMixin):
             tensors |= self._passage_inputs(passages)
         return BatchFeature(tensors)
 
-    def encode_passages(self, passages: Sequence[Sequence[str]]) -> dict[str, torch.Tensor]:
-        """Tokenises foreign passages for the encoder.
-
-        Args:
-            passages: A list of passages a row; rows may hold different numbers of them.
-
-        Returns:
-            As `pad_passages`.
-
-        Raises:
-            ForeignTextError: If a passage is empty or not usable text.
-        """
-        return self._passage_inputs(check_passages(passages))
-
     def _passage_inputs(self, passages: Sequence[Sequence[Passage]]) -> dict[str, torch.Tensor]:
         read = iter(self.read_passages([text for row in passages for text in row]))
         return self.pad_passages([[piece for _ in row for piece in next(read)] for row in passages])
@@ -382,7 +358,7 @@ class LlinkProcessor(ProcessorMixin):
         """Ids to text; slot ids are written as `<f0>` …, or left out with `skip_special_tokens`."""
         ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
         ids = [ids] if isinstance(ids, int) else list(ids)
-        names = dict(zip(self.slot_token_ids, slot_tokens(len(self.slot_token_ids)), strict=True))
+        names = {token_id: f"<f{k}>" for k, token_id in enumerate(self.slot_token_ids)}  # paper 4.2
         names[self.foreign_token_id] = FOREIGN_TOKEN
         if skip_special_tokens:
             return self.tokenizer.decode([i for i in ids if i not in names], skip_special_tokens=True, **kwargs)

@@ -1,4 +1,4 @@
-"""From what the encoder says of a passage to its slots (paper 4.2). One class a kind of slots.
+"""From what the encoder says of a passage to its slots, and into the prompt (paper 4.2). One class a kind of slots.
 
 A kind is chosen by `slot_expander` and found in [`SLOTS`]; nothing outside this file asks which one it is.
 
@@ -8,13 +8,17 @@ decoder's width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from ..configuration_llink import LlinkConfig
-from .errors import NotFittedError
-from .layers import GatedAdapter
+from .errors import BaseModelError, NotFittedError, SlotMismatchError
 
 #: The learned weight of what all slots have in common starts here; what tells them apart has weight one.
 RESIDUAL = 0.25
@@ -60,6 +64,21 @@ class SlotExpander(nn.Module):
         """(N, d) → (N, K, d)."""
         slots = self.down(F.gelu(self.up(x)))  # (N, K·d)
         return self.norm(slots.unflatten(-1, (self.num_slots, -1)))  # (N, K, d)
+
+
+class GatedAdapter(nn.Module):
+    """A gated residual: x + tanh(g)·W2·GELU(W1·LN(x)), with g₀ = 0.5 (released code)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+        self.gate = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, d) → (N, d)."""
+        return x + torch.tanh(self.gate) * self.down(F.gelu(self.up(self.norm(x))))
 
 
 class MlpSlots(SlotEmbedder):
@@ -170,6 +189,22 @@ SLOTS: dict[str, type[SlotEmbedder]] = {"mlp": MlpSlots, "tokens": TokenSlots}
 
 
 @torch.no_grad()
+def init_bridge(module: nn.Module) -> None:
+    """Draws a new module of the bridge: what keeps a vector's length, but what is to start at zero."""
+    if isinstance(module, ZeroLinear):
+        init.zeros_(module.weight)
+        init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        init.normal_(module.weight, std=module.in_features**-0.5)
+        if module.bias is not None:
+            init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        init.ones_(module.weight)
+        if module.bias is not None:
+            init.zeros_(module.bias)
+
+
+@torch.no_grad()
 def median_embedding_norm(embedding: nn.Module, vocab_size: int, chunk_size: int = 8192) -> float:
     """The median L2 norm of the vectors that the decoder's embedding layer gives for its vocabulary (paper 4.2).
 
@@ -182,3 +217,78 @@ def median_embedding_norm(embedding: nn.Module, vocab_size: int, chunk_size: int
     ids = torch.arange(vocab_size, device=device)
     norms = [embedding(chunk).float().norm(dim=-1).cpu() for chunk in ids.split(chunk_size)]
     return torch.cat(norms).median().item()
+
+
+# ---------------------------------------------------------------------- into the prompt: count first, then scatter
+
+#: What the embedding layer of this thread's forward pass gives at reserved ids, until it has.
+_waiting: ContextVar[list[tuple[Tensor, Tensor]] | None] = ContextVar("waiting_slots", default=None)
+
+
+@contextmanager
+def injected(embedding: nn.Module, positions: Tensor, rows: Tensor) -> Iterator[None]:
+    """Runs the block's pass of a decoder with other embeddings at some positions of its `input_ids`.
+
+    They are put where its embedding layer gives its own, so that whatever it does with embeddings, or with ids beside
+    them, happens as with text: scaling (Falcon-H1), embeddings for each layer (Gemma 3n and 4).
+
+    Args:
+        embedding: The decoder's input embeddings.
+        positions: (B, S) true where a row is put.
+        rows: (M, d) as many as positions, in their order, or (1, d) for all.
+
+    Raises:
+        BaseModelError: If the pass never called the embedding layer with these (B, S) ids.
+    """
+    hook = embedding.register_forward_hook(_inject)
+    waiting = [(positions, rows)]
+    token = _waiting.set(waiting)
+    try:
+        yield
+        if waiting:
+            raise BaseModelError(
+                f"This decoder does not read its prompt through its own {type(embedding).__name__}, so nothing can be "
+                "put there. Choose another decoder."
+            )
+    finally:
+        _waiting.reset(token)
+        hook.remove()
+
+
+def _inject(embedding: nn.Module, inputs: tuple, embeds: Tensor) -> Tensor | None:
+    waiting = _waiting.get()
+    if not waiting or embeds.shape[:2] != waiting[0][0].shape:  # another thread's, or another table's
+        return None
+    positions, rows = waiting.pop()
+    positions = positions.unsqueeze(-1).to(embeds.device)  # (B, S, 1)
+    if len(rows) == 1:
+        return torch.where(positions, rows.to(embeds), embeds)
+    return embeds.masked_scatter(positions, rows.to(embeds))
+
+
+def check_counts(positions: Tensor, slots: Tensor, mask: Tensor) -> None:
+    """Refuses slots that are not as many as their places: count first, then scatter.
+
+    Args:
+        positions: (B, S) true where a slot token stands.
+        slots: (B, T, K, d) slots of up to T passages a row.
+        mask: (B, T, K) true at slots, false where a passage pads its row, or nothing pads a shorter passage.
+
+    Raises:
+        SlotMismatchError: If a row's number of slot tokens is not that of its passages' slots.
+    """
+    if slots.shape[:3] != mask.shape or len(slots) != len(positions):
+        raise SlotMismatchError(
+            f"Slots of shape {tuple(slots.shape)} do not fit {len(positions)} prompt rows: "
+            "give one row of passages for each prompt."
+        )
+    found = positions.sum(dim=1)  # (B,)
+    needed = mask.sum(dim=(1, 2)).to(found)  # (B,)
+    if not torch.equal(found, needed):
+        row = int((found != needed).nonzero()[0])
+        counts = [int(count) for count in mask[row].sum(dim=1) if count]
+        raise SlotMismatchError(
+            f"Row {row} holds {int(found[row])} slot tokens, but its {len(counts)} passage(s) of "
+            f"{' + '.join(map(str, counts))} slots need {int(needed[row])}. Give exactly one passage for each "
+            "placeholder, do not cut a prompt inside its slots, and do not use prefill_chunk_size."
+        )

@@ -17,7 +17,7 @@ from ..configuration_llink import GONE_FIELDS, LlinkConfig, LlinkConfigError
 from .errors import LlinkCheckpointError
 
 #: Fields of a config.json that transformers writes and reads itself.
-_LIBRARY_FIELDS = {
+_TRANSFORMERS_FIELDS = {
     *("architectures", "auto_map", "custom_pipelines", "dtype", "model_type", "torch_dtype", "transformers_version"),
 }
 #: Fields that transformers' Trainer sets on whatever it trains; they mean nothing for loading.
@@ -77,7 +77,7 @@ class Source:
 
 def unknown_fields(fields: dict[str, Any]) -> list[str]:
     """Those that neither [`LlinkConfig`] nor transformers has, such as `use_cache`, which its Trainer sets."""
-    return sorted(set(fields) - {field.name for field in dataclasses.fields(LlinkConfig)} - _LIBRARY_FIELDS)
+    return sorted(set(fields) - {field.name for field in dataclasses.fields(LlinkConfig)} - _TRANSFORMERS_FIELDS)
 
 
 def check_folder(name: str) -> None:
@@ -137,7 +137,11 @@ def read_json(path: str | Path, name: str) -> dict[str, Any]:
 
 
 def merged_config(name: str, stored: dict[str, Any], kwargs: dict[str, Any]) -> LlinkConfig:
-    """The checkpoint's configuration, with those of the arguments that are its fields."""
+    """The checkpoint's configuration, with those of the arguments that are its fields.
+
+    Raises:
+        LlinkCheckpointError: If no model can be built from it.
+    """
     try:
         config, _ = LlinkConfig.from_dict(dict(stored), return_unused_kwargs=True, **kwargs)
     except (LlinkConfigError, StrictDataclassError) as error:
@@ -146,7 +150,11 @@ def merged_config(name: str, stored: dict[str, Any], kwargs: dict[str, Any]) -> 
 
 
 def where_base_lies(kind: str, source: Source, config: LlinkConfig, stored: dict[str, Any]) -> dict[str, Any]:
-    """`name_or_path`, `revision` and `subfolder` of a base: inside a self-contained checkpoint, else by its name."""
+    """`name_or_path`, `revision` and `subfolder` of a base: inside a self-contained checkpoint, else by its name.
+
+    Raises:
+        LlinkCheckpointError: If a light one names no base, or none that others could have.
+    """
     name = source.name
     if config.self_contained:
         inside = "/".join(part for part in (source.located.get("subfolder", ""), kind) if part)

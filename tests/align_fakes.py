@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from llink.building import fit_teacher_space
 from llink.modeling_llink.errors import LlinkCheckpointError
-from llink.modeling_llink.teacher import TeacherSpace
+from llink.modeling_llink.layers import TeacherSpace
 from llink.trainers import align_trainer
 from llink.trainers.align_config import AlignConfig
 from llink.trainers.align_trainer import AlignTrainer

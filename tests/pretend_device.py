@@ -138,7 +138,7 @@ def _device_of_training(args: TrainingArguments) -> torch.device:
 
 
 def _load_then_move(cls: type, *args: Any, device_map: Any = None, **kwargs: Any) -> Any:
-    """Loads as on a machine without a GPU (the library loads in threads of its own), then moves."""
+    """Loads as on a machine without a GPU (transformers loads in threads of its own), then moves."""
     with _disable_current_modes(), _pop_mode_temporarily():
         loaded = _from_pretrained(cls, *args, **kwargs)
     model = loaded[0] if isinstance(loaded, tuple) else loaded

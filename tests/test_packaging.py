@@ -21,6 +21,7 @@ PACKAGES = ("modeling_llink", "baselines", "data", "evaluation", "hub_cards", "a
 ROOMS = (
     "_version",
     "errors_llink",
+    "numerals_llink",
     "configuration_bases",
     "configuration_llink",
     "modeling_llink",
@@ -36,7 +37,7 @@ ROOMS = (
     "top",
 )
 #: Files of the root that travel with every checkpoint.
-TRAVELLING_ROOT = {"configuration_bases.py", "configuration_llink.py", "errors_llink.py"}
+TRAVELLING_ROOT = {"configuration_bases.py", "configuration_llink.py", "errors_llink.py", "numerals_llink.py"}
 LONGEST = 400
 #: Files that may be longer, and why.
 JUSTIFIED: dict[str, str] = {}

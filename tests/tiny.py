@@ -194,6 +194,12 @@ def logits_of(model, inputs) -> torch.Tensor:
         return model(**inputs).logits
 
 
+def passage_inputs(processor, rows) -> dict[str, torch.Tensor]:
+    """What a processor makes of rows of passages alone."""
+    inputs = processor(foreign_text=rows)
+    return {name: tensor for name, tensor in inputs.items() if name.startswith("foreign_")}
+
+
 def count_calls(module: torch.nn.Module) -> list:
     """A list that grows by one at each forward of `module`, ended early or not."""
     calls: list = []

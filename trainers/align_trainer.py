@@ -15,18 +15,16 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from ..building import fit_teacher_space
+from ..building import draw_anew, fit_teacher_space
 from ..configuration_llink import LlinkConfigError
 from ..data.errors import DataError
-from ..data.features import PairTensors, condition
-from ..data.frozen import FrozenFeatures, apart_from, compute_features
-from ..data.pairs import check_pairs, check_training_pairs, dataset_groups, pairs_digest
+from ..data.features import FrozenFeatures, PairTensors, compute_features, condition
+from ..data.pairs import apart_from, check_pairs, check_training_pairs, dataset_groups, pairs_digest
 from ..evaluation.retrieval import KS, retrieval_metrics
 from .align_config import AlignConfig
 from .align_loss import AlignLoss
 from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, named_sets
 from .distributed import gather_rows
-from .drawing import draw_anew
 from .errors import TrainingError
 from .queue import TeacherQueue
 

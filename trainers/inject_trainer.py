@@ -15,9 +15,11 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
+from ..building import draw_anew
 from ..data.collators import InstructionTensors, instruction_tensors, passage_bank, tokenize_instructions
 from ..data.errors import DataError
-from ..data.features import FeatureCache, encoder_spec, teacher_spec
+from ..data.feature_cache import FeatureCache
+from ..data.features import encoder_spec, teacher_spec
 from ..data.instructions import instruction_dataset
 from ..evaluation.usage import (
     SHARES,
@@ -30,7 +32,6 @@ from ..evaluation.usage import (
 from ..modeling_llink.layers import device_of
 from ..modeling_llink.lora import lora_parameters
 from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, split_groups
-from .drawing import draw_anew
 from .inject_config import InjectConfig
 from .inject_loss import InjectLoss, StepTotals
 

@@ -17,15 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
+from ..building import draw_anew
 from ..configuration_llink import LlinkConfigError
-from ..data.frozen import apart_from
-from ..data.pairs import check_pairs, sentences, warn_of_leaks
+from ..data.pairs import apart_from, check_pairs, sentences, warn_of_leaks
 from ..data.token_states import TokenStates, token_states
 from ..modeling_llink.errors import LlinkCheckpointError, NotFittedError
 from ..modeling_llink.layers import device_of
-from ..modeling_llink.reading import Piece
+from ..modeling_llink.passages import Piece
 from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, named_sets, split_groups
-from .drawing import draw_anew
 from .lexicon_config import LexiconConfig
 from .lexicon_loss import PADDING, UNKNOWN, Dictionary, bag_of_words_losses, covering_tokens, found_words
 

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ...numerals_llink import read_ethiopic
 from .addresses import CODE, DIGIT_STRINGS, EMAIL, URL, read_digits, read_email, read_url
 from .chinese import CHINESE_RUN, read_chinese
 from .entity import GROUP_SPACE, plain, show
-from .ethiopic import read_ethiopic
 from .numerals import one_of
 from .units import CURRENCY_BEFORE, UNIT_AFTER
 
@@ -152,7 +152,7 @@ _PATTERNS: list[tuple[str | re.Pattern, Callable[[re.Match], list[_Found]]]] = [
         rf"(?P<after>(?:{_MAGNITUDE}){{1,2}})?",
         _with_magnitude,
     ),
-    (r"[\u1369-\u137c]+", lambda match: [("number", {read_ethiopic(match[0])}, 0)]),
+    (r"[\u1369-\u137c]+", lambda match: [("number", {Fraction(read_ethiopic(match[0]))}, 0)]),
 ]
 _COMPILED = [(re.compile(pattern), read) for pattern, read in _PATTERNS]
 

@@ -11,9 +11,8 @@ from datasets import Dataset, concatenate_datasets, load_dataset
 from llink import LlinkForCausalLM, read_pairs
 from llink.cli import main
 from llink.data.errors import DataError
-from llink.data.frozen import apart_from
 from llink.data.instructions import instruction_dataset, read_instructions, translation_instructions
-from llink.data.pairs import check_pairs, exclude_overlap, overlapping_rows, sentences, split_pairs
+from llink.data.pairs import apart_from, check_pairs, overlapping_rows, sentences, split_pairs
 from llink.data.scripts import LANGUAGE_SCRIPTS, length_ratio
 from llink.data.synthesis.filters import Example, FilterRules, first_fault
 from llink.data.synthesis.prompts import Prompts
@@ -91,7 +90,7 @@ def test_target_is_another_name_of_english(prepared):
     assert sentences(pairs, "english") == english["english"] == pairs["target"]
     assert overlapping_rows(pairs, english.select([3])) == [3]
     assert len(apart_from(pairs, {"dev": english.select([3, 4])})) == len(pairs) - 2
-    assert exclude_overlap(english, pairs.select([0]))[1] == 1
+    assert len(apart_from(english, {"dev": pairs.select([0])})) == len(english) - 1
     assert split_pairs(pairs, {"a": 5, "b": -1}, 0)["a"].column_names == pairs.column_names
     both = pairs.add_column("english", pairs["target"])
     row = {"foreign": "ሳል", "prompt": "<foreign_emb>", "completion": "ក្អក", "target": "ក្អក"}

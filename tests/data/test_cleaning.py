@@ -18,7 +18,7 @@ from llink.data.near_duplicates import BANDS, pair_signatures, similarity
 from llink.data.normalization import CHANGES, clean_invisible, normalize_texts
 from llink.data.scripts import LANGUAGE_SCRIPTS, SCRIPTS, script_code
 from llink.errors_llink import LlinkConfigError
-from llink.modeling_llink.passages import cut_text
+from llink.modeling_llink.pieces import cut_text
 
 ZWSP, ZWNJ, ZWJ, MVS = "\u200b", "\u200c", "\u200d", "\u180e"
 

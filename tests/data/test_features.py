@@ -10,7 +10,8 @@ from datasets import Dataset
 
 from llink.data import features
 from llink.data.errors import DataError
-from llink.data.features import FeatureCache, PairTensors, compute_pair_features, encoder_spec, teacher_spec
+from llink.data.feature_cache import FeatureCache
+from llink.data.features import PairTensors, compute_features, encoder_spec, teacher_spec
 
 SPEC = {"kind": "test", "layer": -1}
 
@@ -174,13 +175,13 @@ def hashed(monkeypatch):
 def test_pair_features_run_each_base_once_a_text(tmp_path, hashed):
     pairs = Dataset.from_dict({"id": ["1", "2", "3"], "english": ["a", "b", "a"], "foreign": ["x", "x", "y"]})
     model = Model()
-    first = compute_pair_features(model, pairs, tmp_path, show_progress=False)
+    first = compute_features(model, pairs, tmp_path, show_progress=False)
     assert first.pooled.shape == (3, 3)
     assert first.teacher_states.shape == (3, 4)
     assert len(first) == 3
     assert (len(model.encoder.asked), len(model.decoder.asked)) == (2, 2)
     fresh = Model()
-    cached = compute_pair_features(fresh, pairs, tmp_path, show_progress=False)
+    cached = compute_features(fresh, pairs, tmp_path, show_progress=False)
     assert not fresh.encoder.asked
     assert not fresh.decoder.asked
     assert torch.equal(cached.pooled, first.pooled)

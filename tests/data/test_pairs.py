@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from llink.data.errors import DataError
 from llink.data.pairs import (
+    apart_from,
     check_pairs,
-    exclude_overlap,
     overlapping_rows,
     pair_groups,
     pairs_digest,
@@ -161,13 +161,11 @@ def test_not_enough_pairs():
         split_pairs(pairs, {"a": 3}, 0, distinct=["c"])
 
 
-def test_exclude_overlap(caplog):
+def test_rows_apart_from_what_is_held_out(caplog):
     train = make(["a", "b", "c ", "d"], ["1", "2", "3", "4"])
-    kept, dropped = exclude_overlap(train, make(["c", "z"], ["9", "1"]))
-    assert (kept["english"], dropped) == (["b", "d"], 2)
+    assert apart_from(train, {"dev": make(["c"], ["9"]), "test": make(["z"], ["1"])})["english"] == ["b", "d"]
     assert "Dropped 2 of 4" in caplog.text
-    same, dropped = exclude_overlap(train, make(["z"], ["9"]))
-    assert (same["english"], dropped) == (train["english"], 0)
+    assert apart_from(train, {"dev": make(["z"], ["9"])}) is train
 
 
 def test_warn_of_leaks(caplog):

@@ -14,7 +14,7 @@ from llink.data.demo_corpus import demo_pairs
 from llink.data.errors import DataError
 from llink.evaluation.plot_retrieval import direction_table, plot_retrieval
 from llink.evaluation.retrieval import rank_report, retrieval_ranks
-from llink.evaluation.retrieval_rows import raw_text_states, retrieval_rows
+from llink.evaluation.retrieval_rows import raw_text_states, retrieval_rows, slot_features
 from llink.modeling_llink.errors import NotFittedError
 from llink.modeling_llink.lora import lora_modules, lora_rows
 
@@ -73,7 +73,7 @@ def test_rows_are_the_models_own_vectors(model, finetuned):
     expected = {
         "encoder": (model.get_pooled_features(FOREIGN), model.get_pooled_features(ENGLISH)),
         "stage_a": (model.get_foreign_features(FOREIGN), model.get_teacher_features(ENGLISH)),
-        "full": (model.get_slot_features(FOREIGN), model.get_teacher_features(ENGLISH)),
+        "full": (slot_features(model, FOREIGN), model.get_teacher_features(ENGLISH)),
     }
     for name, sides in expected.items():
         for found, own in zip(rows[name], sides, strict=True):

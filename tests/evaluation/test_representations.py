@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tiny
 import torch
 from datasets import Dataset
 from hypothesis import given, settings
@@ -91,7 +92,7 @@ def test_means_are_over_each_rows_passage():
 
 
 def test_text_is_read_by_the_base_decoder(model):
-    """Sentence by sentence, the library's own forward with LoRA off gives the same states and losses."""
+    """Sentence by sentence, transformers' own forward with LoRA off gives the same states and losses."""
     reading = read_passages(model, KHMER, ENGLISH, PROMPT, batch_size=2)
     processor, decoder = model.processor, model.decoder
     for row, (text, answer) in enumerate(zip(KHMER, ENGLISH, strict=True)):
@@ -125,7 +126,7 @@ def test_slots_are_read_with_lora_where_inference_puts_them(model):
     message = processor.user_message(PROMPT, KHMER[2:3])
     example = training_example(processor, [message], ENGLISH[2])
     inputs = {"input_ids": torch.tensor([example["input_ids"]]), "labels": torch.tensor([example["labels"]])}
-    foreign = processor.encode_passages([KHMER[2:3]])
+    foreign = tiny.passage_inputs(processor, [KHMER[2:3]])
     with torch.no_grad():
         loss = model(**inputs, **foreign).loss
         without = model(**inputs, **foreign, reads_slots=torch.tensor([False])).loss

@@ -18,7 +18,7 @@ from llink.evaluation.samples import side_by_side, translation_scores
 from llink.evaluation.systems import baseline_kinds, llink_systems, load_systems
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.errors import ForeignTextError, PromptError
-from llink.modeling_llink.passages import cut_text
+from llink.modeling_llink.pieces import cut_text
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ from llink.evaluation.tokens import (
     tokenization,
 )
 from llink.modeling_llink.errors import ForeignTextError
-from llink.modeling_llink.passages import cut_text
+from llink.modeling_llink.pieces import cut_text
 
 ENGLISH = ["the cat sat", "a dog runs", "we eat rice at noon"]
 KHMER = ["ក្មេងទៅសាលា", "ឆ្កែ", "បាយ ២៧"]
@@ -427,7 +427,7 @@ def test_costs_of_prompts(make_model, base_folder):
     assert found["ratio"]["tokens"] == found["ratio"]["cache_bytes"] == pytest.approx(tokens["ratio"])
     assert found["template_tokens"] == tokens["slotted"] - 4
     assert (found["cut"], found["n"]) == (1, 4)
-    lengths = model.processor.encode_passages([[text] for text in texts])["foreign_attention_mask"].sum(dim=(1, 2))
+    lengths = tiny.passage_inputs(model.processor, [[text] for text in texts])["foreign_attention_mask"].sum(dim=(1, 2))
     assert found["slots"]["encoder_tokens"] == lengths.sum() / 4
     slots = found["slots"]
     assert slots["flops"] == slots["decoder_flops"] + slots["encoder_flops"]

@@ -309,13 +309,13 @@ def test_load_bridge_refuses_what_does_not_fit(saved, make_model, tmp_path):
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
 def test_a_base_without_its_tokenizer(tmp_path, kind):
-    """The library would make up an empty one for this encoder, and every text would be the same to it."""
+    """transformers would make up an empty one for this encoder, and every text would be the same to it."""
     encoder = tiny.save_encoder("xlm-roberta", tmp_path / "encoder")
     decoder = tiny.save_decoder("llama", tmp_path / "decoder")
     for file in (tmp_path / kind).glob("*token*"):
         file.unlink()
     if kind == "encoder":
-        assert len(AutoTokenizer.from_pretrained(encoder)) < 10, "vacuous if the library raises by itself"
+        assert len(AutoTokenizer.from_pretrained(encoder)) < 10, "vacuous if transformers raises by itself"
     model = LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder)
     with pytest.raises(BaseModelError, match=f"{kind} '.*holds no tokenizer.*Save the one"):
         _ = model.processor

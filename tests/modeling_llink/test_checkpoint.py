@@ -272,8 +272,8 @@ def test_saving_leaves_the_model_as_it_was(make_model, tmp_path):
     before, shown = scores(model), model.config.to_dict()
     model.save_pretrained(tmp_path / "a", self_contained=True)
     model.save_pretrained(tmp_path / "b")
-    by_library = {"dtype": None, "architectures": None}  # the library's own save_pretrained fills these in
-    assert model.config.to_dict() | by_library == shown | by_library
+    by_transformers = {"dtype": None, "architectures": None}  # transformers' own save_pretrained fills these in
+    assert model.config.to_dict() | by_transformers == shown | by_transformers
     assert all(torch.equal(one, two) for one, two in zip(before, scores(model), strict=True))
 
 

@@ -7,7 +7,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PretrainedConfig
 
-from llink.configuration_llink import LlinkConfig, LlinkConfigError, slot_tokens
+from llink.configuration_llink import LlinkConfig, LlinkConfigError
 from llink.modeling_llink import LlinkForCausalLM
 
 PAPER_ENCODER = {"model_type": "xlm-roberta", "vocab_size": 250002, "hidden_size": 768, "max_position_embeddings": 514}
@@ -52,11 +52,8 @@ def test_derived_fields():
     config = small(num_slots=5)
     assert (config.encoder_hidden_size, config.hidden_size, config.vocab_size) == (24, 32, 300)
     assert config.projector_hidden_size == 96
-    assert config.slot_token_ids == [300, 301, 302, 303, 304]
-    assert config.foreign_token_id == 305
     assert config.max_foreign_tokens == 78  # XLM-R counts positions from pad_token_id + 1
     assert config.teacher_components == 32
-    assert slot_tokens(3) == ["<f0>", "<f1>", "<f2>"]
 
 
 @pytest.mark.parametrize(

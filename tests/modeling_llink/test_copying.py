@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import LogitsProcessorList, PreTrainedTokenizerFast
 
 from llink.modeling_llink.copying import KINDS, Answer, CopyNumbers, Vocabulary, asks_for_translation, numbers_of
-from llink.modeling_llink.passages import DEFAULT_PROMPT
+from llink.modeling_llink.prompts import DEFAULT_PROMPT
 
 SLOTS = 3
 PROMPT = "Translate to English. On 2021-03-04 at 7:30 COVID-19: 1,000 of 45.000 paid 3.5 and 590, 8 times."

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llink.modeling_llink.errors import ForeignTextError
-from llink.modeling_llink.passages import Passage, check_passages, cut_text, encode_literal
+from llink.modeling_llink.passages import Passage, ReadingOptions, check_passages, encode_literal, read_passage
+from llink.modeling_llink.pieces import cut_text
 from llink.modeling_llink.processing_llink import LlinkProcessor
-from llink.modeling_llink.reading import ReadingOptions, read_passage
 
 #: Pieces whose code points belong together: Khmer and Burmese stacks, emoji with joiners, skin tones, flags, Hangul.
 CLUSTERS = [
@@ -75,13 +75,13 @@ def processor(**limits) -> LlinkProcessor:
 
 def test_one_warning_counts_the_texts_cut_at_the_characters():
     with pytest.warns(UserWarning, match="2 of 3 foreign texts") as caught:
-        processor(max_foreign_chars=10).encode_passages([["a" * 11], ["b"], ["c" * 12]])
+        tiny.passage_inputs(processor(max_foreign_chars=10), [["a" * 11], ["b"], ["c" * 12]])
     assert len(caught) == 1
 
 
 def test_one_warning_counts_the_texts_cut_at_the_encoders_tokens():
     with pytest.warns(UserWarning, match="1 of 2 foreign texts") as caught:
-        batch = processor(max_foreign_tokens=8).encode_passages([["a" * 20], ["b"]])
+        batch = tiny.passage_inputs(processor(max_foreign_tokens=8), [["a" * 20], ["b"]])
     assert len(caught) == 1
     assert batch["foreign_attention_mask"].sum(dim=-1).flatten().tolist() == [8, 3]
 
@@ -90,7 +90,7 @@ def test_a_cut_at_the_encoders_tokens_keeps_graphemes_and_the_closing_token():
     tokenizer = tiny.encoder_tokenizer("xlm-roberta")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ids = processor(max_foreign_tokens=8).encode_passages([["ក្មេ" * 5]])["foreign_input_ids"][0, 0].tolist()
+        ids = tiny.passage_inputs(processor(max_foreign_tokens=8), [["ក្មេ" * 5]])["foreign_input_ids"][0, 0].tolist()
     assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
     assert tokenizer.decode(ids[1:-1]) == "ក្មេ"
 
@@ -110,14 +110,14 @@ def test_a_whole_call_warns_once(make_model):
 def test_texts_within_the_limit_warn_of_nothing(model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model.processor.encode_passages([["the cat"]])
+        tiny.passage_inputs(model.processor, [["the cat"]])
 
 
 def test_leading_white_space_does_not_push_the_text_out():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            batch = processor(max_foreign_chars=10).encode_passages([[" " * 30 + "cat"]])
+            batch = tiny.passage_inputs(processor(max_foreign_chars=10), [[" " * 30 + "cat"]])
         except ForeignTextError:
             return
     decoded = tiny.encoder_tokenizer("xlm-roberta").decode(batch["foreign_input_ids"][0, 0], skip_special_tokens=True)

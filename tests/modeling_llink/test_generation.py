@@ -291,7 +291,7 @@ def test_reserved_ids_are_never_emitted(make_model, decoder):
 
 
 def test_a_bias_towards_reserved_ids_cannot_emit_them(model):
-    for option in ({"sequence_bias": [[[model.config.slot_token_ids[0]], 99.0]]}, {"forced_bos_token_id": 999}):
+    for option in ({"sequence_bias": [[[model.processor.slot_token_ids[0]], 99.0]]}, {"forced_bos_token_id": 999}):
         try:
             new = model.generate(foreign_text=TEXTS, max_new_tokens=5, **option)
         except (ValueError, IndexError):
@@ -305,7 +305,7 @@ def test_reserved_ids_leave_the_row_and_its_first_ordinary_id_fills_the_left():
 
 
 class Spy(LogitsProcessor):
-    """Keeps the scores that the library's own processors left; the caller's come last."""
+    """Keeps the scores that transformers' own processors left; the caller's come last."""
 
     def __init__(self):
         self.seen = []
@@ -325,7 +325,7 @@ def test_repeats_are_penalised_as_without_slots(model):
     plain, penalised = first_scores(model), first_scores(model, repetition_penalty=1.5)
     changed = {int(i) for i in (plain[0, :] != penalised[0, :]).nonzero().flatten()}
     zero = {int(i) for i in (plain[0, :] == 0).nonzero().flatten()}  # the padding row of tied embeddings
-    assert changed == set(inputs_of(model)["input_ids"][0].tolist()) - set(model.config.slot_token_ids) - zero
+    assert changed == set(inputs_of(model)["input_ids"][0].tolist()) - set(model.processor.slot_token_ids) - zero
 
 
 def test_a_run_of_slots_bans_no_ngram(model):
@@ -339,7 +339,7 @@ def test_a_run_of_slots_bans_no_ngram(model):
     assert not torch.isinf(scores[0, line_break])
 
 
-# ------------------------------------------------------------------ the library's other features
+# ------------------------------------------------------------------ transformers' other features
 
 
 @pytest.mark.parametrize("skip_prompt", [False, True])
@@ -350,7 +350,7 @@ def test_streaming(model, capsys, skip_prompt):
     assert capsys.readouterr().out == model.processor.tokenizer.decode(new[0]) + "\n", "the new tokens and no others"
     ids = model.processor("Summarize.", "the cat")
     model.generate(**ids, max_new_tokens=5, streamer=streamer)
-    assert ("Summarize." in capsys.readouterr().out) == (not skip_prompt), "ids keep the library's conventions"
+    assert ("Summarize." in capsys.readouterr().out) == (not skip_prompt), "ids keep transformers' conventions"
 
 
 def test_stop_strings(model):

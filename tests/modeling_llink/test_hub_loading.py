@@ -267,7 +267,7 @@ class CoarseConfig(QuantizationConfigMixin):
 
 @register_quantizer("coarse")
 class CoarseQuantizer(HfQuantizer):
-    """The library's own path of quantisation; bitsandbytes needs no other."""
+    """transformers' own path of quantisation; bitsandbytes needs no other."""
 
     def _process_model_after_weight_loading(self, model, **kwargs):
         for module in model.modules():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForCausalLM
 
 from llink.building import build_processor
-from llink.data.fingerprint import base_fingerprint
+from llink.data.features import base_fingerprint
 from llink.modeling_llink.errors import LlinkCheckpointError, PromptError, SlotMismatchError
 from llink.modeling_llink.lora import lora_parameters
 
@@ -225,7 +225,7 @@ def test_the_order_of_passages_matters(model):
     assert (one - other).abs().max() > 0.05
 
 
-def test_labels_give_the_librarys_loss(model):
+def test_labels_give_the_decoders_own_loss(model):
     inputs = model.processor("Translate.", ["cat", "dog"])
     labels = _without_slots(model, inputs)
     labels[:, :5] = -100
@@ -287,7 +287,7 @@ def test_flat_foreign_ids_are_refused(model):
 
 
 def test_the_teachers_placeholder_is_no_slot(model):
-    ids = torch.tensor([[5, model.config.foreign_token_id, 6]])
+    ids = torch.tensor([[5, model.processor.foreign_token_id, 6]])
     with pytest.raises(SlotMismatchError):
         model(input_ids=ids)
 

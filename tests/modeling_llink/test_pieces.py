@@ -12,7 +12,7 @@ from llink.modeling_llink.pieces import split_passage
 
 
 def split(text, most):
-    return split_passage(text, lambda piece: len(piece) <= most)
+    return split_passage(text, lambda piece: len(piece) <= most, find_literals(text))
 
 
 def bare(text):
@@ -53,12 +53,12 @@ def test_pieces_of_sentences(text, most, pieces):
 
 def test_what_fits_is_one_piece_and_is_asked_once():
     asked = []
-    assert split_passage(" ខ្មែរ។ ខ្មែរ។\n", lambda piece: not asked.append(piece)) == ["ខ្មែរ។ ខ្មែរ។"]
+    assert split_passage(" ខ្មែរ។ ខ្មែរ។\n", lambda piece: not asked.append(piece), []) == ["ខ្មែរ។ ខ្មែរ។"]
     assert asked == ["ខ្មែរ។ ខ្មែរ។"]
 
 
 def test_a_single_character_is_a_piece_even_if_it_does_not_fit():
-    assert split_passage("ស្ត្រី 1", lambda piece: False) == list("ស្ត្រី1")
+    assert split_passage("ស្ត្រី 1", lambda piece: False, []) == list("ស្ត្រី1")
 
 
 PARTS = [
@@ -98,7 +98,7 @@ def test_a_long_text_is_read_a_few_times():
     read: list[int] = []
     for text in (f"{sentence}។ " * 3_000, sentence * 3_000, f"{sentence} " * 3_000):
         read.clear()
-        pieces = split_passage(text, lambda piece: read.append(len(piece)) or len(piece) <= 500)
+        pieces = split_passage(text, lambda piece: read.append(len(piece)) or len(piece) <= 500, find_literals(text))
         assert len(pieces) > 150
         assert sum(read) < 25 * len(text)
         assert bare("".join(pieces)) == bare(text)

@@ -1,4 +1,4 @@
-"""`pipeline("llink", …)` with llink and without it, from a folder and from a Hub, and the library's own pipelines."""
+"""`pipeline("llink", …)` with llink and without it, from a folder and from a Hub, and transformers' own pipelines."""
 
 import json
 import os
@@ -149,7 +149,7 @@ def test_what_it_saves_is_whole(answer, tmp_path):
     assert again(TEXTS, **SHORT) == answer(TEXTS, **SHORT)
 
 
-# ------------------------------------------------------------------ the library's own
+# ------------------------------------------------------------------ transformers' own
 
 
 @pytest.mark.matrix

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoProcessor
 
-from llink.data.examples import training_example
+from llink.data.examples import instruction_message, training_example
 from llink.modeling_llink.errors import ForeignTextError, PromptError
-from llink.modeling_llink.passages import DEFAULT_PROMPT
 from llink.modeling_llink.processing_llink import LlinkProcessor
+from llink.modeling_llink.prompts import DEFAULT_PROMPT
 
 FAMILIES = ("llama", "gpt2", "qwen2")
 
@@ -40,6 +40,7 @@ def test_reserved_ids_lie_outside_the_vocabulary_and_the_tokenizer_is_untouched(
     reserved = [*processor.slot_token_ids, processor.foreign_token_id]
     assert min(reserved) > max(vocabulary.values())
     assert len(set(reserved)) == 4
+    assert processor.decode(reserved) == "<f0><f1><f2><foreign_emb>"
 
 
 CONTROL = ["<f0>", "<f2>", "<foreign_emb>", "<|end|>", "<|user|>", "<|endoftext|>", "<tool_call>", "<mask>", "<lang>"]
@@ -114,7 +115,7 @@ def test_one_layout_for_strings_chat_and_instruction_rows(family):
     by_chat = processor.apply_chat_template(
         [message], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )
-    row = processor.template_message("Translate to English.\n<foreign_emb>", ["cat"], "<foreign_emb>")
+    row = instruction_message("Translate to English.\n<foreign_emb>", ["cat"])
     example = training_example(processor, [row], "the answer")
     assert by_string.keys() == by_chat.keys()
     assert all(torch.equal(by_string[key], by_chat[key]) for key in by_string)
@@ -149,7 +150,7 @@ def test_labels_cover_the_answer_and_its_end(family):
 
 def test_slots_stand_where_the_placeholders_stood():
     processor = build()
-    message = processor.template_message("A <foreign_emb> B <foreign_emb> C", ["x", "y"], "<foreign_emb>")
+    message = instruction_message("A <foreign_emb> B <foreign_emb> C", ["x", "y"])
     ids, passages = processor.render([message])
     assert passages == ["x", "y"]
     assert "A <f0><f1><f2> B <f0><f1><f2> C" in processor.decode(ids)
@@ -263,7 +264,7 @@ def test_unusable_passages_in_a_chat_are_refused():
 )
 def test_passages_must_match_placeholders(prompt, count):
     with pytest.raises(PromptError, match="exactly one passage"):
-        build().template_message(prompt, ["x"] * count, "<foreign_emb>")
+        instruction_message(prompt, ["x"] * count)
 
 
 def test_numbers_of_prompts_and_rows_must_fit():

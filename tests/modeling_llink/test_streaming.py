@@ -55,7 +55,7 @@ def test_a_stream_of_a_conversation(model):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [(dict(foreign_text=""), ForeignTextError), (dict(foreign_text="the cat", num_beams=2), ValueError)],
-    ids=["refused", "the library refuses"],
+    ids=["refused", "transformers refuses"],
 )
 def test_an_error_ends_the_stream(model, arguments, error):
     """Whoever reads it would wait for ever."""
@@ -213,7 +213,7 @@ def test_a_text_turn_before_the_first_passage_is_read_again(model):
 
 
 def test_ids_with_a_cache_of_a_text_turn(model):
-    """The same, by the library's own conventions."""
+    """The same, by transformers' own conventions."""
     options = dict(tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True)
     messages = [foreign(prompt="Hello.")]
     cache = DynamicCache()

@@ -13,8 +13,9 @@ from llink.building import renew_slots
 from llink.configuration_llink import GONE_EXPANDERS, LlinkConfigError
 from llink.data.collators import instruction_tensors, passage_bank, tokenize_instructions
 from llink.data.errors import DataError
-from llink.data.examples import training_example
+from llink.data.examples import instruction_message, training_example
 from llink.data.instructions import instruction_dataset
+from llink.evaluation.retrieval_rows import slot_features
 from llink.evaluation.usage import usage_variants
 from llink.evaluation.usage_rows import evaluate_usage
 from llink.hub_cards.canary import take_canary
@@ -136,7 +137,7 @@ def test_slots_are_renewed_with_their_processor(make_model):
 
 
 def test_the_full_models_vector_is_that_of_stage_a(model):
-    assert torch.equal(model.get_slot_features(TEXTS), model.get_foreign_features(TEXTS))
+    assert torch.equal(slot_features(model, TEXTS), model.get_foreign_features(TEXTS))
 
 
 def test_wrong_input_is_refused(model, make_model):
@@ -206,7 +207,7 @@ def test_a_shuffled_passage_has_its_own_number_of_slots(model):
     start = model.config.reserved_token_start
     for row in everything:
         others = [TEXTS[index] for index in tensors._others(row)]
-        message = model.processor.template_message(rows()[row]["prompt"], others, "<foreign_emb>")
+        message = instruction_message(rows()[row]["prompt"], others)
         wanted = training_example(model.processor, [message], rows()[row]["completion"])
         length = int(batch["shuffled"]["attention_mask"][row].sum())
         assert batch["shuffled"]["input_ids"][row, :length].tolist() == wanted["input_ids"]

@@ -20,7 +20,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 from llink.building import fit_teacher_space
 from llink.configuration_llink import LlinkConfigError
 from llink.data.errors import DataError
-from llink.data.examples import training_example
+from llink.data.examples import instruction_message, training_example
 from llink.data.instructions import instruction_dataset
 from llink.evaluation.usage import answer_losses, answer_reach, usage_losses
 from llink.modeling_llink import LlinkForCausalLM
@@ -337,11 +337,11 @@ def test_metrics_are_those_of_the_variants(make_model, tmp_path):
     assert metrics["eval_loss"] == pytest.approx(means[0].item(), rel=1e-4)
     assert metrics["eval_zeroed_gap"] == pytest.approx((means[1] - means[0]).item(), abs=1e-3)
     assert metrics["eval_shuffled_gap"] == pytest.approx((means[2] - means[0]).item(), abs=1e-3)
-    # The loss on cached features is the loss of the library's own path from ids.
+    # The loss on cached features is the loss of transformers' own path from ids.
     example = data[1]
-    message = model.processor.template_message(example["prompt"], example["foreign"], "<foreign_emb>")
+    message = instruction_message(example["prompt"], example["foreign"])
     made = training_example(model.processor, [message], example["completion"])
-    foreign = model.processor.encode_passages([example["foreign"]])
+    foreign = tiny.passage_inputs(model.processor, [example["foreign"]])
     with torch.no_grad():
         loss = model(input_ids=torch.tensor([made["input_ids"]]), labels=torch.tensor([made["labels"]]), **foreign).loss
     assert (found[1, 0] / tokens[1]).item() == pytest.approx(loss.item(), rel=1e-4)

@@ -21,13 +21,12 @@ from safetensors.torch import load_file
 from transformers import set_seed
 
 from llink import AlignConfig, InjectConfig, InjectTrainer, LexiconConfig, LexiconTrainer, LlinkForCausalLM
-from llink.building import renew_slots
+from llink.building import draw_anew, renew_slots
 from llink.cli import main
 from llink.configuration_llink import LlinkConfigError
 from llink.data.errors import DataError
 from llink.data.token_states import token_states
 from llink.modeling_llink.errors import NotFittedError
-from llink.trainers.drawing import draw_anew
 from llink.trainers.errors import TrainingError
 from llink.trainers.inject_loss import StepTotals, slot_cosine, slot_info_nce
 from llink.trainers.lexicon_loss import SMOOTHING, Dictionary, bag_of_words_losses, covering_tokens, found_words

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from llink import LlinkConfig, LlinkForCausalLM
 from llink.modeling_llink.errors import ForeignTextError
-from llink.modeling_llink.passages import check_passage
-from llink.modeling_llink.reading import SLOT, ReadingOptions, read_passage
+from llink.modeling_llink.passages import SLOT, ReadingOptions, check_passage, read_passage
 
 GREEDY = dict(do_sample=False, max_new_tokens=4)
 NUMBERS = ("number", "date", "time")
@@ -129,7 +128,7 @@ def test_slots_do_not_reach_across_a_number():
 def test_a_slot_of_several_tokens_is_made_of_their_mean(make_model):
     model = make_model(slot_expander="tokens", tokens_per_slot=2)
     text = "ក្មេងក្មេ"
-    inputs = model.processor.encode_passages([[text]])
+    inputs = tiny.passage_inputs(model.processor, [[text]])
     states = model.passage_states(
         inputs["foreign_input_ids"][0], inputs["foreign_attention_mask"][0], model.config.slot_layers
     )[0]  # (L, C)

@@ -1,0 +1,125 @@
+"""Prompts as users give them, around foreign passages: the default, the template, the marks that keep text text."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import regex
+from transformers import PreTrainedTokenizerBase
+
+from .errors import PromptError
+from .passages import Passage, check_passage, encode, encode_literal
+
+DEFAULT_PROMPT = "Translate to English."
+#: The paper's own format (4.1), for decoders that bring no chat template.
+PLAIN_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message.role == 'assistant' %} Assistant:{{ ' ' + message.content + eos_token }}"
+    "{% elif message.role == 'system' %}{{ message.content + '\\n' }}"
+    "{% else %}User:{{ message.content }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %} Assistant:{% endif %}"
+)
+#: The type of a content part that holds a foreign passage.
+FOREIGN_PART = "foreign_text"
+
+
+def match_prompts(prompt: Any, rows: list) -> tuple[list[str], list]:
+    """One prompt a row: a single prompt serves all rows, and a single row all prompts.
+
+    Raises:
+        PromptError: If a prompt is no text, or the numbers do not fit.
+    """
+    prompts = [prompt] if isinstance(prompt, str) else [DEFAULT_PROMPT] if prompt is None else prompt
+    fine = isinstance(prompts, (list, tuple)) and prompts
+    if not fine or not all(isinstance(p, str) and p.strip() for p in prompts):
+        raise PromptError(f"The prompt {prompt!r} is not a non-empty string or a list of them.")
+    if 1 not in (len(prompts), len(rows)) and len(prompts) != len(rows):
+        raise PromptError(
+            f"{len(prompts)} prompts were given for {len(rows)} rows of foreign text: give one prompt for all "
+            "rows, or one a row."
+        )
+    total = max(len(prompts), len(rows))
+    return list(prompts) * (total // len(prompts)), list(rows) * (total // len(rows))
+
+
+class PromptMarks:
+    """Random marks in one rendering of a conversation, for what the chat template must not read.
+
+    User text and the template meet in one string. So passages, and whatever the tokenizer would read as a control
+    token, are replaced by marks before the template is rendered, and resolved, tokenised as text, afterwards.
+
+    Attributes:
+        passages: The foreign passages found, in order.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, row: int = 0) -> None:
+        self._tokenizer, self._row = tokenizer, row
+        self._mark = secrets.token_hex(8)  # drawn after the text was written: no text can hold it
+        self._control = [token for token in tokenizer.get_added_vocab() if not token.isspace()]
+        self._literals: list[str] = []
+        self.passages: list[Passage] = []
+
+    def flatten(self, message: dict) -> dict:
+        """One message with its content as a string: passages and control tokens are replaced by marks.
+
+        Raises:
+            PromptError: If the message or one of its parts is malformed.
+            ForeignTextError: If a passage cannot be encoded.
+        """
+        content = message.get("content") if isinstance(message, dict) else None
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if not isinstance(parts, (list, tuple)):
+            raise PromptError(f"The message {message!r} is not a dict whose content is a string or a list of parts.")
+        pieces: list[str] = []  # adjacent texts are joined first, or a control token could be put together from two
+        text = ""
+        for part in parts:
+            kind = part.get("type") if isinstance(part, dict) else None
+            value = part.get("text") if isinstance(part, dict) else None
+            if kind not in ("text", FOREIGN_PART) or not isinstance(value, str):
+                raise PromptError(
+                    f"The content part {part!r} is not one of {{'type': 'text', 'text': str}} and "
+                    f"{{'type': '{FOREIGN_PART}', 'text': str}}."
+                )
+            if kind == "text":
+                text += value
+                continue
+            pieces += [self._without_control(text), f"[{self._mark}:s]"]
+            text = ""
+            self.passages.append(check_passage(value, self._row))
+        return {**message, "content": "".join([*pieces, self._without_control(text)])}
+
+    def tokenize(self, rendered: str, slot_ids: list[list[int]]) -> tuple[list[int], int]:
+        """The rendered template's ids, marks resolved, and the number of passages that the template kept.
+
+        Args:
+            rendered: What the chat template made of the flattened messages.
+            slot_ids: The ids that stand for each passage.
+        """
+        first, *marked = rendered.split(f"[{self._mark}:")
+        ids, used = self._encode(first), 0
+        for piece in marked:
+            kind, _, text = piece.partition("]")
+            if kind == "s":
+                ids += slot_ids[used] if used < len(slot_ids) else []
+                used += 1
+            else:
+                ids += encode_literal(self._tokenizer, self._literals[int(kind)])
+            ids += self._encode(text)
+        return ids, used
+
+    def _encode(self, text: str) -> list[int]:
+        return encode(self._tokenizer, text) if text else []
+
+    def _without_control(self, text: str) -> str:
+        """Replaces what the tokenizer would read as a control token."""
+        tokens = [token for token in self._control if token in text]
+        if not tokens:
+            return text
+
+        def keep(match: regex.Match) -> str:
+            self._literals.append(match.group())
+            return f"[{self._mark}:{len(self._literals) - 1}]"
+
+        return regex.sub("|".join(map(regex.escape, sorted(tokens, key=len, reverse=True))), keep, text)
