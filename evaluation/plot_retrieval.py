@@ -84,8 +84,8 @@ def plot_encoders(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike) ->
     ):
         lines: dict[tuple[str, ...], list] = {}
         for row in rows:
-            name = os.path.basename(row["encoder"]), row["pooling"], row.get("prefix", "")
-            lines.setdefault((row["encoder"], *name), []).append((row["depth"], row[measure]["r@1"]))
+            place = row["encoder"], os.path.basename(row["encoder"]), row["pooling"], row.get("prefix", "")
+            lines.setdefault(place, []).append((row["depth"], row[measure]["r@1"]))
         for (_, *name), line in lines.items():
             axis.plot(*zip(*sorted(line), strict=True), marker="o", label=", ".join(filter(None, name)))
         axis.set_title(f"R@1, {title}")

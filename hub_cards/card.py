@@ -89,7 +89,7 @@ def build_card(folder: Path, repo_id: str, own: str = "", ask_hub: bool = False)
     stages = _read(folder / RECORD_FILE, optional=True).get("stages", [])
     records = _records(folder / EVALUATION_FOLDER)
     named = {name for stage in stages for name in stage["data"].get("languages", ())} | {config.get("source_language")}
-    languages = sorted(named - {None, "und"})
+    languages = sorted(name for name in named if name not in (None, "und"))
     licences = bases_licences(config, ask_hub)
     title = repo_id.rpartition("/")[2]
     template = jinja2.Template(
