@@ -30,6 +30,12 @@ def check_bases(model: LlinkForCausalLM) -> None:
     Raises:
         BaseModelError: If one of these does not hold.
     """
+    width = model.get_input_embeddings().weight.shape[1]
+    if width != model.config.hidden_size:
+        raise BaseModelError(
+            f"{_decoder(model)} has embeddings {width} wide and its layers {model.config.hidden_size}: slots are put "
+            "in with the embeddings. Choose a decoder of one width."
+        )
     for check in (_check_encoder, _check_batch, _check_slots, _check_gradients):
         try:
             check(model)

@@ -14,6 +14,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -87,8 +88,10 @@ def reload(work: Path, result: Path) -> None:
 
 
 def sentence(error: BaseException) -> str:
+    """The first line of what an error says, without the folders of this run."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
-    return (lines[0] if len(lines[0]) > 40 else " ".join(lines[:2])).strip()[:500]
+    said = (lines[0] if len(lines[0]) > 40 else " ".join(lines[:2])).strip()[:500]
+    return re.sub(r" ?'/\S*?/llink-bases-[^/']*/\w+'", "", said)
 
 
 def limited(target, seconds: float, log: Path, *arguments) -> bool:

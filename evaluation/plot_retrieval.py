@@ -84,10 +84,10 @@ def plot_encoders(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike) ->
     ):
         lines: dict[tuple[str, ...], list] = {}
         for row in rows:
-            label = os.path.basename(row["encoder"]), row["pooling"], row.get("prefix", "")
-            lines.setdefault((row["encoder"], *label), []).append((row["depth"], row[measure]["r@1"]))
-        for (_, *shown), line in lines.items():
-            axis.plot(*zip(*sorted(line), strict=True), marker="o", label=", ".join(filter(None, shown)))
+            place = row["encoder"], os.path.basename(row["encoder"]), row["pooling"], row.get("prefix", "")
+            lines.setdefault(place, []).append((row["depth"], row[measure]["r@1"]))
+        for (_, *name), line in lines.items():
+            axis.plot(*zip(*sorted(line), strict=True), marker="o", label=", ".join(filter(None, name)))
         axis.set_title(f"R@1, {title}")
         axis.set_xlabel("layer (0: embeddings)")
         axis.xaxis.get_major_locator().set_params(integer=True)

@@ -88,9 +88,8 @@ def build_card(folder: Path, repo_id: str, own: str = "", ask_hub: bool = False)
         raise DataError(f"{folder} holds no llink model, so there is no card to write.")
     stages = _read(folder / RECORD_FILE, optional=True).get("stages", [])
     records = _records(folder / EVALUATION_FOLDER)
-    named: set[str] = {name for stage in stages for name in stage["data"].get("languages", ())}
-    named |= {config["source_language"]} if config.get("source_language") else set()
-    languages = sorted(named - {"und"})
+    named = {name for stage in stages for name in stage["data"].get("languages", ())} | {config.get("source_language")}
+    languages = sorted(name for name in named if name not in (None, "und"))
     licences = bases_licences(config, ask_hub)
     title = repo_id.rpartition("/")[2]
     template = jinja2.Template(

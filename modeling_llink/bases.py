@@ -161,14 +161,29 @@ def load_base(
             f"The encoder {name_or_path!r} is a part of a model with code of its own, and could not be saved alone. "
             "Choose one whose own code has the encoder as a model (AutoModel)."
         )
+    if not isinstance(part, PreTrainedModel):
+        raise BaseModelError(
+            f"The encoder {name_or_path!r} has an inner encoder ({type(part).__name__}) that is no model of its own. "
+            "Choose another one, such as that of M2M-100 or NLLB."
+        )
     return part, commit
 
 
 def last_width(encoder: PreTrainedModel) -> int:
-    """How wide an encoder's last hidden state is: some project it (EmbeddingGemma 2)."""
+    """How wide an encoder's last hidden state is: some project it (EmbeddingGemma 2).
+
+    Raises:
+        BaseModelError: If it has none.
+    """
     ids = torch.ones(1, 1, dtype=torch.long, device=input_device(encoder))
-    with torch.no_grad():
-        return hidden_states(encoder, [-1], input_ids=ids, attention_mask=torch.ones_like(ids))[0].shape[-1]
+    try:
+        with torch.no_grad():
+            return hidden_states(encoder, [-1], input_ids=ids, attention_mask=torch.ones_like(ids))[0].shape[-1]
+    except Exception as error:
+        raise BaseModelError(
+            f"The encoder ({type(encoder).__name__}) does not read a token into a hidden state ({_first_line(error)}). "
+            "Choose a text encoder."
+        ) from error
 
 
 def build_base(kind: str, config: PretrainedConfig) -> PreTrainedModel:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -100,27 +101,29 @@ class TeacherSpace(nn.Module):
             )
 
 
-def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+def pool(states: Tensor, mask: Tensor, pooling: str, normalized: bool = False) -> Tensor:
     """Pools the encoder's states over the tokens of each passage (paper 4.1: the masked mean).
 
     Args:
         states: (N, L, d_e) hidden states of one layer.
         mask: (N, L), 1 where a token stands, 0 at padding.
         pooling: `mean`, `cls` (the first token), `max` or `last` (the last token).
+        normalized: Whether the vectors are brought to the length √d_e.
 
     Returns:
         (N, d_e) float32: sums over long texts lose digits in half precision.
-
-    Raises:
-        ValueError: If the pooling is none of these.
     """
-    states = states.float()
+    pooled = _pooled(states.float(), mask.bool(), pooling)
+    return F.normalize(pooled, dim=-1) * pooled.shape[1] ** 0.5 if normalized else pooled
+
+
+def _pooled(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     if pooling == "cls":
         return states[:, 0]
     if pooling == "last":
         places = torch.arange(mask.shape[1], device=mask.device)  # (L,)
-        return states[torch.arange(len(states)), (mask.bool() * places).amax(dim=1)]
-    keep = mask.bool().unsqueeze(-1)  # (N, L, 1)
+        return states[torch.arange(len(states)), (mask * places).amax(dim=1)]
+    keep = mask.unsqueeze(-1)  # (N, L, 1)
     if pooling == "max":
         return states.masked_fill(~keep, torch.finfo(states.dtype).min).amax(dim=1)
     if pooling == "mean":

@@ -79,7 +79,7 @@ def add_lora(decoder: PreTrainedModel, config: LlinkConfig) -> None:
             f"PEFT cannot put LoRA into {type(decoder).__name__} ({error}). Name others of its linear layers with "
             "lora_target_modules (`--lora_target_modules`)."
         ) from error
-    decoder.peft_config = {ADAPTER: lora}  # type: ignore[dict-item]  # what transformers asks of it is a protocol
+    decoder.peft_config = {ADAPTER: lora}  # type: ignore[dict-item]
     for _, module in lora_modules(decoder):
         module.register_forward_pre_hook(_by_row, with_kwargs=True)
     for parameter in lora_parameters(decoder):
@@ -123,10 +123,9 @@ def linear_layers(decoder: PreTrainedModel) -> list[str]:
 def text_part(decoder: PreTrainedModel) -> PreTrainedModel:
     """The model below the head that reads token ids: all of most decoders, the language model of composite ones."""
     part, embedding = decoder.get_decoder(), decoder.get_input_embeddings()
-    if isinstance(part, PreTrainedModel) and any(module is embedding for module in part.modules()):
-        return part
-    base: Any = decoder.base_model
-    return base
+    own = isinstance(part, PreTrainedModel) and any(module is embedding for module in part.modules())
+    whole: Any = part if own else decoder.base_model
+    return whole
 
 
 def short_name(name: str) -> str:

@@ -22,7 +22,7 @@ from transformers.utils import ModelOutput
 from ..configuration_llink import LlinkConfig
 from .bases import CACHE, build_base, check_kind, last_positions
 from .encoding import LlinkEncodingMixin
-from .errors import BaseModelError, LlinkCheckpointError, SlotMismatchError
+from .errors import LlinkCheckpointError, SlotMismatchError
 from .generation import LlinkGenerationMixin
 from .layers import LlinkProjector, TeacherSpace, device_of, encoder_states, input_device, pool
 from .lora import add_lora, lora_rows, merge_lora
@@ -83,19 +83,16 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         decoder: PreTrainedModel | None = None,
     ) -> None:
         super().__init__(config)
-        causal = config.encoder_is_causal
-        check_kind("encoder", config.encoder_config, config.encoder_name_or_path or "encoder", causal)
-        check_kind("decoder", config.decoder_config, config.decoder_name_or_path or "decoder")
+        check_kind("encoder", config.encoder_config, config.encoder_name_or_path or "", config.encoder_is_causal)
+        check_kind("decoder", config.decoder_config, config.decoder_name_or_path or "")
         self.encoder = encoder if encoder is not None else build_base("encoder", config.encoder_config)
         self.decoder = decoder if decoder is not None else build_base("decoder", config.decoder_config)
         # One configuration object a base: a second copy would miss the chosen attention implementation.
         config.encoder_config, config.decoder_config = self.encoder.config, self.decoder.config
         config.settle()  # what could not be asked of a base before it was read
         self._check_widths()
-        d = config.hidden_size
-        self.projector = LlinkProjector(
-            config.encoder_hidden_size, config.projector_hidden_size, d, config.projector_dropout
-        )
+        d, d_e = config.hidden_size, config.encoder_hidden_size
+        self.projector = LlinkProjector(d_e, config.projector_hidden_size, d, config.projector_dropout)
         self.teacher_space = TeacherSpace(
             d, config.teacher_conditioning, config.teacher_components, config.teacher_whitening_power
         )
@@ -142,12 +139,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         self.slot_embedder.scale.fill_(median_embedding_norm(self.get_input_embeddings(), self.config.vocab_size))
 
     def _check_widths(self) -> None:
-        rows, width = self.decoder.get_input_embeddings().weight.shape
-        if width != self.config.hidden_size:
-            raise BaseModelError(
-                f"The decoder's embeddings are {width} wide and its layers {self.config.hidden_size}: slots are put in "
-                f"with the embeddings. Choose a decoder of one width; {self.config.decoder_name_or_path!r} is not."
-            )
+        rows = self.decoder.get_input_embeddings().weight.shape[0]
         if self.config.reserved_token_start < rows:
             raise LlinkCheckpointError(
                 f"reserved_token_start={self.config.reserved_token_start}, but the decoder has {rows} embedding rows: "
@@ -224,10 +216,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
     def pool_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
         """Encoder tokens (N, L) → z_F (N, d_e), without gradient (paper 4.1)."""
         states = self.passage_states(foreign_input_ids, foreign_attention_mask)  # (N, L, d_e)
-        pooled = pool(states, foreign_attention_mask.to(states.device), self.config.pooling)  # (N, d_e)
-        if self.config.encoder_normalized:
-            return torch.nn.functional.normalize(pooled, dim=-1) * pooled.shape[1] ** 0.5
-        return pooled
+        config = self.config
+        return pool(states, foreign_attention_mask.to(states.device), config.pooling, config.encoder_normalized)
 
     def resolve_slots(
         self,

@@ -168,10 +168,10 @@ def test_lora_that_never_gets_a_gradient_is_refused(base_folder, monkeypatch):
 
 
 def test_a_decoder_that_does_not_read_its_slots_is_refused(base_folder, monkeypatch):
-    from llink.modeling_llink import injection
+    from llink.modeling_llink import slots
 
     given = base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")
-    monkeypatch.setattr(injection, "_inject", lambda embedding, inputs, embeds: injection._waiting.get().clear())
+    monkeypatch.setattr(slots, "_inject", lambda embedding, inputs, embeds: slots._waiting.get().clear())
     with pytest.raises(BaseModelError, match="slots would mean nothing"):
         LlinkForCausalLM.from_encoder_decoder_pretrained(*given)
 
