@@ -15,11 +15,11 @@ from babel import Locale
 TARGET = Path(__file__).parent.parent / "modeling_llink" / "calendar_names.py"
 #: Languages in other scripts than Latin that have names of their own for the Gregorian months, and many readers.
 LANGUAGES = (
-    "am ar as be bg bn el fa gu he hi hy ka kk km kn ko ky lo mk ml mn mr my ne or pa ps ru sd si sr ta te tg th "
+    "am ar as be bg bn el fa gu he hi hy ka kk km kn ko ky lo mk ml mn mr my ne or pa ps ru sd sr ta te tg th "
     "ug uk ur zh"
 )
 #: Languages whose weekdays mean nothing else: a Russian Wednesday is also the environment, a Georgian Sunday a week.
-WITH_WEEKDAYS = "am ar bn fa gu he hi ja km kn ko lo ml mr my ne or pa te th ur zh"
+WITH_WEEKDAYS = "am ar bn fa gu he hi ja km kn ko lo ml mr my ne or pa te th zh"
 #: Ways of writing that CLDR lacks.
 MONTHS = {"ឧសភា": 5, "កុម្ភះ": 2, "ဇန္နဝါရီ": 1, "သြဂုတ်": 8, "ፌብሯሪ": 2, "ፌብሩአሪ": 2, "ዲሰምበር": 12, "ኖቨምበር": 11}
 WEEKDAYS = {"ចន្ទ": 0, "ព្រហស្បត្តិ៍": 3, "សៅរ": 5}
@@ -34,7 +34,7 @@ def names(part: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for language in (WITH_WEEKDAYS if part == "days" else LANGUAGES).split():
         forms = getattr(Locale.parse(language), part)
-        for context in ("format",) if language == "si" else ("format", "stand-alone"):  # Sinhala: moons
+        for context in ("format", "stand-alone"):
             for number, name in forms[context]["wide"].items():
                 if not _ENGLISH_OR_DIGIT.search(name):
                     found.setdefault(_whole(language, name) if part == "days" else name, number)
