@@ -14,8 +14,9 @@ from torch.nn.utils.rnn import pad_sequence
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.passages import check_passage
 from ..modeling_llink.processing_llink import LlinkProcessor
+from ..modeling_llink.prompts import user_message
 from .errors import DataError
-from .examples import instruction_message, training_example
+from .examples import training_example
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +199,7 @@ def tokenize_instructions(
 
 def row_example(processor: LlinkProcessor, row: dict[str, Any], passages: Sequence[str]) -> dict[str, Any]:
     """An instruction row about these passages as a [`training_example`]."""
-    return training_example(processor, [instruction_message(row["prompt"], passages)], row["completion"])
+    return training_example(processor, [user_message(row["prompt"], passages)], row["completion"])
 
 
 def instruction_tensors(

@@ -41,8 +41,8 @@ def read_instructions(path: str | Path) -> Dataset:
     """Reads a JSONL file of instruction rows.
 
     Args:
-        path: One JSON object a line: `foreign` (a string, or a list of strings), `prompt` (holds `<foreign_emb>` once
-            for each passage), `completion`, and optionally `id`, `task` and `english` or `target` (the
+        path: One JSON object a line: `foreign` (a string, or a list of strings), `prompt` (passages stand
+            where it says `<foreign_emb>`, or follow it), `completion`, and optionally `id`, `task` and `english` or `target` (the
             reference, in the language of the answer).
 
     Returns:
@@ -85,8 +85,8 @@ def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str | N
 
     Args:
         pairs: Rows with `id`, `english` (or `target`) and `foreign`; `target_language` where it is not English.
-        prompt: The instruction, `Translate to English.` or to what the row says when not given; the placeholder stands
-            on the line after it, as in inference.
+        prompt: The instruction, `Translate to English.` or to what the row says when not given; without a
+            placeholder, one stands on the line after it, as in inference.
 
     Raises:
         DataError: If there are none, or one is unusable.
@@ -96,13 +96,17 @@ def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str | N
         {
             "id": pair["id"],
             "foreign": pair["foreign"],
-            "prompt": f"{prompt or translation_prompt(language_of(pair))}\n{FOREIGN_TOKEN}",
+            "prompt": _placed(prompt or translation_prompt(language_of(pair))),
             "completion": pair[target_column(pair, "A pair")],
             "task": task_in(language_of(pair), "translate_to_english"),
             "english": pair[target_column(pair, "A pair")],
         }
         for pair in pairs
     )
+
+
+def _placed(prompt: str) -> str:
+    return prompt if FOREIGN_TOKEN in prompt else f"{prompt}\n{FOREIGN_TOKEN}"
 
 
 def _checked(row: Any, where: str, default_id: str) -> dict[str, Any]:
@@ -118,10 +122,10 @@ def _checked(row: Any, where: str, default_id: str) -> dict[str, Any]:
         if not isinstance(row[name], str) or not row[name].strip():
             raise DataError(f"{where}: {name} is {row[name]!r}; give non-empty text.")
     placeholders = row["prompt"].count(FOREIGN_TOKEN)
-    if placeholders != len(foreign):
+    if placeholders not in (0, len(foreign)):
         raise DataError(
             f"{where}: the prompt holds {placeholders} {FOREIGN_TOKEN} placeholder(s) for {len(foreign)} passage(s). "
-            "Give exactly one passage for each placeholder."
+            "Give exactly one passage for each placeholder, or no placeholder: passages then follow the prompt."
         )
     return {
         "id": str(row.get("id", default_id)),

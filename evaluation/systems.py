@@ -13,8 +13,8 @@ from transformers import BatchFeature
 from ..baselines.direct import ADAPTER_CONFIG, RawTextProcessor, like, load_direct
 from ..baselines.langbridge import LangBridgeForCausalLM, is_langbridge
 from ..data.errors import DataError
-from ..data.examples import instruction_message
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
+from ..modeling_llink.prompts import user_message
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -37,7 +37,7 @@ class System:
         Raises:
             ForeignTextError, PromptError: If a row is unusable.
         """
-        messages = [instruction_message(row["prompt"], row["foreign"]) for row in rows]
+        messages = [user_message(row["prompt"], row["foreign"]) for row in rows]
         return self.processor.apply_chat_template(
             [[message] for message in messages],
             add_generation_prompt=True,

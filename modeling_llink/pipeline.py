@@ -55,7 +55,7 @@ class LlinkPipeline(Pipeline):
         Args:
             inputs: A passage; `{"foreign_text": …, "prompt": …}`, whose text may be a list of passages; a chat, as
                 `processor.apply_chat_template` takes it; a list, generator or dataset of such.
-            prompt: The instruction, one for all inputs or a list with one each.
+            prompt: The instruction, one for all inputs or a list with one each; `<foreign_emb>` as in `generate`.
             kwargs: `batch_size`, `num_workers`, and everything that `model.generate` takes, such as `streamer`.
 
         Returns:

@@ -20,11 +20,12 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 from llink.building import fit_teacher_space
 from llink.configuration_llink import LlinkConfigError
 from llink.data.errors import DataError
-from llink.data.examples import instruction_message, training_example
+from llink.data.examples import training_example
 from llink.data.instructions import instruction_dataset
 from llink.evaluation.usage import answer_losses, answer_reach, usage_losses
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.errors import PromptError
+from llink.modeling_llink.prompts import user_message
 from llink.trainers.errors import TrainingError
 from llink.trainers.inject_config import InjectConfig
 from llink.trainers.inject_loss import slot_cosine, slot_info_nce, usage_contrast
@@ -339,7 +340,7 @@ def test_metrics_are_those_of_the_variants(make_model, tmp_path):
     assert metrics["eval_shuffled_gap"] == pytest.approx((means[2] - means[0]).item(), abs=1e-3)
     # The loss on cached features is the loss of transformers' own path from ids.
     example = data[1]
-    message = instruction_message(example["prompt"], example["foreign"])
+    message = user_message(example["prompt"], example["foreign"])
     made = training_example(model.processor, [message], example["completion"])
     foreign = tiny.passage_inputs(model.processor, [example["foreign"]])
     with torch.no_grad():
@@ -416,7 +417,6 @@ def test_missing_references_are_named(make_model, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"prompt": "no placeholder"},
         {"foreign": ["a", "b"]},
         {"foreign": [""]},
         {"foreign": ["a\0"]},
