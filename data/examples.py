@@ -25,9 +25,8 @@ def training_example(processor: LlinkProcessor, messages: Sequence[dict], comple
     prompt_ids, passages = processor.render(messages)
     # The paper's format has a space after "Assistant:", which byte-level tokenizers keep with the word.
     glue = "" if processor.chat_template else " "
-    answer_ids = encode_literal(processor.tokenizer, glue + completion) + _end_of_turn(
-        processor, processor.chat_template
-    )
+    end = _end_of_turn(processor, processor.chat_template)
+    answer_ids = encode_literal(processor.tokenizer, glue + completion) + end
     return {
         "input_ids": prompt_ids + answer_ids,
         "labels": [-100] * len(prompt_ids) + answer_ids,

@@ -42,8 +42,8 @@ def read_instructions(path: str | Path) -> Dataset:
 
     Args:
         path: One JSON object a line: `foreign` (a string, or a list of strings), `prompt` (passages stand
-            where it says `<foreign_emb>`, or follow it), `completion`, and optionally `id`, `task` and `english` or `target` (the
-            reference, in the language of the answer).
+            where it says `<foreign_emb>`, or follow it), `completion`, and optionally `id`, `task` and `english` or
+            `target` (the reference, in the language of the answer).
 
     Returns:
         A dataset with columns `id`, `foreign` (list of strings), `prompt`, `completion`, `task`, `english`.

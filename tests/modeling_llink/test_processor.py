@@ -269,7 +269,7 @@ def test_unusable_passages_in_a_chat_are_refused():
 def test_passages_must_match_placeholders(prompt, places, count):
     with pytest.raises(PromptError, match=rf"{places} <foreign_emb> placeholder.s. for {count} passage"):
         user_message(prompt, ["x"] * count)
-    with pytest.raises(PromptError, match="as literal text|As literal text"):
+    with pytest.raises(PromptError, match="As literal text"):
         build()(prompt, [["x"] * count] if count else None)
 
 
