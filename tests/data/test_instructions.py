@@ -49,7 +49,7 @@ def test_reading(tmp_path):
     assert rows.column_names == ["id", "foreign", "prompt", "completion", "task", "english"]
     assert rows["foreign"] == [[ROW["foreign"]], ["a", "b"]]
     assert rows["id"] == ["0", "9"]
-    assert rows["english"] == ["", "A"]
+    assert rows["english"] == [ROW["completion"], "A"], "a translation is its own reference"
     assert instruction_dataset(rows).to_list() == rows.to_list()
 
 
