@@ -424,9 +424,7 @@ def test_missing_references_are_named_where_a_loss_was_asked_for(make_model, tmp
     translations = [{**row, "prompt": "Translate."} for row in without if len(row["foreign"]) == 1]
     trainer = InjectTrainer(model=make_model(), args=unset, train_dataset=translations)
     assert trainer.args.cosine_weight
-    assert trainer.train_dataset["english"][:] == [
-        row["completion"] for row in translations
-    ]
+    assert trainer.train_dataset["english"][:] == [row["completion"] for row in translations]
 
 
 def test_a_stream_is_read_as_far_as_the_run_goes(train, make_model, tmp_path):
