@@ -264,9 +264,8 @@ def _check_scripts(config: PrepareConfig, item: Input) -> None:
     if "script" in rules.skip:
         return
     pairs = read_input(item, rules.language, config.table_columns(item), lambda data: None, rules.target_language)
-    sides = [
-        Side([" ".join(text.split()) for text in side]) for side in zip(*itertools.islice(pairs, 1000), strict=False)
-    ]
+    first = list(itertools.islice(pairs, 1000))
+    sides = [Side([" ".join(text.split()) for text in side]) for side in zip(*first, strict=True)]
     if not sides or sum(len(text) for side in sides for text in side.texts) > LONGEST:
         return
     codes = (rules.target_script, rules.script)
