@@ -29,7 +29,7 @@ from .passages import (
     pad_pieces,
     read_passage,
 )
-from .prompts import DEFAULT_PROMPT, PLAIN_CHAT_TEMPLATE, PromptMarks, match_prompts, user_message
+from .prompts import DEFAULT_PROMPT, PLAIN_CHAT_TEMPLATE, PromptMarks, match_prompts, refusing, user_message
 from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
 
 
@@ -66,7 +66,7 @@ class LlinkProcessor(ProcessorMixin):
         long_passages: str = "cut",
         max_pieces: int = 64,
     ) -> None:
-        super().__init__(tokenizer, encoder_tokenizer, chat_template=chat_template or tokenizer.chat_template)
+        super().__init__(tokenizer, encoder_tokenizer, chat_template=refusing(chat_template or tokenizer.chat_template))
         self.num_slots = num_slots
         self.reserved_token_start = len(tokenizer) if reserved_token_start is None else reserved_token_start
         self.max_foreign_chars = max_foreign_chars

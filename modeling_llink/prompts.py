@@ -25,6 +25,21 @@ PLAIN_CHAT_TEMPLATE = (
 )
 #: The type of a content part that holds a foreign passage.
 FOREIGN_PART = "foreign_text"
+#: Before a saved template: transformers' text-generation would print such a part into the prompt, as Python writes it.
+_REFUSAL = (
+    "{%- for message in messages %}{%- if message.content is iterable and message.content is not string %}"
+    "{%- for part in message.content %}{%- if part.type == '" + FOREIGN_PART + "' %}"
+    "{{- raise_exception('Parts of type " + FOREIGN_PART + " are not for text-generation. Use pipeline(\\'llink\\', "
+    "model=…, trust_remote_code=True), or model.generate(messages=…).') }}"
+    "{%- endif %}{%- endfor %}{%- endif %}{%- endfor %}"
+)
+
+
+def refusing(chat_template: str | None) -> str | None:
+    """A chat template that raises at foreign parts, which llink's own rendering has replaced before."""
+    if not isinstance(chat_template, str) or chat_template.startswith(_REFUSAL):
+        return chat_template
+    return _REFUSAL + chat_template
 
 
 def match_prompts(prompt: Any, rows: list) -> tuple[list[str], list]:
