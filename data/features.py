@@ -24,6 +24,7 @@ from ..modeling_llink import LlinkForCausalLM
 from .errors import DataError
 from .feature_cache import FeatureCache
 from .pairs import check_pairs, sentences
+from .shapes import pair_dataset
 
 #: Config fields on which z_F depends, and those on which the teacher's states depend.
 ENCODER_FIELDS = ("pooling", "encoder_layer", "long_passages", "max_foreign_chars", "max_foreign_tokens")
@@ -92,7 +93,7 @@ def compute_features(
 
     Args:
         model: A [`LlinkForCausalLM`].
-        pairs: N rows with `id`, `english`, `foreign`.
+        pairs: N rows, as [`pair_dataset`] takes them.
         cache_dir: Folder of the [`FeatureCache`]; None computes without keeping.
         batch_size: Texts in one forward of a base.
         show_progress: Whether to show a bar over the texts that are missing.
@@ -102,6 +103,7 @@ def compute_features(
         DataError: If the pairs are unusable, a base returns NaN, infinite or misshapen vectors, or the cache file
             cannot be used.
     """
+    pairs = pair_dataset(pairs, name="pairs")
     check_pairs(pairs, "pairs")
     cache, specs = FeatureCache(cache_dir), _specs(model)
 

@@ -30,7 +30,7 @@ from .passages import (
     pad_pieces,
     read_passage,
 )
-from .prompts import DEFAULT_PROMPT, FOREIGN_PART, PLAIN_CHAT_TEMPLATE, PromptMarks, match_prompts
+from .prompts import DEFAULT_PROMPT, PLAIN_CHAT_TEMPLATE, PromptMarks, match_prompts, refusing, user_message
 from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
 
 
@@ -72,7 +72,7 @@ class LlinkProcessor(ProcessorMixin):
         encoder_language: str | None = None,
         source_script: str | None = None,
     ) -> None:
-        super().__init__(tokenizer, encoder_tokenizer, chat_template=chat_template or tokenizer.chat_template)
+        super().__init__(tokenizer, encoder_tokenizer, chat_template=refusing(chat_template or tokenizer.chat_template))
         self.num_slots = num_slots
         self.reserved_token_start = len(tokenizer) if reserved_token_start is None else reserved_token_start
         self.max_foreign_chars, self.max_foreign_tokens = max_foreign_chars, max_foreign_tokens
@@ -105,11 +105,8 @@ class LlinkProcessor(ProcessorMixin):
         return ["input_ids", "attention_mask", "foreign_input_ids", "foreign_attention_mask", "foreign_slot_index"]
 
     def user_message(self, prompt: str, passages: int | Sequence[str]) -> dict[str, Any]:
-        """The one layout of a prompt: the instruction, a line break, then the passages' slots (paper 4.2)."""
-        foreign = [Passage()] * passages if isinstance(passages, int) else passages
-        parts = [{"type": FOREIGN_PART, "text": text} for text in foreign]
-        text = f"{prompt}\n" if parts else prompt
-        return {"role": "user", "content": [{"type": "text", "text": text}, *parts]}
+        """The one layout of a prompt about passages, or about so many of them; see [`prompts.user_message`]."""
+        return user_message(prompt, [Passage()] * passages if isinstance(passages, int) else passages)
 
     def render(
         self,
@@ -193,8 +190,8 @@ class LlinkProcessor(ProcessorMixin):
         """Prompts with the passages they are about.
 
         Args:
-            text: One prompt for all rows or one a row; asks for a translation when not given. Always plain text:
-                `<f0>`, `<foreign_emb>` and control tokens in it stay text.
+            text: One prompt for all rows or one a row; asks for a translation when not given. Where it says
+                `<foreign_emb>`, a passage stands; without any, passages follow it. `<f0>` and control tokens stay text.
             foreign_text: One passage, one a row, or a list of passages a row.
             padding_side: `left` for generation, `right` for training.
             return_tensors: `pt`, or None for lists.
@@ -205,7 +202,7 @@ class LlinkProcessor(ProcessorMixin):
 
         Raises:
             ForeignTextError: If a passage is not usable text.
-            PromptError: If the numbers of prompts and rows of passages differ.
+            PromptError: If the numbers of prompts and rows of passages differ, or of placeholders and passages.
         """
         rendered = [self.render(m, **kwargs) for m in self.conversations(text, foreign_text)]
         return self._batch(rendered, padding_side, return_tensors)
