@@ -18,9 +18,12 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal t
     from .data.errors import DataError as DataError
     from .data.errors import ServerError as ServerError
     from .data.features import compute_features as compute_features
+    from .data.instructions import instruction_dataset as instruction_dataset
     from .data.instructions import read_instructions as read_instructions
+    from .data.instructions import translation_instructions as translation_instructions
     from .data.pairs import read_pairs as read_pairs
     from .data.pairs import split_pairs as split_pairs
+    from .data.shapes import pair_dataset as pair_dataset
     from .errors_llink import LlinkConfigError as LlinkConfigError
     from .errors_llink import LlinkError as LlinkError
     from .evaluation.outputs import read_outputs as read_outputs
@@ -79,7 +82,10 @@ _EXPORTS = {
     "read_outputs": ".evaluation.outputs",
     "read_pairs": ".data.pairs",
     "split_pairs": ".data.pairs",
+    "pair_dataset": ".data.shapes",
     "read_instructions": ".data.instructions",
+    "instruction_dataset": ".data.instructions",
+    "translation_instructions": ".data.instructions",
     "retrieval_metrics": ".evaluation.retrieval",
     "LlinkError": ".errors_llink",
     "LlinkConfigError": ".errors_llink",

@@ -102,8 +102,9 @@ class Asker:
         """
         text, question = text.strip(), question.strip() or self.default_question
         inputs = self._checked(text, question)
-        written = f"{question}\n{text}"
-        raw_tokens = self.model.processor(written)["input_ids"].shape[1]
+        message = self.model.processor.user_message(question, [text])
+        written = {"role": "user", "content": "".join(part["text"] for part in message["content"])}
+        raw_tokens = len(self.model.processor.render([written])[0])
         reply = Reply("", raw_tokens, inputs["input_ids"].shape[1], nearest=self._nearest(text))
         yield reply
         new: list[Tensor] = []
@@ -173,12 +174,12 @@ class Asker:
                 left.set()
         new.append(answering.result())
 
-    def _base(self, written: str, tokens: int) -> Iterator[str]:
+    def _base(self, written: dict[str, str], tokens: int) -> Iterator[str]:
         """The base decoder's answer: prompts without slots run with LoRA off."""
         if self._room(tokens) < 1:
             yield f"(None: written out, the prompt takes {tokens} tokens, more than the decoder can read.)"
         else:
-            yield from self._stream(tokens, [], prompt=written)
+            yield from self._stream(tokens, [], messages=[written])
 
     def _usage(self, question: str, inputs: Any, new: Tensor, text: str) -> dict[str, float]:
         """Whether the answer (1, n) to a prompt (1, S) about one passage needed that passage's slots."""

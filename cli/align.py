@@ -45,7 +45,7 @@ def run(argv: Sequence[str]) -> None:
         encoder_revision=bases.encoder_revision,
         decoder_revision=bases.decoder_revision,
         **bases.loading(),
-        **{**chosen.model, **set_fields(fields)},
+        **{**chosen.model, **data.source_language(), **set_fields(fields)},
     )
     trainer = AlignTrainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
     train_and_save(trainer, "eval_r@1", data.files)

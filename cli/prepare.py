@@ -11,6 +11,7 @@ from ..data.data_card import check_repository, push_folder
 from ..data.prepare import CLEANING, Seconds, prepare
 from ..data.prepare_config import PrepareConfig
 from ..data.sources import SOURCES
+from ..data.splitting import shares_to_reach
 from ..evaluation.report import table
 from .parsing import parse_arguments, parse_early
 
@@ -57,9 +58,12 @@ def _show(manifest: dict[str, Any], seconds: dict[str, Seconds], config: Prepare
         for split in manifest["splits"]
     ]
     print(table(header, rows))
+    needed = shares_to_reach(manifest["splits"])
+    remedy = "too few for these sizes" if needed is None else f"--shares {' '.join(map(str, needed))} would reach it"
     for split in manifest["splits"]:
         if split["pairs"] < split["most"]:
-            print(f"{split['name']} has {split['pairs']} of {split['most']} pairs: no more fall to it.")
+            share = f"a share of {split['share']:.3g}"
+            print(f"{split['name']} has {split['pairs']} of {split['most']} pairs, {share}: {remedy}.")
     print(_time_table(manifest, seconds) if seconds else f"\n{config.output_dir} held this data already.")
     print(f"\nWritten: {config.output_dir}. Read it with load_dataset({config.output_dir!r}).")
     if not config.parquet_only:

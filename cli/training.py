@@ -11,6 +11,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from ..configuration_llink import LlinkConfigError
 from ..data.instructions import read_instructions
 from ..data.pairs import read_pairs
+from ..data.target import language_tag
 from ..evaluation.report import plot_history
 from ..trainers.base import LlinkTrainer
 from .parsing import check_two_files
@@ -27,9 +28,10 @@ class PairData:
         default=None,
         metadata={"help": "Two line-aligned UTF-8 files of held-out pairs: target (English), then foreign."},
     )
-    language: str = field(default="und", metadata={"help": "BCP-47 tag of the foreign side, such as km."})
+    language: str = field(default="und", metadata={"help": "Foreign side: a BCP-47 tag, such as km, or a name."})
 
     def __post_init__(self) -> None:
+        self.language = language_tag(self.language)
         check_two_files("pairs", self.pairs)
         check_two_files("eval-pairs", self.eval_pairs)
 
@@ -37,6 +39,10 @@ class PairData:
         """The training pairs, and the held-out ones if given; the trainer leaves out what they share."""
         held_out = read_pairs(*self.eval_pairs, language=self.language) if self.eval_pairs else None
         return read_pairs(*self.pairs, language=self.language), held_out
+
+    def source_language(self) -> dict[str, str]:
+        """The field of a new model's configuration, if a language was given."""
+        return {} if self.language == "und" else {"source_language": self.language}
 
     @property
     def files(self) -> tuple[str, ...]:

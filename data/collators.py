@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.passages import check_passage
+from ..modeling_llink.passages import Passage, check_passage
 from ..modeling_llink.processing_llink import LlinkProcessor
 from .errors import DataError
-from .examples import instruction_message, training_example
+from .examples import training_example
+from .shapes import row_messages
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class InstructionTensors(torch.utils.data.Dataset):
 
 
 def tokenize_instructions(
-    processor: LlinkProcessor, dataset: Dataset, max_length: int
+    processor: LlinkProcessor, dataset: Dataset, max_length: int, passages: dict[str, Passage] | None = None
 ) -> tuple[list[dict[str, list[int]]], int]:
     """Renders instruction rows exactly as inference does, and masks everything but the answers by length.
 
@@ -173,6 +174,7 @@ def tokenize_instructions(
         processor: The model's processor.
         dataset: Rows of `read_instructions`.
         max_length: Tokens at which prompt and answer together are cut; only answers are cut.
+        passages: Distinct texts as passages, which keep how they were read; those of these rows are added.
 
     Returns:
         A list of `input_ids` and `labels`, and the number of answers that were cut.
@@ -180,9 +182,10 @@ def tokenize_instructions(
     Raises:
         DataError: If a prompt alone fills `max_length`.
     """
-    examples, cut = [], 0
+    examples, cut, known = [], 0, {} if passages is None else passages
     for row in dataset:
-        example = row_example(processor, row, row["foreign"])
+        own = [known.setdefault(text, check_passage(text)) for text in row["foreign"]]
+        example = row_example(processor, row, own)
         ids, labels = example["input_ids"], example["labels"]
         if labels[:max_length].count(-100) == len(labels[:max_length]):
             raise DataError(
@@ -198,7 +201,7 @@ def tokenize_instructions(
 
 def row_example(processor: LlinkProcessor, row: dict[str, Any], passages: Sequence[str]) -> dict[str, Any]:
     """An instruction row about these passages as a [`training_example`]."""
-    return training_example(processor, [instruction_message(row["prompt"], passages)], row["completion"])
+    return training_example(processor, row_messages(row, passages), row["completion"])
 
 
 def instruction_tensors(

@@ -4,34 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink import LlinkProcessor
-from ..modeling_llink.errors import PromptError
 from ..modeling_llink.passages import encode, encode_literal
-from ..modeling_llink.prompts import FOREIGN_PART
-
-
-def instruction_message(template: str, passages: Sequence[str]) -> dict[str, Any]:
-    """A user message from an instruction row's prompt, in which `<foreign_emb>` marks where each passage stands.
-
-    Raises:
-        PromptError: If the number of placeholders is not the number of passages.
-    """
-    pieces = template.split(FOREIGN_TOKEN)
-    if len(pieces) - 1 != len(passages):
-        raise PromptError(
-            f"The prompt {template!r} holds {len(pieces) - 1} {FOREIGN_TOKEN} placeholder(s) for {len(passages)} "
-            "passage(s). Give exactly one passage for each placeholder."
-        )
-    content: list[dict[str, str]] = []
-    for index, piece in enumerate(pieces):
-        if index:
-            content.append({"type": FOREIGN_PART, "text": passages[index - 1]})
-        if piece:
-            content.append({"type": "text", "text": piece})
-    return {"role": "user", "content": content}
 
 
 def training_example(processor: LlinkProcessor, messages: Sequence[dict], completion: str) -> dict[str, Any]:
@@ -48,7 +25,8 @@ def training_example(processor: LlinkProcessor, messages: Sequence[dict], comple
     prompt_ids, passages = processor.render(messages)
     # The paper's format has a space after "Assistant:", which byte-level tokenizers keep with the word.
     glue = "" if processor.chat_template else " "
-    answer_ids = encode_literal(processor.tokenizer, glue + completion) + _end_of_turn(processor)
+    end = _end_of_turn(processor, processor.chat_template)
+    answer_ids = encode_literal(processor.tokenizer, glue + completion) + end
     return {
         "input_ids": prompt_ids + answer_ids,
         "labels": [-100] * len(prompt_ids) + answer_ids,
@@ -56,7 +34,8 @@ def training_example(processor: LlinkProcessor, messages: Sequence[dict], comple
     }
 
 
-def _end_of_turn(processor: LlinkProcessor) -> list[int]:
+@lru_cache(maxsize=8)  # of all rows of a data set
+def _end_of_turn(processor: LlinkProcessor, chat_template: str | None) -> list[int]:
     """The ids with which the chat template closes the assistant's turn, or the end-of-sequence id."""
     mark = secrets.token_hex(8)
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]

@@ -17,12 +17,14 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedTokenizerBase
 
 from ..modeling_llink import LlinkForCausalLM
 from .errors import DataError
 from .feature_cache import FeatureCache
 from .pairs import check_pairs, sentences
+from .shapes import pair_dataset
 
 #: Config fields on which z_F depends, and those on which the teacher's states depend.
 ENCODER_FIELDS = ("pooling", "encoder_layer", "long_passages", "max_foreign_chars", "max_foreign_tokens")
@@ -91,7 +93,7 @@ def compute_features(
 
     Args:
         model: A [`LlinkForCausalLM`].
-        pairs: N rows with `id`, `english`, `foreign`.
+        pairs: N rows, as [`pair_dataset`] takes them.
         cache_dir: Folder of the [`FeatureCache`]; None computes without keeping.
         batch_size: Texts in one forward of a base.
         show_progress: Whether to show a bar over the texts that are missing.
@@ -101,6 +103,7 @@ def compute_features(
         DataError: If the pairs are unusable, a base returns NaN, infinite or misshapen vectors, or the cache file
             cannot be used.
     """
+    pairs = pair_dataset(pairs, name="pairs")
     check_pairs(pairs, "pairs")
     cache, specs = FeatureCache(cache_dir), _specs(model)
 
@@ -180,6 +183,8 @@ def fingerprint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, samples: i
     for name, tensor in sorted(model.state_dict().items()):
         if "lora_" in name:
             continue
+        if is_traceable_wrapper_subclass(tensor):  # torchao's, which have no places of their own
+            tensor = tensor.dequantize()
         flat = tensor.reshape(-1)
         flat = flat.cpu() if flat.device.type == "mps" else flat  # which knows no float64
         picked = flat[:: max(1, flat.numel() // samples)].float().cpu()

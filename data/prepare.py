@@ -16,9 +16,10 @@ import json
 import os
 import platform
 import shutil
+import tempfile
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -37,20 +38,23 @@ from .blocks import (
     pairs_by_number,
     summed_reports,
 )
-from .cleaning import CLEANING_STEPS, StepReport
+from .cleaning import CLEANING_STEPS, Side, StepReport
 from .data_card import write_card
 from .errors import DataError
 from .prepare_config import PrepareConfig
 from .prepared_folder import KIND, MANIFEST, check_files, move_into_place, read_manifest, write_checksums, write_splits
 from .readers import Input, check_input, pin, read_input
+from .scripts import SCRIPTS
 from .splitting import (
     CORPUS_STEPS,
     Corpus,
+    Split,
     assign_splits,
     drop_duplicates,
     drop_near_duplicates,
     drop_split_conflicts,
 )
+from .streams import LONGEST
 from .target import ENGLISH, is_english
 
 _RUN, _BLOCKS, _OUT, _READ = "run.json", "blocks", "out", "read.json"
@@ -88,14 +92,18 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> tuple[dict[st
     """
     target = Path(config.output_dir).absolute()
     partial = target.with_name(f"{target.name}.partial")
-    existing, inputs = read_manifest(target), config.inputs()
+    existing = read_manifest(target)
+    scratch = tempfile.TemporaryDirectory(prefix="llink-prepare-")
     try:
+        inputs = config.inputs(Path(scratch.name))
         partial.mkdir(parents=True, exist_ok=True)
         clock = _Clock()
         with _bytes_bar(inputs, "checking", show_progress) as (_, watch):
             language = config.foreign_language()
             target_language = config.target_language
             facts = [check_input(item, language, config.table_columns(item), watch, target_language) for item in inputs]
+            for item in inputs:
+                _check_scripts(config, item)
         clock.lap("checking")
         identity = {"inputs": facts, "options": config.content(), "versions": _versions(config)}
         if existing is not None and not config.overwrite:
@@ -115,6 +123,7 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> tuple[dict[st
             f"{partial}; the same command goes on."
         ) from error
     finally:
+        scratch.cleanup()
         if partial.is_dir() and not any(partial.iterdir()):
             partial.rmdir()
 
@@ -129,10 +138,11 @@ def _run(
 ) -> dict[str, Any]:
     blocks = _read_and_clean(config, inputs, partial, show_progress)
     clock.lap("reading and cleaning")
-    folder, splits = partial / _BLOCKS, config.split_plan()
+    folder = partial / _BLOCKS
     reports, seconds = summed_reports(folder, blocks)
     corpus = Corpus([block_file(folder, number, "npy") for number in range(blocks)])
-    corpus_reports, assigned = _corpus_steps(config, corpus, folder)
+    splits = config.fitted_splits(corpus.distinct())
+    corpus_reports, assigned = _corpus_steps(config, splits, corpus, folder)
     clock.lap("duplicates and splits")
     counts = [int((assigned == number).sum()) for number in range(len(splits))]
     if empty := [split.name for split, count in zip(splits, counts, strict=True) if not count]:
@@ -244,8 +254,41 @@ def _raw_blocks(inputs: list[Input], config: PrepareConfig, watch: Callable[[byt
             number, first = number + 1, first + len(chunk)
 
 
-def _corpus_steps(config: PrepareConfig, corpus: Corpus, folder: Path) -> tuple[list[StepReport], Any]:
-    splits, assigned, reports, examples = config.split_plan(), None, [], []
+def _check_scripts(config: PrepareConfig, item: Input) -> None:
+    """Refuses swapped sides and another language, before any work, where they can be told by their scripts.
+
+    Raises:
+        DataError: If of the first pairs hardly one is in the scripts that it should be in; it names what they are in.
+    """
+    rules = config.rules()
+    if "script" in rules.skip:
+        return
+    pairs = read_input(item, rules.language, config.table_columns(item), lambda data: None, rules.target_language)
+    first = list(itertools.islice(pairs, 1000))
+    sides = [Side([" ".join(text.split()) for text in side]) for side in zip(*first, strict=True)]
+    if not sides or sum(len(text) for side in sides for text in side.texts) > LONGEST:
+        return
+    codes = (rules.target_script, rules.script)
+    fine = [side.script_share(code) >= rules.min_script_share for side, code in zip(sides, codes, strict=True)]
+    if (fine[0] & fine[1]).mean() >= 0.1:
+        return
+    found = [max(SCRIPTS, key=lambda code, side=side: float(side.script_share(code).sum())) for side in sides]
+    own, foreign = (SCRIPTS[code].name for code in found)
+    told = f"{item.name}: the target side is mostly {own} script, the foreign side is {foreign} script"
+    if codes[0] != codes[1] and found == list(codes[::-1]):
+        raise DataError(
+            f"{told}: they are swapped. Give the target side ({config.target_language}) first: files, or --columns."
+        )
+    raise DataError(
+        f"{told}; {config.target_language} is written in {SCRIPTS[codes[0]].name}, {rules.language} in "
+        f"{SCRIPTS[codes[1]].name}. Give the right --language (or --script), or --skip script."
+    )
+
+
+def _corpus_steps(
+    config: PrepareConfig, splits: Sequence[Split], corpus: Corpus, folder: Path
+) -> tuple[list[StepReport], Any]:
+    assigned, reports, examples = None, [], []
     for step, name in enumerate(CORPUS_STEPS, 1):
         if name in config.skip:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,15 +14,31 @@ from .language_identification import check_language
 from .readers import FORMATS, Input, plan_inputs
 from .scripts import SCRIPTS, length_ratio, primary_language, script_code
 from .sources import Source, find_source
-from .splitting import DUPLICATE_SCOPES, SKIPPABLE, SPLIT_RULES, Split, parse_splits
-from .target import ENGLISH, is_english
+from .splitting import DUPLICATE_SCOPES, SKIPPABLE, SPLIT_RULES, Split, fit_shares, parse_splits
+from .streams import unpack
+from .target import ENGLISH, is_english, language_tag
 
 #: What decides the bytes of the output; the rest decides where they go and how fast.
 _CONTENT = (
-    *("source", "language", "target_language", "script", "columns", "skip", "zero_width_space", "english_length"),
+    *(
+        "source",
+        "language",
+        "target_language",
+        "script",
+        "columns",
+        "delimiter",
+        "skip",
+        "zero_width_space",
+        "english_length",
+    ),
     *("foreign_length", "ratio", "min_script_share", "identify_languages", "duplicates", "near_duplicate_similarity"),
     *("splits", "shares", "split_by", "parquet_only"),
 )
+
+
+_DEFAULT_SPLITS = ("train=-1", "held_out=2000")
+#: What is held out of a small corpus when the splits are not given.
+_MOST_HELD_OUT = 0.1
 
 
 @dataclass
@@ -47,7 +63,7 @@ class PrepareConfig:
         default=None,
         metadata={"help": "Declared corpus that --input holds (see --list_sources): licence, citation, columns."},
     )
-    language: str | None = field(default=None, metadata={"help": "BCP-47 tag of the foreign side, such as km."})
+    language: str | None = field(default=None, metadata={"help": "Foreign side: a BCP-47 tag, such as km, or a name."})
     target_language: str = field(
         default=ENGLISH,
         metadata={
@@ -65,6 +81,9 @@ class PrepareConfig:
             "numbers from 1 for a TSV without names. Found by themselves when they are called english (or target) "
             "and foreign, as the two languages, or translation; 1 and 2 in a TSV."
         },
+    )
+    delimiter: str | None = field(
+        default=None, metadata={"help": "What separates a CSV's columns; found by itself among , ; tab and | ."}
     )
     skip: list[str] = field(
         default_factory=list,
@@ -99,14 +118,18 @@ class PrepareConfig:
         default=0.8, metadata={"help": "Jaccard similarity of both sides from which two pairs count as one."}
     )
     splits: list[str] = field(
-        default_factory=lambda: ["train=100000", "held_out=40000"],
-        metadata={"help": "Splits and the most pairs of each; -1 takes all that fall to it (paper 5.1: 100k, 40k)."},
+        default_factory=lambda: list(_DEFAULT_SPLITS),
+        metadata={
+            "help": "Splits and the most pairs of each; -1 takes all that fall to it (paper 5.1: 100k, 40k). When not "
+            "given, a tenth is held out, 2,000 pairs at most."
+        },
     )
     shares: list[float] | None = field(
         default=None,
         metadata={
             "help": "Share of all sentences that falls to each split. Keep them from run to run: they decide where a "
-            "sentence goes. In proportion to the sizes when not given; where a size is -1, the others get 0.05 each."
+            "sentence goes. When not given they follow from the sizes: in proportion, or where one size is -1, so that "
+            "the others are reached."
         },
     )
     split_by: Literal["english", "both"] = field(
@@ -129,6 +152,8 @@ class PrepareConfig:
     )
 
     def __post_init__(self) -> None:
+        self.language = None if self.language is None else language_tag(self.language)
+        self.target_language = language_tag(self.target_language)
         self._check_choices()
         self._check_limits()
 
@@ -146,6 +171,8 @@ class PrepareConfig:
             raise LlinkConfigError(f"--skip {unknown}: the steps are {', '.join([*CLEANING_STEPS, *SKIPPABLE])}.")
         if bool(self.input) == bool(self.dataset):
             raise LlinkConfigError("Give either --input FILE… or --dataset NAME.")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise LlinkConfigError(f"--delimiter {self.delimiter!r}: give one character, such as ';'.")
         if self.columns is not None and len(self.columns) != 2:
             raise LlinkConfigError(f"--columns takes two names, target then foreign; got {self.columns}.")
 
@@ -191,14 +218,19 @@ class PrepareConfig:
             raise LlinkConfigError(f"--language {language!r}: the foreign side cannot be {name}.")
         return language
 
-    def inputs(self) -> list[Input]:
+    def inputs(self, unpacked: Path | None = None) -> list[Input]:
         """What to read.
+
+        Args:
+            unpacked: Folder for what archives hold, and for UTF-16 as UTF-8; refused when not given.
 
         Raises:
             DataError: As [`plan_inputs`].
         """
         if self.dataset is None:
-            return plan_inputs(self.input, self.format)
+            languages = self.target_language, self.foreign_language()
+            files = self.input if unpacked is None else unpack(self.input, languages, unpacked)
+            return [replace(item, delimiter=self.delimiter) for item in plan_inputs(files, self.format)]
         place = (self.dataset, self.dataset_config, self.dataset_split, self.dataset_revision)
         return [Input(Path(self.dataset).name, "hub", dataset=place)]
 
@@ -214,6 +246,17 @@ class PrepareConfig:
             LlinkConfigError: If they are not to be understood.
         """
         return parse_splits(self.splits, self.shares)
+
+    @property
+    def fits_shares(self) -> bool:
+        """Whether the shares follow from the corpus, so that the sizes are reached."""
+        return self.shares is None and any(split.size == -1 for split in self.split_plan())
+
+    def fitted_splits(self, pairs: int) -> list[Split]:
+        """The splits of a corpus of so many distinct pairs."""
+        splits = self.split_plan()
+        most = _MOST_HELD_OUT if self.splits == list(_DEFAULT_SPLITS) else 1.0
+        return fit_shares(splits, pairs, most) if self.fits_shares else splits
 
     def rules(self) -> CleaningRules:
         """What the cleaning steps go by, with the scripts' limits where none are given.
@@ -244,4 +287,5 @@ class PrepareConfig:
         rules = asdict(self.rules())
         options = {name: rules.get(name, getattr(self, name)) for name in _CONTENT}
         del options["shares"]  # the splits hold them
-        return json.loads(json.dumps({**options, "splits": [asdict(split) for split in self.split_plan()]}))
+        splits = [asdict(split) | ({"share": None} if self.fits_shares else {}) for split in self.split_plan()]
+        return json.loads(json.dumps({**options, "splits": splits}))

@@ -45,6 +45,7 @@ SUFFIXES = {
 FORMATS = ("tmx", "moses", "tsv", "csv", "jsonl", "parquet")
 _COMPRESSED = {".gz", ".xz", ".zst", ".bz2"}
 _ROWS = 1000
+_DELIMITERS = ",;\t|"
 #: The columns of a TSV without names.
 _NUMBERED = ("1", "2")
 _FAILURES = (ValueError, OSError, csv.Error, DatasetsError, pa.ArrowException, HfHubHTTPError, OfflineModeIsEnabled)
@@ -59,12 +60,14 @@ class Input:
         format: One of `FORMATS`, or `hub`.
         paths: Its file; two for `moses`, the target side first; none for a dataset of the Hub.
         dataset: Name or local folder, configuration, split and revision for `load_dataset`.
+        delimiter: What separates a CSV's columns; found by itself when not given.
     """
 
     name: str
     format: str
     paths: tuple[Path, ...] = ()
     dataset: tuple[str, str | None, str, str | None] | None = None
+    delimiter: str | None = None
 
     @property
     def bytes(self) -> int:
@@ -262,15 +265,20 @@ def _open_table(source: Input, languages: tuple[str, str], columns: Sequence[str
     options: dict[str, Any] = {}
     builder = {"tsv": "csv", "jsonl": "json"}.get(source.format, source.format)
     if builder == "csv":
-        options = _csv_options(path, source.format, [tuple(columns)] if columns else _usual_columns(*languages))
+        options = _csv_options(source, [tuple(columns)] if columns else _usual_columns(*languages))
     return load_dataset(builder, data_files=str(path), split="train", streaming=True, **options)
 
 
-def _csv_options(path: Path, file_format: str, choices: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+def _csv_options(source: Input, choices: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     """Every column is text; no text means "missing"; in a TSV no character quotes, and names are optional."""
+    path, file_format = source.paths[0], source.format
     dialect: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file_format == "tsv" else {}
-    with open_stream(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
-        names, *row = list(islice(csv.reader(text, **dialect), 2)) or [[]]
+    if file_format == "csv":
+        tried = {one: _first_rows(path, delimiter=one) for one in source.delimiter or _DELIMITERS}
+        dialect = {"delimiter": max(tried, key=lambda one: _likeliness(tried[one], choices))}
+    names, *row = _first_rows(path, **dialect) or [[]]
+    if file_format == "csv" and len(names) < 2:
+        raise DataError(f"{path}: its first line, {names}, is one column. Say what separates columns with --delimiter.")
     if row and len(row[0]) > len(names):  # datasets would silently take the first of them for a row's name
         raise DataError(f"{path}: the first row has {len(names)} columns, the second {len(row[0])}.")
     options: dict[str, Any] = {"keep_default_na": False, "na_filter": False, **dialect}
@@ -279,6 +287,17 @@ def _csv_options(path: Path, file_format: str, choices: Sequence[tuple[str, ...]
         if not any(set(pair) <= set(names) for pair in choices if pair != _NUMBERED):
             options["names"] = names = [str(number) for number in range(1, len(names) + 1)]
     return {**options, "features": Features({name: Value("string") for name in names})}
+
+
+def _first_rows(path: Path, **dialect: Any) -> list[list[str]]:
+    with open_stream(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+        return list(islice(csv.reader(text, **dialect), 2))
+
+
+def _likeliness(rows: Sequence[Sequence[str]], choices: Sequence[tuple[str, ...]]) -> tuple[bool, bool, int]:
+    """Of a delimiter: whether it finds wanted columns, rows of like length, and how many columns."""
+    wanted = any(set(pair) <= set(rows[0] if rows else ()) for pair in choices)
+    return wanted, len({len(row) for row in rows}) == 1, len(rows[0]) if rows else 0
 
 
 def _read_raw(path: Path, watch: Watch) -> None:

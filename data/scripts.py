@@ -124,7 +124,8 @@ _OTHERS = {
 LANGUAGE_SCRIPTS: dict[str, str] = {
     language: code for code, languages in {"Latn": _LATIN, **_OTHERS}.items() for language in languages.split()
 }
-_REGION_SCRIPTS = {"Hans": "Hani", "Hant": "Hani", "Hira": "Jpan", "Kana": "Jpan", "Hang": "Kore"}
+#: Other codes of scripts → the key in [`SCRIPTS`].
+REGION_SCRIPTS = {"Hans": "Hani", "Hant": "Hani", "Hira": "Jpan", "Kana": "Jpan", "Hang": "Kore"}
 
 
 def script_code(language: str, script: str | None = None) -> str:
@@ -140,7 +141,7 @@ def script_code(language: str, script: str | None = None) -> str:
     subtags = [script] if script else language.replace("_", "-").split("-")[1:]
     for subtag in subtags:
         code = subtag.title()
-        code = _REGION_SCRIPTS.get(code, code)
+        code = REGION_SCRIPTS.get(code, code)
         if code in SCRIPTS:
             return code
         if script or len(subtag) == 4:

@@ -3,6 +3,8 @@
 **Where a sentence goes.** The key of a sentence (64 bits of a content hash, `near_duplicates.py`) is a point between 0
 and 1; the shares of the splits cut that line into zones. Shares do not depend on the data, so neither do zones.
 
+  (Where none are given and a size is open, they follow from the number of distinct sentences: see [`fit_shares`].)
+
 - `split_by="english"`: a pair goes where its English sentence falls. A foreign sentence that stands beside English
   sentences of different zones would cross; all its pairs are dropped (step `split_conflict`). This is decided on every
   pair that the cleaning lets through, before duplicates go. So a sentence of either language is in one split of a run;
@@ -19,9 +21,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,6 +99,40 @@ def _usual_shares(sizes: Sequence[int]) -> list[float]:
     return [1 - _DEFAULT_SHARE * (len(sizes) - 1) if size == -1 else _DEFAULT_SHARE for size in sizes]
 
 
+def fit_shares(splits: Sequence[Split], pairs: int, most: float = 1.0) -> list[Split]:
+    """Shares by which sized splits are filled from a corpus, and the open one gets the rest.
+
+    Args:
+        splits: One of them with a size of -1.
+        pairs: Distinct pairs of the corpus.
+        most: The largest share of all sized splits together; half where they ask for more than there is.
+    """
+    wanted = [0.0 if split.size == -1 else _share_of(split.size, pairs) for split in splits]
+    total = sum(wanted)
+    if total > most or total >= 1:
+        wanted = [share * min(most, 0.5) / total for share in wanted]
+    rest = 1 - sum(wanted)
+    return [replace(split, share=share or rest) for split, share in zip(splits, wanted, strict=True)]
+
+
+def shares_to_reach(splits: Sequence[Mapping[str, Any]]) -> list[float] | None:
+    """Shares with which a run's splits (`pairs`, `most`, `share`) would have reached their sizes; None if none would.
+
+    A size of -1 takes what is left.
+    """
+    wanted = [_share_of(s["most"], max(1, s["pairs"]) / s["share"]) if s["most"] != -1 else 0.0 for s in splits]
+    if sum(wanted) >= 1:
+        return None
+    rest = 1 - sum(wanted)
+    spare = rest / wanted.count(0.0) if 0.0 in wanted else 0.0
+    return [math.floor(1000 * (share or spare)) / 1000 for share in wanted]
+
+
+def _share_of(size: int, pairs: float) -> float:
+    """The share of which so many pairs are drawn, but for three standard deviations."""
+    return (size + 3 * math.sqrt(size)) / max(pairs, 1)
+
+
 class Corpus:
     """The keys of all cleaned pairs, in blocks, and what became of each pair.
 
@@ -149,6 +186,14 @@ class Corpus:
             is_first = np.concatenate([[True], ~same])[: len(joined)][shared]
             firsts = np.maximum.accumulate(np.where(is_first, np.arange(len(is_first)), 0))
             yield np.concatenate([np.zeros(0, np.int64), *numbers])[order][shared], firsts
+
+    def distinct(self) -> int:
+        """How many different sentences the side that has fewer holds; estimated from a part of a large corpus."""
+        share = min(1.0, PART_ROWS / max(len(self.fate), 1))
+        below = np.uint64(min(share * _POINTS, _POINTS - 2048))
+        keys = [[block[side][block[side] <= below] for _, block in self.blocks()] for side in (_ENGLISH, _FOREIGN)]
+        found = [len(np.unique(np.concatenate(side))) if side else 0 for side in keys]
+        return round(min(found) / share)
 
     def gather(self, numbers: np.ndarray, rows: Sequence[int]) -> np.ndarray:
         """(len(rows), m) rows of the keys of m pairs, by their numbers."""

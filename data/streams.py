@@ -7,8 +7,10 @@ import codecs
 import gzip
 import io
 import lzma
+import shutil
+import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +33,8 @@ _MAGIC = {
     b"Rar!": "rar",
     b"7z\xbc\xaf": "7z",
 }
+#: Endings of files that say by themselves what they are.
+READABLE = (".tmx", ".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet")
 _BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
 
@@ -78,6 +82,56 @@ def open_stream(path: Path, watch: Callable[[bytes], object] | None = None) -> I
         raise DataError(
             f"{path} is truncated or damaged ({error}). Download or copy it again; it has {path.stat().st_size} bytes."
         ) from error
+
+
+def unpack(files: Sequence[str], languages: Sequence[str], folder: Path) -> list[str]:
+    """Files as they are, zip archives as what they hold of two languages, and UTF-16 as UTF-8.
+
+    Args:
+        files: Paths.
+        languages: Tags of the target and of the foreign side; of line-aligned files the names end in them (OPUS).
+        folder: Where new files go.
+
+    Raises:
+        DataError: If an archive is damaged, or holds no such files.
+    """
+    found: list[str] = []
+    for path in map(Path, files):
+        start = path.open("rb").read(4) if path.is_file() else b""
+        if start == b"PK\x03\x04":
+            found += _of_archive(path, languages, folder)
+        elif start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            found.append(str(folder / path.name))
+            try:
+                with (
+                    path.open(encoding="utf-16", newline="") as text,
+                    open(found[-1], "w", encoding="utf-8", newline="") as out,
+                ):
+                    shutil.copyfileobj(text, out, CHUNK)
+            except UnicodeError as error:
+                raise DataError(f"{path} begins as UTF-16 and is not: {error}. Save it as UTF-8.") from error
+        else:
+            found.append(str(path))
+    return found
+
+
+def _of_archive(path: Path, languages: Sequence[str], folder: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+            ends = [language.replace("_", "-").partition("-")[0].lower() for language in languages]
+            sides = [[name for name in names if name.lower().endswith(f".{end}")] for end in ends]
+            chosen = [name for pair in zip(*sides, strict=False) for name in pair]
+            if not chosen or len(sides[0]) != len(sides[1]):
+                chosen = [name for name in names if name.lower().endswith(READABLE)]
+            if not chosen:
+                raise DataError(
+                    f"{path} holds {', '.join(names[:8])}: no files of {' and '.join(f'.{end}' for end in ends)}, and "
+                    "no table or TMX. Unpack it and give the two files, the target side first."
+                )
+            return [archive.extract(name, folder) for name in chosen]
+    except (zipfile.BadZipFile, *_BROKEN) as error:
+        raise DataError(f"{path} is truncated or damaged ({error}). Download or copy it again.") from error
 
 
 def _decompressed(raw: io.BufferedReader, kind: str) -> Any:

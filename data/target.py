@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors_llink import LlinkConfigError
-from .scripts import primary_language
+from .scripts import LANGUAGE_SCRIPTS, REGION_SCRIPTS, SCRIPTS, primary_language
 
 ENGLISH = "en"
 TARGET_LANGUAGE = "target_language"
@@ -66,6 +66,27 @@ def language_name(language: str) -> str:
             f"{', '.join(LANGUAGE_NAMES)}. Give one of these, or write the instructions yourself "
             "(translation_instructions(pairs, prompt=…))."
         ) from None
+
+
+def language_tag(given: str) -> str:
+    """The BCP-47 tag that is meant: by itself, by an English name (Khmer), or by its script's code (Khmr).
+
+    Raises:
+        LlinkConfigError: If several languages are written in the script.
+    """
+    named = {name.casefold(): code for code, name in LANGUAGE_NAMES.items()}
+    if given.casefold() in named:
+        return named[given.casefold()]
+    script = REGION_SCRIPTS.get(given.title(), given.title())
+    if script not in SCRIPTS:
+        return given
+    written = [language for language, code in LANGUAGE_SCRIPTS.items() if code == script]
+    if len(written) != 1:
+        raise LlinkConfigError(
+            f"{given!r} is a script, in which {', '.join(written) or 'several languages'} are written: give one of "
+            "these languages."
+        )
+    return written[0]
 
 
 def translation_prompt(language: str = ENGLISH) -> str:

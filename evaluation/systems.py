@@ -13,7 +13,7 @@ from transformers import BatchFeature
 from ..baselines.direct import ADAPTER_CONFIG, RawTextProcessor, like, load_direct
 from ..baselines.langbridge import LangBridgeForCausalLM, is_langbridge
 from ..data.errors import DataError
-from ..data.examples import instruction_message
+from ..data.shapes import row_messages
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 
 Rows = Sequence[Mapping[str, Any]]
@@ -37,9 +37,8 @@ class System:
         Raises:
             ForeignTextError, PromptError: If a row is unusable.
         """
-        messages = [instruction_message(row["prompt"], row["foreign"]) for row in rows]
         return self.processor.apply_chat_template(
-            [[message] for message in messages],
+            [row_messages(row, row["foreign"]) for row in rows],
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,

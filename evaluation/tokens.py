@@ -18,7 +18,7 @@ from ..building import is_empty
 from ..data.errors import DataError
 from ..modeling_llink.passages import check_passages
 from ..modeling_llink.processing_llink import LlinkProcessor
-from ..modeling_llink.prompts import DEFAULT_PROMPT
+from ..modeling_llink.prompts import DEFAULT_PROMPT, user_message
 
 #: How Llama-3 splits text before merging; a tiktoken file holds only the tokens.
 LLAMA3_PATTERN = (
@@ -256,4 +256,4 @@ def prompt_tokens(
 
 def raw_message(prompt: str, text: str) -> dict[str, Any]:
     """The same prompt for a decoder without llink: the foreign text stands where the slots would."""
-    return {"role": "user", "content": f"{prompt}\n{text}"}
+    return {"role": "user", "content": "".join(part["text"] for part in user_message(prompt, [text])["content"])}

@@ -88,7 +88,8 @@ def build_card(folder: Path, repo_id: str, own: str = "", ask_hub: bool = False)
         raise DataError(f"{folder} holds no llink model, so there is no card to write.")
     stages = _read(folder / RECORD_FILE, optional=True).get("stages", [])
     records = _records(folder / EVALUATION_FOLDER)
-    languages = sorted({name for stage in stages for name in stage["data"].get("languages", ()) if name != "und"})
+    named = {name for stage in stages for name in stage["data"].get("languages", ())} | {config.get("source_language")}
+    languages = sorted(name for name in named if name not in (None, "und"))
     licences = bases_licences(config, ask_hub)
     samples = shown_samples(records)
     pictures = sorted((folder / EVALUATION_FOLDER).glob("*.png"), key=_picture_place)
@@ -263,8 +264,17 @@ def _bases_table(config: Mapping[str, Any]) -> str:
         name = public_name(config.get(f"{kind}_name_or_path"))
         linked = f"[{escape(name)}](https://huggingface.co/{name})" if name else "a local base"
         kind_of = (config.get(f"{kind}_config") or {}).get("model_type", "")
+        if kind == "encoder" and (reads := _reads_text(config)):
+            kind_of = f"{kind_of}, {reads}"
         rows.append([kind, linked, f"`{config.get(f'{kind}_revision') or 'no commit'}`", escape(kind_of)])
     return table(["part", "base", "revision", "architecture"], rows)
+
+
+def _reads_text(config: Mapping[str, Any]) -> str:
+    """How the encoder reads texts, as far as that was chosen for it."""
+    prefix, language = config.get("encoder_prefix"), config.get("source_language")
+    said = [f"{prefix!r} before each text"] if prefix else []
+    return ", ".join(said + ([f"texts in {language}"] if language else []))
 
 
 def _kind_text(config: Mapping[str, Any]) -> str:

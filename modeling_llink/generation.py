@@ -76,7 +76,8 @@ class LlinkGenerationMixin(GenerationMixin):
         Args:
             inputs: Token ids, as in transformers, whose conventions then hold.
             foreign_text: One passage, one a row, or a list of passages a row.
-            prompt: The instruction, one for all rows or one a row; asks for a translation when not given.
+            prompt: The instruction, one for all rows or one a row; asks for a translation when not given. Passages
+                stand where it says `<foreign_emb>`, or follow it where it does not.
             messages: In their place a conversation, or one a row: messages as `processor.apply_chat_template` takes
                 them, with `{"type": "foreign_text", "text": …}` parts. With the same `past_key_values` at each turn
                 only what is new is read; a cache that holds anything else than the conversation's beginning is emptied.
@@ -268,6 +269,10 @@ class LlinkGenerationMixin(GenerationMixin):
             new = flat.cumsum(dim=1) > (flat.sum(dim=1) - found).unsqueeze(1)
             foreign_mask = (flat & new).view_as(foreign_mask)
         return prepared | {"foreign_slots": foreign_slots, "foreign_mask": foreign_mask}
+
+    def _supports_default_dynamic_cache(self) -> bool:
+        """As the decoder: some have caches of their own (MiniMax)."""
+        return type(self.decoder)._supports_default_dynamic_cache()
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
         start, prompt = self.config.reserved_token_start, kwargs.get("encoder_input_ids")

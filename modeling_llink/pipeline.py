@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from transformers import AutoModelForCausalLM, Pipeline
+from transformers import AutoModelForCausalLM, FeatureExtractionPipeline, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .errors import PromptError
 
-TASK = "llink"
+TASK, FEATURES = "llink", "feature-extraction"
 ROW_FIELDS = ("foreign_text", "prompt")
 CHAT_PROMPT = "A chat holds its own prompt: give either a chat or a prompt, not both."
 
@@ -55,7 +55,7 @@ class LlinkPipeline(Pipeline):
         Args:
             inputs: A passage; `{"foreign_text": …, "prompt": …}`, whose text may be a list of passages; a chat, as
                 `processor.apply_chat_template` takes it; a list, generator or dataset of such.
-            prompt: The instruction, one for all inputs or a list with one each.
+            prompt: The instruction, one for all inputs or a list with one each; `<foreign_emb>` as in `generate`.
             kwargs: `batch_size`, `num_workers`, and everything that `model.generate` takes, such as `streamer`.
 
         Returns:
@@ -133,6 +133,40 @@ class LlinkPipeline(Pipeline):
         return self.model.push_to_hub(repo_id, **kwargs)
 
 
+class LlinkFeatures(FeatureExtractionPipeline):
+    """`pipeline("feature-extraction")`: of an llink model, vectors by which foreign texts and English ones are found.
+
+    A text is (1, d): p_F of a foreign one, or h_E with `english=True`, comparable by cosine. Of other models, and were
+    it not for this also of llink's, it gives the first output, which of a decoder are logits.
+    """
+
+    @property
+    def _finds(self) -> bool:
+        return hasattr(self.model, "get_foreign_features")
+
+    def _sanitize_parameters(self, english: bool | None = None, **kwargs: Any) -> tuple[dict, dict, dict]:
+        before, _, after = super()._sanitize_parameters(**kwargs)
+        return before, {} if english is None else {"english": english}, after
+
+    def preprocess(self, inputs: Any, **tokenize: Any) -> Any:
+        """A text as it is, or what another model reads."""
+        return {"texts": inputs} if self._finds else super().preprocess(inputs, **tokenize)
+
+    def _forward(self, model_inputs: Any, english: bool = False) -> Any:
+        if not self._finds:
+            return super()._forward(model_inputs)
+        texts = model_inputs["texts"]
+        compute = self.model.get_teacher_features if english else self.model.get_foreign_features
+        return {"vectors": compute([texts] if isinstance(texts, str) else texts)}  # (B, d)
+
+    def postprocess(self, model_outputs: Any, return_tensors: bool = False) -> Any:
+        """(1, d) of a text, as lists or as a tensor."""
+        if not self._finds:
+            return super().postprocess(model_outputs, return_tensors)
+        return model_outputs["vectors"] if return_tensors else model_outputs["vectors"].tolist()
+
+
+PIPELINE_REGISTRY.supported_tasks[FEATURES]["impl"] = LlinkFeatures
 if TASK not in PIPELINE_REGISTRY.get_supported_tasks():  # both the installed classes and a checkpoint's may be at hand
     PIPELINE_REGISTRY.register_pipeline(TASK, LlinkPipeline, pt_model=AutoModelForCausalLM)
 

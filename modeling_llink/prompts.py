@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import regex
 from transformers import PreTrainedTokenizerBase
 
+from ..configuration_llink import FOREIGN_TOKEN
 from .errors import PromptError
 from .passages import Passage, check_passage, encode, encode_literal
 
@@ -23,6 +25,21 @@ PLAIN_CHAT_TEMPLATE = (
 )
 #: The type of a content part that holds a foreign passage.
 FOREIGN_PART = "foreign_text"
+#: Before a saved template: transformers' text-generation would print such a part into the prompt, as Python writes it.
+_REFUSAL = (
+    "{%- for message in messages %}{%- if message.content is iterable and message.content is not string %}"
+    "{%- for part in message.content %}{%- if part.type == '" + FOREIGN_PART + "' %}"
+    "{{- raise_exception('Parts of type " + FOREIGN_PART + " are not for text-generation. Use pipeline(\\'llink\\', "
+    "model=…, trust_remote_code=True), or model.generate(messages=…).') }}"
+    "{%- endif %}{%- endfor %}{%- endif %}{%- endfor %}"
+)
+
+
+def refusing(chat_template: str | None) -> str | None:
+    """A chat template that raises at foreign parts, which llink's own rendering has replaced before."""
+    if not isinstance(chat_template, str) or chat_template.startswith(_REFUSAL):
+        return chat_template
+    return _REFUSAL + chat_template
 
 
 def match_prompts(prompt: Any, rows: list) -> tuple[list[str], list]:
@@ -42,6 +59,29 @@ def match_prompts(prompt: Any, rows: list) -> tuple[list[str], list]:
         )
     total = max(len(prompts), len(rows))
     return list(prompts) * (total // len(prompts)), list(rows) * (total // len(rows))
+
+
+def user_message(prompt: str, passages: Sequence[str]) -> dict[str, Any]:
+    """A user's message: the passages stand where the prompt says `<foreign_emb>`, or follow it on a line of their own.
+
+    Training rows, `generate`, the pipeline and the page all mean this by a prompt.
+
+    Raises:
+        PromptError: If the prompt has placeholders, and not one for each passage.
+    """
+    texts = prompt.split(FOREIGN_TOKEN)
+    if len(texts) == 1 and passages:
+        texts = [f"{prompt}\n", *[""] * len(passages)]  # paper 4.2
+    if len(texts) - 1 != len(passages):
+        raise PromptError(
+            f"The prompt {prompt!r} holds {len(texts) - 1} {FOREIGN_TOKEN} placeholder(s) for {len(passages)} "
+            "passage(s). Give exactly one passage for each placeholder, or leave all placeholders out: passages then "
+            "follow the prompt. As literal text a placeholder comes through messages."
+        )
+    content = [{"type": "text", "text": texts[0]}]
+    for passage, text in zip(passages, texts[1:], strict=True):
+        content += [{"type": FOREIGN_PART, "text": passage}, {"type": "text", "text": text}]
+    return {"role": "user", "content": [part for part in content if part["type"] == FOREIGN_PART or part["text"]]}
 
 
 class PromptMarks:

@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 
-from .pipeline import TASK, LlinkPipeline
+from .pipeline import FEATURES, TASK, LlinkFeatures, LlinkPipeline
 
 CONFIG_AUTO_MAP = {
     "AutoConfig": "configuration_llink.LlinkConfig",
@@ -18,7 +18,10 @@ CONFIG_AUTO_MAP = {
     "AutoModelForCausalLM": "modeling_llink.LlinkForCausalLM",
     "AutoModelForMultimodalLM": "modeling_llink.LlinkForCausalLM",
 }
-CUSTOM_PIPELINES = {TASK: {"impl": f"pipeline.{LlinkPipeline.__name__}", "pt": ["AutoModelForCausalLM"]}}
+CUSTOM_PIPELINES = {
+    task: {"impl": f"pipeline.{pipeline.__name__}", "pt": ["AutoModelForCausalLM"]}
+    for task, pipeline in ((TASK, LlinkPipeline), (FEATURES, LlinkFeatures))
+}
 PROCESSOR_AUTO_MAP = {"AutoProcessor": "processing_llink.LlinkProcessor"}
 #: Where what a model needs begins.
 MODEL_MODULES = ("configuration_llink", "modeling_llink", "processing_llink")

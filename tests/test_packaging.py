@@ -23,8 +23,11 @@ ROOMS = (
     "_version",
     "errors_llink",
     "numerals_llink",
+    "configuration_bases",
     "configuration_llink",
     "modeling_llink",
+    "encoder_settings",
+    "base_checks",
     "building",
     "baselines",
     "data",
@@ -35,7 +38,7 @@ ROOMS = (
     "top",
 )
 #: Files of the root that travel with every checkpoint.
-TRAVELLING_ROOT = {"configuration_llink.py", "errors_llink.py", "numerals_llink.py"}
+TRAVELLING_ROOT = {"configuration_bases.py", "configuration_llink.py", "errors_llink.py", "numerals_llink.py"}
 LONGEST = 400
 #: Files that may be longer, and why.
 JUSTIFIED: dict[str, str] = {}

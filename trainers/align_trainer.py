@@ -20,6 +20,7 @@ from ..configuration_llink import LlinkConfigError
 from ..data.errors import DataError
 from ..data.features import FrozenFeatures, PairTensors, compute_features, condition
 from ..data.pairs import apart_from, check_pairs, check_training_pairs, dataset_groups, pairs_digest
+from ..data.shapes import pair_dataset
 from ..evaluation.retrieval import KS, retrieval_metrics
 from .align_config import AlignConfig
 from .align_loss import AlignLoss
@@ -53,8 +54,8 @@ class AlignTrainer(LlinkTrainer):
     Args:
         model: A [`LlinkForCausalLM`]; its projector is trained in place.
         args: An [`AlignConfig`]; not changed.
-        train_dataset: Pairs (`id`, `english`, `foreign`), or [`FrozenFeatures`] of them; at least 2, and at least one
-            whole batch.
+        train_dataset: Pairs, as [`pair_dataset`] takes them, or [`FrozenFeatures`] of pairs; at least 2, and at least
+            one whole batch.
         eval_dataset: The same, or a dict of them by name; at least 10 each.
         processing_class: Saved with the model if given; the model saves its own otherwise.
         callbacks: As in `Trainer`.
@@ -95,10 +96,12 @@ class AlignTrainer(LlinkTrainer):
         self.loss = AlignLoss.of(args) if loss is None else loss
         self._resumed = False
         self._given: dict[int, FrozenFeatures] = {}
-        held_out = {name: self._pairs_of(model, dataset) for name, dataset in named_sets(eval_dataset).items()}
+        held_out = {name: self._pairs_of(model, dataset, name) for name, dataset in named_sets(eval_dataset).items()}
         if train_dataset is not None:
-            self._pairs_of(model, train_dataset, "train_dataset")  # which must be pairs before they are compared
-            train_dataset = self._pairs_of(model, apart_from(train_dataset, held_out))
+            pairs = self._pairs_of(model, train_dataset, "train_dataset")
+            check_pairs(pairs, "train_dataset")  # before they are compared
+            given = train_dataset if isinstance(train_dataset, FrozenFeatures) else pairs
+            train_dataset = self._pairs_of(model, apart_from(given, held_out), "train_dataset")
         self._groups = torch.tensor(check_training_pairs(train_dataset, held_out, MIN_EVAL_PAIRS))
         _check_batch(train_dataset, args)
         if any(True for _ in getattr(self.loss, "parameters", tuple)()):
@@ -124,15 +127,13 @@ class AlignTrainer(LlinkTrainer):
 
     # ---- data ----
 
-    def _pairs_of(self, model: PreTrainedModel, dataset: Any, name: str | None = None) -> Any:
+    def _pairs_of(self, model: PreTrainedModel, dataset: Any, name: str) -> Any:
         """The pairs of what was given, whose features are kept where they came with them."""
         if isinstance(dataset, FrozenFeatures):
             dataset.check_made_by(model)
             self._given[id(dataset.pairs)] = dataset
-            dataset = dataset.pairs
-        if name is not None:
-            check_pairs(dataset, name)
-        return dataset
+            return dataset.pairs
+        return pair_dataset(dataset, name=name)
 
     def _features(self, dataset: Dataset) -> FrozenFeatures:
         """The frozen features of pairs, through the cache; the first process computes, the others then read."""
@@ -172,7 +173,7 @@ class AlignTrainer(LlinkTrainer):
         Raises:
             DataError: If the set does not hold at least 10 usable pairs.
         """
-        dataset = self._pairs_of(self.llink_model, self.eval_set(eval_dataset))
+        dataset = self._pairs_of(self.llink_model, self.eval_set(eval_dataset), "eval_dataset")
         check_pairs(dataset, "eval_dataset", MIN_EVAL_PAIRS)
         tensors = self.tensors_of(dataset)
         # With a generator of its own, evaluating does not move the random numbers of training.

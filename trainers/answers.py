@@ -16,6 +16,7 @@ from ..data.instructions import instruction_dataset
 from ..evaluation.usage import answer_losses, answer_reach
 from ..modeling_llink import LlinkProcessor
 from .base import Evaluated, LlinkTrainer, LlinkTrainingArguments, Optimizers, check_arguments, named_sets
+from .checks import rows_read
 
 
 class AnswerTensors(torch.utils.data.Dataset):
@@ -80,8 +81,8 @@ class AnswerTrainer(LlinkTrainer):
         model: What is trained; there is no llink model.
         args: Of the class `config_class`.
         processing_class: Of the class `processor_class`; saved with every checkpoint.
-        train_dataset: Instruction rows, as `read_instructions` returns them.
-        eval_dataset: The same, or a dict of them.
+        train_dataset: Instruction rows, as [`instruction_dataset`] takes them; of a stream as many as `max_steps` need.
+        eval_dataset: The same, but for streams, or a dict of them.
         callbacks, optimizers: As in `Trainer`.
 
     Raises:
@@ -110,6 +111,7 @@ class AnswerTrainer(LlinkTrainer):
                 f"processing_class is a {type(processing_class).__name__}; {type(self).__name__} needs a "
                 f"{self.processor_class.__name__}."
             )
+        train_dataset = rows_read(train_dataset, args)
         self.processor = processing_class  # transformers would write its end and padding ids into the model's own
         super().__init__(
             model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -11,6 +12,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..configuration_llink import LlinkConfigError
+from ..data.instructions import instruction_dataset
 from .base import LlinkTrainer
 
 #: Steps of a run whose length is not known yet.
@@ -32,6 +34,22 @@ def check_training(args: TrainingArguments, trainer: type[LlinkTrainer], held_ou
     _check_evaluation(args, [] if held_out is None else trainer.metric_names(held_out))
     _check_reporters(args.report_to)
     _check_schedule(args)
+
+
+def rows_read(rows: Any, args: TrainingArguments, name: str = "train_dataset") -> Dataset | None:
+    """Instruction rows as they come, in their normal form; of a stream those that a training run reads.
+
+    Raises:
+        DataError: If a row is unusable; names it.
+        LlinkConfigError: If a stream is to be trained on without `max_steps`, or to be evaluated on.
+    """
+    if rows is None or hasattr(rows, "__len__"):
+        return None if rows is None else instruction_dataset(rows)
+    if name != "train_dataset" or args.max_steps < 1:
+        remedy = "set max_steps" if name == "train_dataset" else "give list(stream.take(N))"
+        raise LlinkConfigError(f"{name} is a stream, of which nobody knows how many rows are to be read: {remedy}.")
+    batches = args.max_steps * args.gradient_accumulation_steps * args.world_size
+    return instruction_dataset(rows, batches * args.train_batch_size)
 
 
 def _check_evaluation(args: TrainingArguments, metrics: Collection[str]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -16,11 +16,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
 from ..building import draw_anew
-from ..data.collators import InstructionTensors, instruction_tensors, passage_bank, tokenize_instructions
+from ..data.collators import (
+    FeatureBank,
+    InstructionTensors,
+    PassageBank,
+    instruction_tensors,
+    passage_bank,
+    tokenize_instructions,
+)
 from ..data.errors import DataError
 from ..data.feature_cache import FeatureCache
 from ..data.features import encoder_spec, teacher_spec
-from ..data.instructions import instruction_dataset
 from ..evaluation.usage import (
     SHARES,
     VARIANTS,
@@ -31,9 +37,13 @@ from ..evaluation.usage import (
 )
 from ..modeling_llink.layers import device_of
 from ..modeling_llink.lora import lora_parameters
+from ..modeling_llink.passages import Passage
 from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, split_groups
+from .checks import rows_read
 from .inject_config import InjectConfig
 from .inject_loss import InjectLoss, StepTotals
+
+logger = logging.getLogger(__name__)
 
 
 class InjectTrainer(LlinkTrainer):
@@ -54,8 +64,9 @@ class InjectTrainer(LlinkTrainer):
     Args:
         model: A [`LlinkForCausalLM`] whose projector Stage A has trained.
         args: An [`InjectConfig`].
-        train_dataset: Instruction rows, as `read_instructions` returns them.
-        eval_dataset: The same, or a dict of them.
+        train_dataset: Instruction rows, as `read_instructions` returns them, or whatever [`instruction_dataset`] takes;
+            of a stream the first rows are read, as many as `max_steps` need.
+        eval_dataset: The same, but for streams, or a dict of them.
         callbacks, optimizers: As in `Trainer`.
         loss: What is descended, given the inputs and returning the terms that [`InjectLoss`] tabulates; one made of
             `args` when not given.
@@ -63,7 +74,7 @@ class InjectTrainer(LlinkTrainer):
     Raises:
         TypeError: If `args` is no [`InjectConfig`].
         DataError: If rows are unusable, a prompt is too long, or references are missing where `cosine_weight` or
-            `nce_weight` need them.
+            `nce_weight` were asked for; where they were not, they are off, and one warning says it.
         NotFittedError: If the teacher's space, or a dictionary, is needed and was never fitted.
     """
 
@@ -84,17 +95,22 @@ class InjectTrainer(LlinkTrainer):
     ) -> None:
         args = InjectConfig(output_dir="llink-inject") if args is None else args
         check_arguments(args, InjectConfig, type(self))
-        args = args.for_slots(model.config.slot_expander)
+        train_dataset = rows_read(train_dataset, args)
+        args = _with_references(args, model.config.slot_expander, train_dataset)
         self.loss = InjectLoss.of(args) if loss is None else loss
         self._examples: dict[int, list[dict[str, list[int]]]] = {}
+        self._passages: dict[str, Passage] = {}
         if args.cosine_weight or args.nce_weight:
             model.teacher_space.check_fitted()
         model.slot_embedder.check_fitted()
         train_dataset = self._checked(model, train_dataset, args, "train_dataset")
         if isinstance(eval_dataset, dict):
-            eval_dataset = {name: self._checked(model, dataset, args, name) for name, dataset in eval_dataset.items()}
+            eval_dataset = {
+                name: self._checked(model, rows_read(dataset, args, name), args, name)
+                for name, dataset in eval_dataset.items()
+            }
         else:
-            eval_dataset = self._checked(model, eval_dataset, args, "eval_dataset")
+            eval_dataset = self._checked(model, rows_read(eval_dataset, args, "eval_dataset"), args, "eval_dataset")
         model.projector.requires_grad_(False)
         model.slot_embedder.requires_grad_(True)
         if model.config.stage != "inject":
@@ -114,23 +130,24 @@ class InjectTrainer(LlinkTrainer):
     def _checked(
         self, model: PreTrainedModel, dataset: Dataset | None, args: InjectConfig, name: str
     ) -> Dataset | None:
-        """Rows in their normal form, tokenised: everything that can be wrong with them shows before a base runs."""
+        """Tokenises rows in their normal form: everything that can be wrong with them shows before a base runs."""
         if dataset is None:
             return None
-        dataset = instruction_dataset(dataset)
         if (args.cosine_weight or args.nce_weight) and not any(dataset["english"][:]):
             raise DataError(
                 f"No row of {name} has a reference, which cosine_weight={args.cosine_weight} and "
                 f"nce_weight={args.nce_weight} need. Add the column `english` or `target`, or set both weights to 0."
             )
-        self._examples[id(dataset)] = tokenize_instructions(model.processor, dataset, args.max_length)[0]
+        examples, _ = tokenize_instructions(model.processor, dataset, args.max_length, self._passages)
+        self._examples[id(dataset)] = examples
         return dataset
 
     def make_tensors(self, dataset: Dataset) -> InstructionTensors:
         """The rows with their frozen features, through the cache."""
         rows = dataset
         if id(rows) not in self._examples:  # given to `evaluate`, not to the trainer
-            rows = self._checked(self.model, dataset, self.args, "eval_dataset")
+            rows = rows_read(dataset, self.args, "eval_dataset")
+            self._checked(self.model, rows, self.args, "eval_dataset")
         with self.args.main_process_first(desc="computing frozen features"):
             tensors = self._with_features(rows, self._examples[id(rows)])
         tensors.shuffles = dataset is not self.train_dataset or self.args.usage_variant == "shuffled"
@@ -147,7 +164,9 @@ class InjectTrainer(LlinkTrainer):
             states = self._cached(teacher_spec(model), references, "get_teacher_states", "Encoding the references")
             return model.teacher_space(states.to(device_of(model.projector))).cpu()
 
-        encode = partial(passage_bank, model, features=features)
+        def encode(texts: list[str]) -> FeatureBank | PassageBank:
+            return passage_bank(model, [self._passages[text] for text in texts], features)
+
         own = isinstance(self.loss, InjectLoss)  # a loss of the user's may read the teachers
         taught = teach if not own or self.loss.cosine_weight or self.loss.nce_weight else None
         return instruction_tensors(dataset, examples, model.processor, encode, taught)
@@ -290,6 +309,17 @@ class InjectTrainer(LlinkTrainer):
         shares = [SHARES[name] for name in VARIANTS[1:]]
         of_tasks = [f"{task}_{name}_gap" for task in tasks for name in VARIANTS[1:] if len(tasks) > 1]
         return ["loss", *gaps, *shares, *of_tasks]
+
+
+def _with_references(args: InjectConfig, slots: str, rows: Dataset | None) -> InjectConfig:
+    """The arguments for a kind of slots, without losses that the rows have no references for and nobody asked for."""
+    chosen = args.for_slots(slots)
+    off = [name for name in ("cosine_weight", "nce_weight") if getattr(args, name) is None and getattr(chosen, name)]
+    if off and rows is not None and not any(rows["english"][:]):
+        logger.warning("No row has a reference, `english` or `target`: %s are off.", " and ".join(off))
+        for name in off:
+            setattr(chosen, name, 0.0)
+    return chosen
 
 
 class _WholeStep:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from ..building import draw_anew
 from ..configuration_llink import LlinkConfigError
 from ..data.pairs import apart_from, check_pairs, sentences, warn_of_leaks
+from ..data.shapes import pair_dataset
 from ..data.token_states import TokenStates, token_states
 from ..modeling_llink.errors import LlinkCheckpointError, NotFittedError
 from ..modeling_llink.layers import device_of
@@ -85,8 +86,8 @@ class LexiconTrainer(LlinkTrainer):
     Args:
         model: A [`LlinkForCausalLM`] with slots of tokens; it is trained in place.
         args: A [`LexiconConfig`].
-        train_dataset: Pairs (`id`, `english`, `foreign`).
-        eval_dataset: Pairs, or a dict of named pairs.
+        train_dataset: Pairs, as [`pair_dataset`] takes them.
+        eval_dataset: The same, or a dict of them by name.
         callbacks, optimizers: As in `Trainer`.
 
     Raises:
@@ -113,11 +114,12 @@ class LexiconTrainer(LlinkTrainer):
         args = LexiconConfig(output_dir="llink-lexicon") if args is None else args
         check_arguments(args, LexiconConfig, type(self))
         _check_ready(model)
-        held_out = named_sets(eval_dataset)
-        for name, dataset in {"train_dataset": train_dataset, **held_out}.items():
-            if dataset is not None:
-                check_pairs(dataset, name)
+        held_out = {name: pair_dataset(dataset, name=name) for name, dataset in named_sets(eval_dataset).items()}
+        for name, dataset in held_out.items():
+            check_pairs(dataset, name)
         if train_dataset is not None:
+            train_dataset = pair_dataset(train_dataset, name="train_dataset")
+            check_pairs(train_dataset, "train_dataset")
             train_dataset = apart_from(train_dataset, held_out)
             check_pairs(train_dataset, "train_dataset, without what is held out,")
             for name, dataset in held_out.items():
@@ -136,7 +138,7 @@ class LexiconTrainer(LlinkTrainer):
             args,
             llink_model=model,
             train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
+            eval_dataset=held_out if isinstance(eval_dataset, dict) else held_out.get("eval_dataset"),
             callbacks=callbacks,
             optimizers=optimizers,
         )
@@ -145,7 +147,8 @@ class LexiconTrainer(LlinkTrainer):
 
     def make_tensors(self, dataset: Dataset) -> WordTensors:
         """The pairs as states and words; of the training pairs also the English sides."""
-        check_pairs(dataset)
+        dataset = pair_dataset(dataset, name="eval_dataset")
+        check_pairs(dataset, "eval_dataset")
         places = {token: place for place, token in enumerate(self.model.vocabulary.tolist())}
         references = _references(self.llink_model, dataset)
         read = self._read(dataset, "foreign")

@@ -311,3 +311,11 @@ def test_a_reader_asks_in_a_browser(checkpoint, browser, tmp_path):
         assert (tmp_path / "phone.png").read_bytes().startswith(b"\x89PNG")
         assert wrong == []
         assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == [], "nothing else is asked"
+
+
+def test_a_question_says_where_the_text_stands(asker, model):
+    *_, reply = asker.ask("the cat", "What is <foreign_emb>?", with_base=True)
+    written = model.generate(prompt="What is the cat?", max_new_tokens=NEW, do_sample=False)
+    assert reply.base == model.processor.batch_decode(written, skip_special_tokens=True)[0]
+    with pytest.raises(DataError, match="2 <foreign_emb>"):
+        next(asker.ask("the cat", "<foreign_emb><foreign_emb>?"))

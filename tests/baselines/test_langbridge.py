@@ -18,10 +18,11 @@ from transformers import AutoModelForCausalLM, set_seed
 from llink.baselines.langbridge import LangBridgeForCausalLM, is_langbridge
 from llink.cli import main
 from llink.configuration_llink import LlinkConfigError
-from llink.data.examples import instruction_message, training_example
+from llink.data.examples import training_example
 from llink.data.instructions import instruction_dataset
 from llink.evaluation.systems import LangBridgeSystem
 from llink.modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
+from llink.modeling_llink.prompts import user_message
 from llink.modeling_llink.slots import median_embedding_norm
 from llink.trainers.langbridge_config import LangBridgeConfig
 from llink.trainers.langbridge_trainer import LangBridgeTrainer
@@ -83,7 +84,7 @@ def test_a_passage_takes_its_encoder_tokens_and_one_more(new_bridge, llink_folde
     processor = model.processor
     slot = model.config.reserved_token_start
     for row in instruction_dataset(rows(7)):
-        message = instruction_message(row["prompt"], row["foreign"])
+        message = user_message(row["prompt"], row["foreign"])
         ids, passages = processor.render([message])
         lengths = [len(pieces[0].ids) for pieces in processor.read_passages(row["foreign"])]
         assert passages == row["foreign"]
@@ -95,7 +96,7 @@ def test_around_the_soft_tokens_the_prompt_is_llinks(new_bridge, model):
     own = new_bridge().processor
     start = model.config.reserved_token_start
     for row in instruction_dataset(rows(7)):
-        message = instruction_message(row["prompt"], row["foreign"])
+        message = user_message(row["prompt"], row["foreign"])
         texts = [[i for i in p.render([message])[0] if i < start] for p in (own, model.processor)]
         assert texts[0] == texts[1]
 

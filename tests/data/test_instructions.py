@@ -28,7 +28,6 @@ BROKEN = {
     "foreign a number": {**ROW, "foreign": 7},
     "no passages": {**ROW, "foreign": []},
     "None among them": {**ROW, "foreign": ["a", None], "prompt": "<foreign_emb><foreign_emb>"},
-    "no placeholder": {**ROW, "prompt": "Translate."},
     "two placeholders": {**ROW, "prompt": "<foreign_emb> <foreign_emb>"},
     "two passages": {**ROW, "foreign": ["a", "b"]},
 }
@@ -50,7 +49,7 @@ def test_reading(tmp_path):
     assert rows.column_names == ["id", "foreign", "prompt", "completion", "task", "english"]
     assert rows["foreign"] == [[ROW["foreign"]], ["a", "b"]]
     assert rows["id"] == ["0", "9"]
-    assert rows["english"] == ["", "A"]
+    assert rows["english"] == [ROW["completion"], "A"], "a translation is its own reference"
     assert instruction_dataset(rows).to_list() == rows.to_list()
 
 
@@ -157,3 +156,9 @@ def test_batches_are_padded_on_the_right():
 
 def test_a_dataset_of_plain_strings_is_brought_into_shape():
     assert instruction_dataset(Dataset.from_list([ROW]))["foreign"] == [[ROW["foreign"]]]
+
+
+def test_without_a_placeholder_the_passages_follow_the_prompt():
+    rows = instruction_dataset([{**ROW, "prompt": "Translate."}, {**ROW, "prompt": "Translate.\n<foreign_emb>"}])
+    (plain, placed), _ = tokenize_instructions(processor(), rows, 768)
+    assert plain == placed

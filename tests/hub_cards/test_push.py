@@ -52,7 +52,7 @@ def test_one_commit_puts_up_the_whole_model(hub, monkeypatch, self_contained):
     assert not [name for name in pushed(hub, REPO) if Path(name).suffix in PICKLES]
     config = json.loads(hub.files(REPO)["config.json"])
     assert config["auto_map"].keys() == {"AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForMultimodalLM"}
-    assert config["custom_pipelines"].keys() == {"llink"}
+    assert config["custom_pipelines"].keys() == {"llink", "feature-extraction"}
     assert config["encoder_revision"] == hub.repos[ENCODER].heads["main"]
     again = LlinkForCausalLM.from_pretrained(REPO, revision=commit.oid)
     assert torch.equal(tiny.logits_of(again, again.processor(*INPUTS)), scores)

@@ -15,7 +15,7 @@ from llink.modeling_llink.lora import lora_parameters
 PAIRS = [("xlm-roberta", name) for name in tiny.DECODERS] + [(name, "llama") for name in tiny.ENCODERS[1:]]
 #: LoRA in all rows, and in none.
 ON, OFF = torch.tensor([True]), torch.tensor([False])
-PROMPTS = ["Summarize in English.", "What is this?", "<f0> and <foreign_emb> <|end|>"]
+PROMPTS = ["Summarize in English.", "What is this?", "<f0> and <f1> <|end|>"]
 
 
 def base_of(base_folder, family, **kwargs):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import tiny
+import torch
 from datasets import Dataset
 from hub_server import build, reload_here, tiny_hub
 from transformers import GenerationConfig, TextIteratorStreamer, pipeline
@@ -173,6 +174,38 @@ def test_text_generation_answers_prompts_without_foreign_text(answer, tmp_path):
     assert found["generated_text"] == texts_of(answer({"prompt": "Hello."}, **SHORT))[0]
 
 
+def test_text_generation_refuses_foreign_parts_and_names_the_way(answer, tmp_path):
+    answer.save_pretrained(tmp_path)
+    own = pipeline("text-generation", model=str(tmp_path))
+    with tiny.count_calls(own.model.decoder) as calls, pytest.raises(Exception, match=r"Use pipeline\('llink'"):
+        own(chat("the cat"), **SHORT)
+    assert calls == []
+    again = LlinkPipeline(own.model).processor
+    assert again.render(chat("the cat"))[0] == answer.processor.render(chat("the cat"))[0]
+
+
+def test_feature_extraction_gives_retrieval_vectors(answer, tmp_path):
+    model = answer.model
+    answer.save_pretrained(tmp_path)
+    own = pipeline("feature-extraction", model=str(tmp_path))
+    wanted = model.get_foreign_features(TEXTS)
+    for batch_size in (1, 2):
+        found = own(TEXTS, batch_size=batch_size, return_tensors=True)
+        assert torch.allclose(torch.cat(found), wanted, atol=1e-5)
+    assert own("the cat") == own(["the cat"])[0]
+    english = own("A cat.", english=True, return_tensors=True)
+    assert torch.allclose(english, model.get_teacher_features(["A cat."]), atol=1e-5)
+    with pytest.raises(ForeignTextError):
+        own(" ")
+
+
+def test_feature_extraction_of_other_models_is_as_it_was(base_folder):
+    folder = base_folder("encoder", "xlm-roberta")
+    found = pipeline("feature-extraction", model=str(folder))("the cat", return_tensors=True)
+    assert found.shape[0] == 1
+    assert found.dim() == 3
+
+
 # ------------------------------------------------------------------ without llink
 
 
@@ -208,6 +241,8 @@ except ValueError as error:
     assert "trust_remote_code" in str(error), error
 else:
     raise SystemExit("its code ran without trust")
+vectors = pipeline("feature-extraction", model="again", trust_remote_code=True)(texts)
+assert [len(one) for one in vectors] == [1] * len(texts), "a vector a text"
 print("FOUND" + json.dumps([found, last["generated_text"]]))
 """
 

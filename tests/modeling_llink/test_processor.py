@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoProcessor
 
-from llink.data.examples import instruction_message, training_example
+from llink.data.collators import tokenize_instructions
+from llink.data.examples import training_example
+from llink.data.instructions import instruction_dataset
 from llink.modeling_llink.errors import ForeignTextError, PromptError
 from llink.modeling_llink.processing_llink import LlinkProcessor
-from llink.modeling_llink.prompts import DEFAULT_PROMPT
+from llink.modeling_llink.prompts import DEFAULT_PROMPT, user_message
 
 FAMILIES = ("llama", "gpt2", "qwen2")
 
@@ -55,7 +57,8 @@ def test_text_stays_text_in_prompts_and_passages(family, text):
         return
     control = set(processor.tokenizer.get_added_vocab().values())
     clean, _ = processor.render([processor.user_message("x", ["cat"])])
-    ids, passages = processor.render([processor.user_message(text, [text])])
+    said = [part("text", text), part("text", "\n"), part("foreign_text", text)]
+    ids, passages = processor.render([{"role": "user", "content": said}])
     assert slots_in(processor, ids) == slots_in(processor, clean) == processor.num_slots
     assert processor.foreign_token_id not in ids
     assert [i for i in ids if i in control] == [i for i in clean if i in control]
@@ -115,7 +118,7 @@ def test_one_layout_for_strings_chat_and_instruction_rows(family):
     by_chat = processor.apply_chat_template(
         [message], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )
-    row = instruction_message("Translate to English.\n<foreign_emb>", ["cat"])
+    row = user_message("Translate to English.\n<foreign_emb>", ["cat"])
     example = training_example(processor, [row], "the answer")
     assert by_string.keys() == by_chat.keys()
     assert all(torch.equal(by_string[key], by_chat[key]) for key in by_string)
@@ -150,7 +153,7 @@ def test_labels_cover_the_answer_and_its_end(family):
 
 def test_slots_stand_where_the_placeholders_stood():
     processor = build()
-    message = instruction_message("A <foreign_emb> B <foreign_emb> C", ["x", "y"])
+    message = user_message("A <foreign_emb> B <foreign_emb> C", ["x", "y"])
     ids, passages = processor.render([message])
     assert passages == ["x", "y"]
     assert "A <f0><f1><f2> B <f0><f1><f2> C" in processor.decode(ids)
@@ -260,11 +263,38 @@ def test_unusable_passages_in_a_chat_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("prompt", "count"), [("no place", 1), ("<foreign_emb>", 2), ("<foreign_emb><foreign_emb>", 1)]
+    ("prompt", "places", "count"),
+    [("<foreign_emb>", 1, 2), ("<foreign_emb> and <foreign_emb>", 2, 1), ("What is <foreign_emb>?", 1, 0)],
 )
-def test_passages_must_match_placeholders(prompt, count):
-    with pytest.raises(PromptError, match="exactly one passage"):
-        instruction_message(prompt, ["x"] * count)
+def test_passages_must_match_placeholders(prompt, places, count):
+    with pytest.raises(PromptError, match=rf"{places} <foreign_emb> placeholder.s. for {count} passage"):
+        user_message(prompt, ["x"] * count)
+    with pytest.raises(PromptError, match="As literal text"):
+        build()(prompt, [["x"] * count] if count else None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prompt_means_in_inference_what_it_means_in_training(family):
+    processor = build(family)
+    for prompt, passages in (
+        ("Translate <foreign_emb> to English.", ["cat"]),
+        ("<foreign_emb>", ["cat"]),
+        ("Is <foreign_emb> said of <foreign_emb>?", ["cat", "dog"]),
+        ("Translate to English.", ["cat", "dog"]),
+    ):
+        row = instruction_dataset([{"foreign": passages, "prompt": prompt, "completion": "x"}])
+        (example,), _ = tokenize_instructions(processor, row, 768)
+        asked = processor(prompt, [passages])["input_ids"][0].tolist()
+        assert example["input_ids"][: len(asked)] == asked
+        assert slots_in(processor, asked) == len(passages) * processor.num_slots
+
+
+def test_a_placeholder_in_a_message_is_text():
+    processor = build()
+    options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    batch = processor.apply_chat_template([{"role": "user", "content": "What is <foreign_emb>?"}], **options)
+    assert "What is <foreign_emb>?" in processor.decode(batch["input_ids"][0])
+    assert processor.foreign_token_id not in batch["input_ids"][0]
 
 
 def test_numbers_of_prompts_and_rows_must_fit():

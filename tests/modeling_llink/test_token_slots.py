@@ -13,13 +13,14 @@ from llink.building import renew_slots
 from llink.configuration_llink import GONE_EXPANDERS, LlinkConfigError
 from llink.data.collators import instruction_tensors, passage_bank, tokenize_instructions
 from llink.data.errors import DataError
-from llink.data.examples import instruction_message, training_example
+from llink.data.examples import training_example
 from llink.data.instructions import instruction_dataset
 from llink.evaluation.retrieval_rows import slot_features
 from llink.evaluation.usage import usage_variants
 from llink.evaluation.usage_rows import evaluate_usage
 from llink.hub_cards.canary import take_canary
 from llink.modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
+from llink.modeling_llink.prompts import user_message
 
 TEXTS = ["the cat sat", "no", "a dog runs on the mat", "ក្មេងទៅសាលា"]
 GREEDY = dict(max_new_tokens=6, do_sample=False)
@@ -207,7 +208,7 @@ def test_a_shuffled_passage_has_its_own_number_of_slots(model):
     start = model.config.reserved_token_start
     for row in everything:
         others = [TEXTS[index] for index in tensors._others(row)]
-        message = instruction_message(rows()[row]["prompt"], others)
+        message = user_message(rows()[row]["prompt"], others)
         wanted = training_example(model.processor, [message], rows()[row]["completion"])
         length = int(batch["shuffled"]["attention_mask"][row].sum())
         assert batch["shuffled"]["input_ids"][row, :length].tolist() == wanted["input_ids"]

@@ -209,7 +209,7 @@ def test_a_loss_that_is_not_finite_names_step_and_examples(tmp_path):
         (pairs(range(5)), None, {}, "fewer than one batch of 8"),
         (pairs(TRAIN), pairs(range(9)), {}, "eval_dataset holds 9 pairs; at least 10"),
         (pairs(TRAIN), {"dev": pairs(range(3))}, {}, "dev holds 3 pairs"),
-        (pairs(TRAIN).rename_column("foreign", "km"), None, {}, r"lacks the columns \['foreign'\].*'km'"),
+        (pairs(TRAIN).rename_column("foreign", "other"), None, {}, r"lacks the columns \['foreign'\].*'other'"),
         (pairs([1] * 10), None, {}, "none is a negative"),
     ],
 )

@@ -13,18 +13,19 @@ import pytest
 import tiny
 import torch
 from baseline_runs import losses_of, quick
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from processes import run_in_processes
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
 from llink.building import fit_teacher_space
 from llink.configuration_llink import LlinkConfigError
 from llink.data.errors import DataError
-from llink.data.examples import instruction_message, training_example
+from llink.data.examples import training_example
 from llink.data.instructions import instruction_dataset
 from llink.evaluation.usage import answer_losses, answer_reach, usage_losses
-from llink.modeling_llink import LlinkForCausalLM
+from llink.modeling_llink import LlinkForCausalLM, passages
 from llink.modeling_llink.errors import PromptError
+from llink.modeling_llink.prompts import user_message
 from llink.trainers.errors import TrainingError
 from llink.trainers.inject_config import InjectConfig
 from llink.trainers.inject_loss import slot_cosine, slot_info_nce, usage_contrast
@@ -339,7 +340,7 @@ def test_metrics_are_those_of_the_variants(make_model, tmp_path):
     assert metrics["eval_shuffled_gap"] == pytest.approx((means[2] - means[0]).item(), abs=1e-3)
     # The loss on cached features is the loss of transformers' own path from ids.
     example = data[1]
-    message = instruction_message(example["prompt"], example["foreign"])
+    message = user_message(example["prompt"], example["foreign"])
     made = training_example(model.processor, [message], example["completion"])
     foreign = tiny.passage_inputs(model.processor, [example["foreign"]])
     with torch.no_grad():
@@ -405,18 +406,59 @@ def test_rows_as_the_contract_allows_them(train):
     train("bare", dataset=bare, max_steps=1, cosine_weight=0, nce_weight=0)
 
 
-def test_missing_references_are_named(make_model, tmp_path):
-    without = [{k: v for k, v in row.items() if k != "english"} for row in rows()]
-    for data in (instruction_dataset(without), Dataset.from_list(without)):
+def test_missing_references_are_named_where_a_loss_was_asked_for(make_model, tmp_path, caplog):
+    without = [
+        {**{k: v for k, v in row.items() if k != "english"}, "prompt": row["prompt"].replace("Translate to", "Say in")}
+        for row in rows()
+    ]
+    for data in (instruction_dataset(without), Dataset.from_list(without), without):
         with pytest.raises(DataError, match="english"):
             InjectTrainer(model=make_model(), args=arguments(tmp_path), train_dataset=data)
         InjectTrainer(model=make_model(), args=arguments(tmp_path, cosine_weight=0, nce_weight=0), train_dataset=data)
+    assert "are off" not in caplog.text
+    unset = arguments(tmp_path, cosine_weight=None, nce_weight=None, usage_weight=None)
+    trainer = InjectTrainer(model=make_model(), args=unset, train_dataset=without)
+    assert (trainer.args.cosine_weight, trainer.args.nce_weight) == (0, 0)
+    assert trainer.args.usage_weight, "vacuous unless the slots are of the kind that has such losses"
+    assert caplog.text.count("cosine_weight and nce_weight are off") == 1
+    translations = [{**row, "prompt": "Translate."} for row in without if len(row["foreign"]) == 1]
+    trainer = InjectTrainer(model=make_model(), args=unset, train_dataset=translations)
+    assert trainer.args.cosine_weight
+    assert trainer.train_dataset["english"][:] == [row["completion"] for row in translations]
+
+
+def test_a_stream_is_read_as_far_as_the_run_goes(train, make_model, tmp_path):
+    read = []
+
+    def stream():
+        for row in itertools.cycle(rows()):
+            read.append(row)
+            yield row
+
+    endless = IterableDataset.from_generator(stream)
+    streamed = train("streamed", dataset=endless, max_steps=2)
+    wanted = train("listed", dataset=rows()[: len(streamed.train_dataset)], max_steps=2)
+    batch = streamed.args.train_batch_size * streamed.args.gradient_accumulation_steps
+    assert len(streamed.train_dataset) == 2 * batch
+    assert len(read) <= 2 * batch + 1
+    assert losses_of(streamed) == losses_of(wanted)
+    for options in ({"train_dataset": endless}, {"eval_dataset": endless}):
+        with pytest.raises(LlinkConfigError, match="is a stream"):
+            InjectTrainer(model=make_model(), args=arguments(tmp_path, max_steps=-1, num_train_epochs=1), **options)
+
+
+def test_a_passage_is_read_once_for_prompts_and_bank(make_model, tmp_path, monkeypatch):
+    model, read = make_model(slot_expander="tokens", literals=["number"], stage="align"), []
+    real = passages.find_literals
+    monkeypatch.setattr(passages, "find_literals", lambda text, *more: read.append(text) or real(text, *more))
+    trainer = InjectTrainer(model=model, args=arguments(tmp_path), train_dataset=rows(), eval_dataset=rows(6))
+    trainer.get_train_dataloader(), trainer.get_eval_dataloader()
+    assert sorted(read) == sorted({text for row in rows() for text in row["foreign"]})
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"prompt": "no placeholder"},
         {"foreign": ["a", "b"]},
         {"foreign": [""]},
         {"foreign": ["a\0"]},
