@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscop
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test quick test-all test-slow test-oldest test-newest lint setup clean
+.PHONY: demo test quick test-all test-slow test-oldest test-newest lint docs setup clean
 .DEFAULT_GOAL := demo
 
 demo: setup
@@ -39,6 +39,10 @@ lint: setup
 	types=$$(mktemp -d) && ln -s $(CURDIR) $$types/llink && cd $$types && $(abspath $(BIN))/python -m mypy \
 	  --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache; status=$$?; rm -r $$types; exit $$status
 
+# The site, into site/, from docs/ and the docstrings; nothing is fetched, and a warning is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 setup: $(READY)
 
 $(READY): setup.cfg pyproject.toml constraints.txt
@@ -48,4 +52,4 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf build dist *.egg-info runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info runs .pytest_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
+from .base_checks import check_bases, check_end
 from .configuration_llink import LlinkConfig, LlinkConfigError
+from .encoder_settings import embedding_settings, language_code, script_of
 from .modeling_llink import LlinkForCausalLM, LlinkProcessor
-from .modeling_llink.bases import base_config, load_base, remedy
+from .modeling_llink.bases import base_config, is_decoders, last_width, load_base, remedy
 from .modeling_llink.errors import BaseModelError, LlinkCheckpointError, NotFittedError
 from .modeling_llink.layers import TeacherSpace, device_of
 from .modeling_llink.lora import lora_modules
@@ -68,7 +71,8 @@ def build_model(
         config: Fields of [`LlinkConfig`].
 
     Raises:
-        BaseModelError: If a base is missing or of the wrong kind, before any weights are read.
+        BaseModelError: If a base is missing or of the wrong kind, before any weights are read; or fails
+            [`check_bases`].
         LlinkConfigError: If a field is invalid.
     """
     hub = dict(token=token, cache_dir=cache_dir, local_files_only=local_files_only, trust_remote_code=trust_remote_code)
@@ -82,13 +86,18 @@ def build_model(
     planned = plan_config(encoder, decoder, encoder_revision, decoder_revision, hub, **config)
     bases = {}
     for kind, revision in (("encoder", encoder_revision), ("decoder", decoder_revision)):
-        bases[kind], commit = load_base(kind, getattr(planned, f"{kind}_name_or_path"), revision, **loading)
+        place = dict(subfolder=planned.encoder_subfolder, causal=planned.encoder_is_causal) if kind == "encoder" else {}
+        bases[kind], commit = load_base(kind, getattr(planned, f"{kind}_name_or_path"), revision, **place, **loading)
+        if kind == "encoder" and (width := last_width(bases[kind])) != planned.encoder_hidden_size:
+            last = {"encoder_last_width": width}
+            planned = plan_config(encoder, decoder, encoder_revision, decoder_revision, hub, **config | last)
         setattr(planned, f"{kind}_revision", commit)
         setattr(planned, f"{kind}_config", bases[kind].config)
     model = model_class(planned, bases["encoder"], bases["decoder"])
     model.built_with = {key: value for key, value in hub.items() if value}
     model.bridge_to_decoder()
-    return model.eval()
+    check_bases(model.eval())
+    return model
 
 
 def plan_config(
@@ -113,18 +122,45 @@ def plan_config(
     unknown = sorted(set(config) - {field.name for field in dataclasses.fields(LlinkConfig)})
     if unknown:
         raise LlinkConfigError(f"{', '.join(unknown)}: LlinkConfig has no such field. See its documentation.")
-    bases: dict[str, Any] = {}
+    hub, bases = hub or {}, dict[str, Any]()
     for kind, place, revision in (
         ("encoder", encoder, encoder_revision),
         ("decoder", decoder, decoder_revision),
     ):
         # A folder's name means the same base elsewhere only as an absolute path.
         name = str(Path(place).resolve()) if Path(place).is_dir() else str(place)
-        bases |= {f"{kind}_config": base_config(kind, name, revision, **(hub or {})), f"{kind}_name_or_path": name}
+        if kind == "encoder":
+            config, read = encoder_fields(name, revision, hub, config)
+        else:
+            read = base_config(kind, name, revision, **hub)
+        bases |= {f"{kind}_config": read, f"{kind}_name_or_path": name}
     try:
         return LlinkConfig(**bases, **config)
     except StrictDataclassError as error:
         raise LlinkConfigError(str(error)) from error
+
+
+def encoder_fields(
+    name: str, revision: str | None, hub: dict[str, Any], config: dict[str, Any]
+) -> tuple[dict[str, Any], PretrainedConfig]:
+    """Fields of [`LlinkConfig`] with what an embedding model says of itself below them, and its own configuration.
+
+    Warns of what a sentence-transformers folder asks for and llink does not do.
+
+    Raises:
+        BaseModelError: If it is missing or no encoder.
+    """
+    settings = embedding_settings(name, revision, **hub)
+    if settings is not None:
+        config = {**settings.fields, **config}
+        unused = [text for text in settings.unused if "encoder_prefix" not in config or "encoder_prefix" not in text]
+        if unused:
+            warnings.warn(f"Of the encoder {name!r} is not used: {'; '.join(unused)}.", stacklevel=4)
+    place, causal = config.get("encoder_subfolder", ""), bool(config.get("encoder_is_causal"))
+    read = base_config("encoder", name, revision, place, causal=causal or settings is not None, **hub)
+    if settings is not None and is_decoders(read):  # it says that it is an embedding model
+        config = {"encoder_is_causal": True, **config}
+    return config, read
 
 
 # ---------------------------------------------------------------------- tokenizers
@@ -165,8 +201,10 @@ def processor_of_bases(config: LlinkConfig, **hub: Any) -> LlinkProcessor:
     Raises:
         BaseModelError: If a base holds no tokenizer.
     """
-    encoder = base_tokenizer("encoder", config.encoder_name_or_path, config.encoder_revision, **hub)
+    place = config.encoder_subfolder
+    encoder = base_tokenizer("encoder", config.encoder_name_or_path, config.encoder_revision, subfolder=place, **hub)
     decoder = base_tokenizer("decoder", config.decoder_name_or_path, config.decoder_revision, **hub)
+    check_end(decoder, config.decoder_name_or_path)
     return build_processor(config, decoder, encoder)
 
 
@@ -180,6 +218,8 @@ def build_processor(
     names = {field.name for field in dataclasses.fields(ReadingOptions)} | {"reserved_token_start"}
     options = {name: getattr(config, name) for name in names}
     options["tokens_per_slot"] = options["tokens_per_slot"] or 1
+    options["encoder_language"] = language_code(encoder_tokenizer, config.source_language)
+    options["source_script"] = script_of(config.source_language)
     return LlinkProcessor(tokenizer, encoder_tokenizer, chat_template, **options)
 
 

@@ -5,10 +5,11 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PretrainedConfig
 
+from .configuration_bases import as_config, encoder_positions, is_read, layer_number
 from .errors_llink import LlinkConfigError
 from .errors_llink import LlinkError as LlinkError
 
-POOLINGS = ("mean", "cls", "max")
+POOLINGS = ("mean", "cls", "max", "last")
 TEACHER_STATES = ("placeholder", "mean")
 TEACHER_CONDITIONINGS = ("none", "center", "whiten")
 SLOT_ADAPTERS = ("gated", "none")
@@ -21,7 +22,7 @@ GONE_FIELDS = ("slot_vocabulary_size",)
 SLOT_LAYERS = (1 / 3, 2 / 3, 1.0)
 PAPER_SLOTS = 8
 #: What a passage may hold that is written out in the prompt, as ordinary tokens, instead of going into slots.
-LITERAL_KINDS = ("number", "date", "time", "address", "file", "latin")
+LITERAL_KINDS = ("number", "date", "time", "calendar", "address", "file", "latin")
 LONG_PASSAGES = ("split", "cut")
 STAGES = ("untrained", "align", "lexicon", "inject")
 
@@ -44,6 +45,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "teacher_whitening_power": (0, 1),
     "slot_adapter_hidden_size": (1, MAX_WIDTH),
     "slot_expander_hidden_size": (1, MAX_WIDTH),
+    "encoder_last_width": (1, MAX_WIDTH),
     "lora_rank": (1, 4096),
     "lora_alpha": (0, 65_536),
     "lora_dropout": (0, 0.99),
@@ -58,6 +60,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
 REAL_NUMBERS = ("projector_dropout", "teacher_whitening_power", "lora_alpha", "lora_dropout")
 OPTIONAL_NUMBERS = (
     "num_slots",
+    "encoder_last_width",
     "tokens_per_slot",
     "projector_hidden_size",
     "slot_adapter_hidden_size",
@@ -79,12 +82,22 @@ class LlinkConfig(PretrainedConfig):
         encoder_revision (`str`, *optional*): Commit of the encoder's repository.
         decoder_name_or_path (`str`, *optional*): Where a light checkpoint loads the decoder from.
         decoder_revision (`str`, *optional*): Commit of the decoder's repository.
+        encoder_subfolder (`str`): Where in its repository or folder the encoder lies.
+        encoder_is_causal (`bool`): Take an encoder of a decoder's architecture, such as Qwen3-Embedding or e5-mistral;
+            set by itself for one that says it is an embedding model.
+        encoder_last_width (`int`, *optional*): Width of its last hidden state where it is not that of the others; read
+            from the model.
+        encoder_prefix (`str`): What an embedding model wants before each text, such as `query: `; part of no slot.
+        encoder_normalized (`bool`): Whether the pooled vector is brought to one length, √d_e.
+        source_language (`str`, *optional*): BCP-47 tag of the foreign text, such as `km`, for encoders that mark it
+            (NLLB, mBART, M2M-100), and to warn of text in another script.
         stage (`str`): How far the model is trained: `untrained`, `align` (Stage A), `lexicon` (its slots' dictionary)
             or `inject` (Stage B).
         self_contained (`bool`): Whether the checkpoint holds the bases' weights too.
         num_slots (`int`, *optional*): K, the soft slots of one passage, for `mlp` (paper 4.2: 8). None for `tokens`: a
             passage has as many as its tokens.
-        pooling (`str`): How encoder states become one vector: `mean` (paper 4.1), `cls` or `max`.
+        pooling (`str`): How encoder states become one vector: `mean` (paper 4.1), `cls`, `max` or `last`, the
+            last token's state, for decoders' architectures.
         encoder_layer (`int` or `float`): The hidden state that is pooled; -1 is the last (the paper), 0 the embeddings,
             and a number between 0 and 1 that share of the layers: 0.5 is the layer half-way up. What lies above is not
             run.
@@ -113,8 +126,9 @@ class LlinkConfig(PretrainedConfig):
             1 when not given. Not for `mlp`, whose slots are made of one vector.
         min_slots (`int`), max_slots (`int`): Fewest and most slots of a piece of a passage, for `tokens`.
         literals (`list[str]`, *optional*): What of a passage is not put into slots but written out in the prompt, at
-            its place: `number`, `date`, `time`, `address` (URLs, e-mail), `file`, `latin` (runs of Latin script in a
-            passage of another one). All of them for `tokens` when not given; none for `mlp`, as in the paper.
+            its place: `number`, `date`, `time`, `calendar` (months at a number, and weekdays, by their English names),
+            `address` (URLs, e-mail), `file`, `latin` (runs of Latin script in a passage of another one). All of them
+            for `tokens` when not given; none for `mlp`, as in the paper.
         slot_residual (`bool`): Whether the common part of the slots of `mlp` is the adapter's output, with a learned
             weight, and the expander gives only what tells one slot from another: their mean starts near Stage A's
             vector. False is the paper.
@@ -143,6 +157,12 @@ class LlinkConfig(PretrainedConfig):
     encoder_revision: str | None = None
     decoder_name_or_path: str | None = None
     decoder_revision: str | None = None
+    encoder_subfolder: str = ""
+    encoder_is_causal: bool = False
+    encoder_last_width: int | None = None
+    encoder_prefix: str = ""
+    encoder_normalized: bool = False
+    source_language: str | None = None
     stage: str = "untrained"
     self_contained: bool = False
     num_slots: int | None = None
@@ -184,8 +204,8 @@ class LlinkConfig(PretrainedConfig):
             kwargs.pop("custom_pipelines", None)
         for name in GONE_FIELDS:
             kwargs.pop(name, None)
-        self.encoder_config = _as_config(self.encoder_config)
-        self.decoder_config = _as_config(self.decoder_config)
+        self.encoder_config = as_config(self.encoder_config)
+        self.decoder_config = as_config(self.decoder_config)
         chosen = {name: getattr(self, name)._attn_implementation for name in self.sub_configs if getattr(self, name)}
         super().__post_init__(**kwargs)
         if kwargs.get("attn_implementation") is None:
@@ -203,16 +223,16 @@ class LlinkConfig(PretrainedConfig):
         self._count_layers()
         self._set_slots()
         self._validate_numbers()
-        if self.encoder_config is not None:
+        if is_read(self.encoder_config):
             self.projector_hidden_size = self.projector_hidden_size or 4 * self.encoder_hidden_size
-            self.max_foreign_tokens = min(self.max_foreign_tokens, _encoder_positions(self.encoder_config))
-        if self.decoder_config is not None:
+            self.max_foreign_tokens = min(self.max_foreign_tokens, encoder_positions(self.encoder_config))
+        if is_read(self.decoder_config):
             self._fill_decoder_widths()
 
     def _fill_decoder_widths(self) -> None:
         d: Any = self.hidden_size
         self.slot_adapter_hidden_size = self.slot_adapter_hidden_size or max(1, d // 4)
-        inner = 2 * d if self.slot_layers is None else len(self.slot_layers) * self.encoder_hidden_size
+        inner = 2 * d if self.slot_layers is None else self.states_width if is_read(self.encoder_config) else None
         self.slot_expander_hidden_size = self.slot_expander_hidden_size or inner
         self.teacher_components = min(self.teacher_components, d)
         vocab_size = self.get_text_config().vocab_size
@@ -252,7 +272,7 @@ class LlinkConfig(PretrainedConfig):
         layers = list(SLOT_LAYERS) if self.slot_layers is None else self.slot_layers
         if not layers:
             raise LlinkConfigError("slot_layers is empty: give at least one of the encoder's layers.")
-        self.slot_layers = [_layer_number("slot_layers", layer, self.encoder_config) for layer in layers]
+        self.slot_layers = [layer_number("slot_layers", layer, self.encoder_config) for layer in layers]
 
     def _validate_choices(self) -> None:
         if self.slot_expander in GONE_EXPANDERS:
@@ -283,7 +303,7 @@ class LlinkConfig(PretrainedConfig):
             value = getattr(self, name)
             if isinstance(value, float) and value.is_integer():
                 value = int(value)
-            setattr(self, name, _layer_number(name, value, base))
+            setattr(self, name, layer_number(name, value, base))
 
     def _validate_numbers(self) -> None:
         for name, (low, high) in NUMBERS.items():
@@ -306,8 +326,18 @@ class LlinkConfig(PretrainedConfig):
 
     @property
     def encoder_hidden_size(self) -> int:
-        """d_e, the encoder's width."""
-        return int(self.encoder_config.get_text_config().hidden_size)
+        """d_e, the width of the encoder's hidden state that is pooled."""
+        return self._width_of(self.encoder_layer)
+
+    @property
+    def states_width(self) -> int:
+        """C, the width of the hidden states that slots of tokens are made of, side by side."""
+        return sum(self._width_of(layer) for layer in self.slot_layers or ())
+
+    def _width_of(self, layer: int | float) -> int:
+        config = self.encoder_config.get_text_config()
+        is_last = layer in (-1, getattr(config, "num_hidden_layers", None))
+        return (is_last and self.encoder_last_width) or int(config.hidden_size)
 
     @property
     def hidden_size(self) -> int | None:
@@ -322,7 +352,7 @@ class LlinkConfig(PretrainedConfig):
     @property
     def filler_token_id(self) -> int:
         """What a decoder is told to read where a slot stands: its padding, for whatever it looks up by id."""
-        pad = self.get_text_config().pad_token_id
+        pad = getattr(self.get_text_config(), "pad_token_id", None)
         return pad if isinstance(pad, int) and 0 <= pad < self.vocab_size else 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -334,57 +364,3 @@ class LlinkConfig(PretrainedConfig):
         if self.decoder_config is None:
             return self
         return self.decoder_config.get_text_config()
-
-
-def _layer_number(name: str, value: Any, base: PretrainedConfig | None) -> int | float:
-    """A layer, or a share of a base's layers, as the layer's number; a share stays one as long as there is no base.
-
-    Raises:
-        LlinkConfigError: If it is neither, or the base has no such layer.
-    """
-    layers = getattr(base and base.get_text_config(), "num_hidden_layers", None)
-    if isinstance(value, float) and value.is_integer() and value != 1:
-        value = int(value)
-    if isinstance(value, float) and 0 < value <= 1:
-        if base is None:  # counted once there is one
-            return value
-        if layers is None:
-            raise LlinkConfigError(
-                f"{name}={value}: {base.model_type} does not say how many layers it has. Give the layer's number."
-            )
-        value = round(value * layers)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise LlinkConfigError(f"{name}={value!r} is not a whole number, nor a share between 0 and 1.")
-    if layers is not None and not -layers - 1 <= value <= layers:
-        raise LlinkConfigError(
-            f"{name}={value} is outside [{-layers - 1}, {layers}]: the base has {layers} layers; 0 is its "
-            "embeddings and -1 its last layer."
-        )
-    return value
-
-
-def _encoder_positions(config: PretrainedConfig) -> int:
-    """Tokens that the encoder's position table holds; RoBERTa-like encoders start counting after the padding id."""
-    config = config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None) or 1_000_000
-    offset = config.pad_token_id + 1 if "roberta" in config.model_type else 0
-    return positions - offset
-
-
-def _as_config(value: dict | PretrainedConfig | None) -> PretrainedConfig | None:
-    """Turns a base's configuration as read from JSON into an object of its own class.
-
-    Raises:
-        LlinkConfigError: If its `model_type` is missing or unknown to the installed transformers.
-    """
-    if value is None or not isinstance(value, dict):
-        return value
-    fields = dict(value)
-    model_type = fields.pop("model_type", None)
-    try:
-        return AutoConfig.for_model(model_type, **fields)
-    except (ValueError, KeyError) as error:
-        raise LlinkConfigError(
-            f"A base has model_type={model_type!r}, which the installed transformers does not know. "
-            "Upgrade transformers, or choose another base."
-        ) from error

@@ -14,6 +14,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -26,9 +27,13 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "bases")]
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 
+import accelerate  # noqa: E402, F401 - what llink imports, once for all processes
+import datasets  # noqa: E402, F401
+import peft  # noqa: E402, F401
 import torch  # noqa: E402
 import transformers  # noqa: E402
 import user  # noqa: E402
+from transformers import GenerationMixin, ProcessorMixin, Trainer  # noqa: E402, F401
 
 FORK = multiprocessing.get_context("fork")  # what is imported here need not be again; llink is not
 DECODER, ENCODER = "llama", "xlm-roberta"
@@ -83,8 +88,10 @@ def reload(work: Path, result: Path) -> None:
 
 
 def sentence(error: BaseException) -> str:
+    """The first line of what an error says, without the folders of this run."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
-    return (lines[0] if len(lines[0]) > 40 else " ".join(lines[:2])).strip()[:500]
+    said = (lines[0] if len(lines[0]) > 40 else " ".join(lines[:2])).strip()[:500]
+    return re.sub(r" ?'/\S*?/llink-bases-[^/']*/\w+'", "", said)
 
 
 def limited(target, seconds: float, log: Path, *arguments) -> bool:
@@ -163,6 +170,7 @@ def page(rows: list[dict[str, str]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", help="Architectures to try, also those that are done.")
+    parser.add_argument("--kind", choices=("encoder", "decoder"), help="These alone, to run both beside each other.")
     parser.add_argument("--failed", action="store_true", help="Try those again that did not pass.")
     parser.add_argument("--seconds", type=float, default=180, help="Time limit of one architecture.")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "runs" / "bases", help="Where results and logs lie.")
@@ -178,7 +186,7 @@ def main() -> None:
     wanted = [tuple(row) for row in queue.get()]
     process.join()
     for place, (kind, name) in enumerate(wanted, start=1):
-        if args.only is not None and name not in args.only:
+        if args.kind not in (None, kind) or (args.only is not None and name not in args.only):
             continue
         known = done.get((kind, name))
         if args.only is None and known and not (args.failed and known["status"] != "passes"):
@@ -190,6 +198,8 @@ def main() -> None:
             f"[{place}/{len(wanted)}] {kind} {name}: {row['status']} {row['why'][:150]} ({row['seconds']} s)",
             flush=True,
         )
+    lines = record.read_text("utf-8").splitlines()
+    done |= {(row["kind"], row["name"]): row for row in map(json.loads, lines)}  # another process's too
     args.page.write_text(page([done[row] for row in wanted if row in done]), "utf-8")
     print(f"Wrote {args.page}.")
 

@@ -46,7 +46,7 @@ def prepared(argv: Sequence[str], command: str = "align") -> tuple[Any, PairData
         encoder_revision=bases.encoder_revision,
         decoder_revision=bases.decoder_revision,
         **bases.loading(),
-        **{**chosen.model, **set_fields(fields)},
+        **{**chosen.model, **data.source_language(), **set_fields(fields)},
     )
     return model, data, args, train, held_out
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ..building import base_tokenizer
+from ..building import base_tokenizer, encoder_fields
 from ..configuration_llink import POOLINGS, LlinkConfig, LlinkConfigError
 from ..data.pairs import check_pairs, dataset_groups, read_pairs, sentences
 from ..evaluation.plot_retrieval import plot_encoders
@@ -33,7 +33,17 @@ class EncodersArguments(ModelLoading):
     pairs: list[str] = field(
         metadata={"help": "Two line-aligned files: target (English), then foreign; held out from what is tested later."}
     )
-    poolings: list[str] = field(default_factory=lambda: list(POOLINGS), metadata={"help": "Of mean, cls and max."})
+    poolings: list[str] = field(
+        default_factory=lambda: list(POOLINGS), metadata={"help": "Of mean, cls, max and last."}
+    )
+    prefixes: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Also rank each encoder with these before every text, such as 'query: '; a sentence-transformers "
+            "folder's own is ranked beside them."
+        },
+    )
+    encoder_is_causal: bool = field(default=False, metadata={"help": "Take encoders of a decoder's architecture."})
     layers: list[str] = field(
         default_factory=lambda: ["all"], metadata={"help": "`all`, or numbers: 0 the embeddings, -1 the last layer."}
     )
@@ -71,8 +81,13 @@ def run(argv: Sequence[str]) -> None:
     pairs = pairs.select(range(min(args.limit, len(pairs))))
     check_pairs(pairs, f"--pairs {args.pairs[0]} (up to --limit {args.limit})", args.folds * max(KS))
     english, foreign, groups = sentences(pairs, "english"), sentences(pairs, "foreign"), dataset_groups(pairs)
-    configs = {name: base_config("encoder", name, None) for name in dict.fromkeys(args.encoders)}
-    tokenizers = {name: base_tokenizer("encoder", name) for name in configs}
+    hub = {"trust_remote_code": args.trust_remote_code}
+    causal = {"encoder_is_causal": True} if args.encoder_is_causal else {}
+    settings, configs, tokenizers = {}, {}, {}
+    for name in dict.fromkeys(args.encoders):
+        settings[name], configs[name] = encoder_fields(name, None, hub, causal)
+        place = settings[name].get("encoder_subfolder", "")
+        tokenizers[name] = base_tokenizer("encoder", name, subfolder=place, **hub)
     layers = {
         name: layer_numbers(config.get_text_config().num_hidden_layers, args.layers, name)
         for name, config in configs.items()
@@ -85,21 +100,21 @@ def run(argv: Sequence[str]) -> None:
     rows = []
     for name, config in configs.items():
         limits = LlinkConfig(encoder_config=config)
-        encoder, _ = load_base("encoder", name, **args.loading())
+        place = settings[name].get("encoder_subfolder", "")
+        encoder, _ = load_base("encoder", name, subfolder=place, causal=True, **args.loading())
         encoder.eval()
-        options = (layers[name], args.poolings, limits.max_foreign_chars, limits.max_foreign_tokens)
-        own, other = (
-            layer_features(encoder, tokenizers[name], texts, *options, args.batch_size, show_progress=True)
-            for texts in (foreign, english)
-        )
-        for (layer, pooling), features in own.items():
-            targets = other[layer, pooling]
+        options = (layers[name], args.poolings, limits.max_foreign_chars, limits.max_foreign_tokens, args.batch_size)
+        prefixes = dict.fromkeys(["", settings[name].get("encoder_prefix", ""), *args.prefixes])
+        for prefix, (layer, pooling), features, targets in _all_features(
+            encoder, tokenizers[name], foreign, english, options, list(prefixes)
+        ):
             rows.append(
                 {
                     "encoder": name,
                     "layer": layer,
                     "depth": config.get_text_config().num_hidden_layers if layer == -1 else layer,
                     "pooling": pooling,
+                    "prefix": prefix,
                     "probe": rank_report(probe_ranks(features, folds or probe_folds(targets, groups, **given))),
                     "zero_shot": rank_report(retrieval_ranks(features, targets)),
                 }
@@ -112,9 +127,23 @@ def run(argv: Sequence[str]) -> None:
         plot_encoders(rows, Path(args.output_dir) / "encoders.png")
 
 
+def _all_features(
+    encoder: Any, tokenizer: Any, foreign: list[str], english: list[str], options: tuple, prefixes: list[str]
+) -> Iterator[tuple[str, tuple[int, str], Tensor, Tensor]]:
+    """Prefix, place and both sides' vectors (N, d_e), one prefix after the other."""
+    for prefix in prefixes:
+        own, other = (
+            layer_features(encoder, tokenizer, texts, *options, show_progress=True, prefix=prefix)
+            for texts in (foreign, english)
+        )
+        for place, features in own.items():
+            yield prefix, place, features, other[place]
+
+
 def _teacher_states(args: EncodersArguments, english: list[str]) -> Tensor:
     """Raw h_E (N, d), as a model with llink's default teacher reads them."""
-    small = {"num_slots": 1, "slot_expander_hidden_size": 1}  # a bridge that is not used
+    small: dict[str, Any] = {"num_slots": 1, "slot_expander_hidden_size": 1}  # a bridge that is not used
+    small |= {"encoder_is_causal": True} if args.encoder_is_causal else {}
     model = LlinkForCausalLM.from_encoder_decoder_pretrained(args.encoders[0], args.decoder, **args.loading(), **small)
     return model.get_teacher_states(english, args.batch_size, show_progress=True)
 
@@ -124,9 +153,9 @@ def _show(rows: list[dict[str, Any]], args: EncodersArguments, n: int) -> None:
     for row in rows[:_SHOWN]:
         low, high = row["probe"]["intervals"]["r@1"]
         probe = f"{row['probe']['r@1']:.3f} [{low:.3f}, {high:.3f}]", row["probe"]["r@10"], row["probe"]["mrr"]
-        place = row["encoder"], row["layer"], row["pooling"]
+        place = row["encoder"], row["layer"], row["pooling"], repr(row["prefix"]) if row["prefix"] else ""
         cells.append([*place, *probe, row["zero_shot"]["r@1"], row["zero_shot"]["mrr"]])
-    header = ["encoder", "layer", "pooling", "probe r@1", "r@10", "mrr", "zero-shot r@1", "mrr"]
+    header = ["encoder", "layer", "pooling", "prefix", "probe r@1", "r@10", "mrr", "zero-shot r@1", "mrr"]
     print(table(header, cells))
     if len(rows) > _SHOWN:
         print(f"… and {len(rows) - _SHOWN} more, in the record of --output_dir.")
@@ -137,7 +166,8 @@ def _show(rows: list[dict[str, Any]], args: EncodersArguments, n: int) -> None:
     print(f"Zero-shot: {n} candidates. Best by the probe's mrr:")
     best, *others = rows
     floor = best["probe"]["intervals"]["mrr"][0]
-    print(f"--encoder {best['encoder']} --encoder_layer {best['layer']} --pooling {best['pooling']}")
+    prefix = f" --encoder_prefix {best['prefix']!r}" if best["prefix"] else ""
+    print(f"--encoder {best['encoder']} --encoder_layer {best['layer']} --pooling {best['pooling']}{prefix}")
     if close := [row for row in others if row["probe"]["mrr"] >= floor]:
-        named = ", ".join(f"{row['encoder']} {row['layer']} {row['pooling']}" for row in close)
+        named = ", ".join(f"{row['encoder']} {row['layer']} {row['pooling']} {row['prefix']}".strip() for row in close)
         print(f"Within its 95 % interval, so not told apart: {named}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -16,9 +17,14 @@ class BaseLoading:
         default=None, metadata={"help": "The bases' attention: sdpa, eager, flash_attention_2, … ."}
     )
 
-    def loading(self) -> dict[str, str | None]:
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run the code that a base brings of its own; read it first."}
+    )
+
+    def loading(self) -> dict[str, Any]:
         """Arguments of `from_pretrained`."""
-        return {"dtype": self.dtype, "attn_implementation": self.attn_implementation}
+        trust = {"trust_remote_code": True} if self.trust_remote_code else {}
+        return {"dtype": self.dtype, "attn_implementation": self.attn_implementation, **trust}
 
 
 @dataclass(kw_only=True)
@@ -30,7 +36,7 @@ class ModelLoading(BaseLoading):
         metadata={"help": "Where models run: cpu, cuda:1, …, or auto, spread over all GPUs; a GPU where there is one."},
     )
 
-    def loading(self) -> dict[str, str | None]:
+    def loading(self) -> dict[str, Any]:
         """Arguments of `from_pretrained`."""
         return super().loading() | {"device_map": self.device_map or accelerator()}
 

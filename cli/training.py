@@ -52,6 +52,10 @@ class PairData(Shown):
         held_out = read_pairs(*self.eval_pairs, language=self.language) if self.eval_pairs else None
         return read_pairs(*self.pairs, language=self.language), held_out
 
+    def source_language(self) -> dict[str, str]:
+        """The field of a new model's configuration, if a language was given."""
+        return {} if self.language == "und" else {"source_language": self.language}
+
     @property
     def files(self) -> tuple[str, ...]:
         """The names of all files, for the record."""

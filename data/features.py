@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedTokenizerBase
 
 from ..modeling_llink import LlinkForCausalLM
@@ -182,6 +183,8 @@ def fingerprint(model: nn.Module, tokenizer: PreTrainedTokenizerBase, samples: i
     for name, tensor in sorted(model.state_dict().items()):
         if "lora_" in name:
             continue
+        if is_traceable_wrapper_subclass(tensor):  # torchao's, which have no places of their own
+            tensor = tensor.dequantize()
         flat = tensor.reshape(-1)
         flat = flat.cpu() if flat.device.type == "mps" else flat  # which knows no float64
         picked = flat[:: max(1, flat.numel() // samples)].float().cpu()

@@ -72,7 +72,7 @@ def plot_retrieval(
 
 
 def plot_encoders(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> None:
-    """Draws R@1 of the probe, and zero-shot, over the layers: a line for each encoder and pooling.
+    """Draws R@1 of the probe, and zero-shot, over the layers: a line for each encoder, pooling and prefix.
 
     Args:
         rows: With `encoder`, `layer`, `depth` (the layer counted from the embeddings), `pooling`, `probe`, `zero_shot`.
@@ -82,11 +82,12 @@ def plot_encoders(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike) ->
     for axis, measure, title in zip(
         axes, ("probe", "zero_shot"), ("linear probe, held-out folds", "zero-shot, all pairs"), strict=True
     ):
-        for name in dict.fromkeys((row["encoder"], row["pooling"]) for row in rows):
-            line = sorted(
-                (row["depth"], row[measure]["r@1"]) for row in rows if (row["encoder"], row["pooling"]) == name
-            )
-            axis.plot(*zip(*line, strict=True), marker="o", label=f"{os.path.basename(name[0])}, {name[1]}")
+        lines: dict[tuple[str, ...], list] = {}
+        for row in rows:
+            place = row["encoder"], os.path.basename(row["encoder"]), row["pooling"], row.get("prefix", "")
+            lines.setdefault(place, []).append((row["depth"], row[measure]["r@1"]))
+        for (_, *name), line in lines.items():
+            axis.plot(*zip(*sorted(line), strict=True), marker="o", label=", ".join(filter(None, name)))
         axis.set_title(f"R@1, {title}")
         axis.set_xlabel("layer (0: embeddings)")
         axis.xaxis.get_major_locator().set_params(integer=True)

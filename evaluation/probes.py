@@ -37,6 +37,7 @@ def layer_features(
     max_tokens: int = 256,
     batch_size: int = 32,
     show_progress: bool = False,
+    prefix: str = "",
 ) -> dict[tuple[int, str], Tensor]:
     """z of every layer and pooling from one forward pass a text; each as `encoder_layer` and `pooling` would give it.
 
@@ -45,15 +46,17 @@ def layer_features(
         tokenizer: Its tokenizer.
         texts: N texts.
         layers: Hidden states: 0 the embeddings, -1 the last layer.
-        poolings: Of `mean`, `cls` and `max`.
+        poolings: Of `mean`, `cls`, `max` and `last`.
         max_chars, max_tokens: Where texts are cut.
         batch_size: Texts in one forward pass.
         show_progress: Whether to show a bar.
+        prefix: What stands before each text, as `encoder_prefix`.
 
     Returns:
         (N, d_e) float32 on the CPU for each layer and pooling.
     """
-    options = ReadingOptions(num_slots=1, max_foreign_chars=max_chars, max_foreign_tokens=max_tokens)
+    limits = dict(max_foreign_chars=max_chars, max_foreign_tokens=max_tokens)
+    options = ReadingOptions(num_slots=1, encoder_prefix=prefix, **limits)
     readings = [read_passage(check_passage(text), tokenizer, tokenizer, options) for text in texts]
     encoded = [reading.pieces[0].ids for reading in readings]
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]), reverse=True)

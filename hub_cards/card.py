@@ -23,7 +23,7 @@ from ..modeling_llink.slots import SLOTS
 from ..modeling_llink.weights import BASES
 from .evaluations import evaluation_results, evaluation_sections
 from .licences import Licence, licence_of, strictest
-from .staging import EVALUATION_FOLDER
+from .staging import EVALUATION_FOLDER, TRAINING_PLOT
 from .upload import OWN_END, OWN_START, README, own_text
 
 TEMPLATE = Path(__file__).parent / "model_card.md.jinja"
@@ -88,14 +88,17 @@ def build_card(folder: Path, repo_id: str, own: str = "", ask_hub: bool = False)
         raise DataError(f"{folder} holds no llink model, so there is no card to write.")
     stages = _read(folder / RECORD_FILE, optional=True).get("stages", [])
     records = _records(folder / EVALUATION_FOLDER)
-    languages = sorted({name for stage in stages for name in stage["data"].get("languages", ()) if name != "und"})
+    named = {name for stage in stages for name in stage["data"].get("languages", ())} | {config.get("source_language")}
+    languages = sorted(name for name in named if name not in (None, "und"))
     licences = bases_licences(config, ask_hub)
+    samples = shown_samples(records)
+    pictures = sorted((folder / EVALUATION_FOLDER).glob("*.png"), key=_picture_place)
     title = repo_id.rpartition("/")[2]
     template = jinja2.Template(
         TEMPLATE.read_text("utf-8"), keep_trailing_newline=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
     text = template.render(
-        card_data=_metadata(config, title, languages, licences, records).to_yaml(),
+        card_data=_metadata(config, title, languages, licences, records, samples).to_yaml(),
         title=escape(title),
         shown=sorted({licence.shown for licence in licences.values() if licence.shown}),
         languages_text=_languages_text(languages),
@@ -113,20 +116,19 @@ def build_card(folder: Path, repo_id: str, own: str = "", ask_hub: bool = False)
         stages=[_stage(stage) for stage in stages],
         training_table=_training_table(stages),
         evaluations=evaluation_sections(records, escape),
-        plots=[
-            {"title": escape(path.stem), "path": f"{EVALUATION_FOLDER}/{path.name}"}
-            for path in sorted((folder / EVALUATION_FOLDER).glob("*.png"))
-        ],
+        example=_example_table(samples),
+        plots=[{"title": escape(path.stem), "path": f"{EVALUATION_FOLDER}/{path.name}"} for path in pictures],
         slots_text=_slots_text(config),
         numeric_text=_numeric_text(records),
-        max_foreign_chars=config["max_foreign_chars"],
+        long_text=f"Of text longer than {config['max_foreign_chars']} characters "
+        + ("only the beginning is read." if config.get("long_passages", "cut") == "cut" else "the pieces are read."),
     )
     return ModelCard(text)
 
 
 def snippet(repo_id: str, languages: Sequence[str] = ()) -> str:
     """The card's usage example, which runs as it stands."""
-    text = next((EXAMPLES[language] for language in languages if language in EXAMPLES), EXAMPLES["km"])
+    text = _example_text(languages)
     return f"""from transformers import AutoModelForCausalLM
 
 model = AutoModelForCausalLM.from_pretrained({repo_id!r}, trust_remote_code=True)
@@ -142,6 +144,21 @@ def bases_licences(config: Mapping[str, Any], ask_hub: bool = False) -> dict[str
         declared = _declared(name, config.get(f"{kind}_revision"), ask_hub) if name else None
         found[name or f"the {kind}"] = licence_of(name, declared)
     return found
+
+
+def shown_samples(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Of the held-out sentences that were translated one that came out right, where there is one, and one that did not.
+
+    Each holds `foreign`, `reference` and `llink`; the first of its kind in the record, so that none is picked.
+    """
+    rows = [row for row in records.get("translation", {}).get("results", {}).get("samples", ()) if row.get("llink")]
+    right = [row for row in rows if _plain(row["llink"]) == _plain(row["reference"])]
+    wrong = [row for row in rows if _plain(row["llink"]) != _plain(row["reference"])]
+    return right[:1] + wrong[:1]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def public_name(name: str | None) -> str | None:
@@ -195,8 +212,9 @@ def _metadata(
     languages: Sequence[str],
     licences: Mapping[str, Licence],
     records: Mapping[str, Mapping[str, Any]],
+    samples: Sequence[Mapping[str, str]],
 ) -> ModelCardData:
-    """The card's YAML head, with a `model-index` of what was measured."""
+    """The card's YAML head, with a `model-index` of what was measured, and texts to try with what they gave."""
     names = [name for kind in BASES if (name := public_name(config.get(f"{kind}_name_or_path")))]
     licence = strictest(list(licences.values()))
     results: list[EvalResult] = evaluation_results(records)
@@ -212,10 +230,28 @@ def _metadata(
         base_model_relation="adapter" if names and not config["self_contained"] else None,
         model_name=title,
         eval_results=results or None,
+        widget=[{"text": row["foreign"], "output": {"text": row["llink"]}} for row in samples]
+        or [{"text": _example_text(languages)}],
     )
 
 
 # ------------------------------------------------------------------ text
+
+
+def _example_text(languages: Sequence[str]) -> str:
+    return next((EXAMPLES[language] for language in languages if language in EXAMPLES), EXAMPLES["km"])
+
+
+def _example_table(samples: Sequence[Mapping[str, str]]) -> str:
+    """What it made of sentences that it had not seen, beside what a person made of them; empty without any."""
+    columns = ("foreign", "reference", "llink")
+    rows = [[escape(row[name]) for name in columns] for row in samples]
+    return table(["text", "a person's translation", "this model's answer"], rows) if rows else ""
+
+
+def _picture_place(path: Path) -> tuple[bool, str]:
+    """The curves of the training come last."""
+    return path.name == TRAINING_PLOT, path.name
 
 
 def _languages_text(languages: Sequence[str]) -> str:
@@ -228,8 +264,17 @@ def _bases_table(config: Mapping[str, Any]) -> str:
         name = public_name(config.get(f"{kind}_name_or_path"))
         linked = f"[{escape(name)}](https://huggingface.co/{name})" if name else "a local base"
         kind_of = (config.get(f"{kind}_config") or {}).get("model_type", "")
+        if kind == "encoder" and (reads := _reads_text(config)):
+            kind_of = f"{kind_of}, {reads}"
         rows.append([kind, linked, f"`{config.get(f'{kind}_revision') or 'no commit'}`", escape(kind_of)])
     return table(["part", "base", "revision", "architecture"], rows)
+
+
+def _reads_text(config: Mapping[str, Any]) -> str:
+    """How the encoder reads texts, as far as that was chosen for it."""
+    prefix, language = config.get("encoder_prefix"), config.get("source_language")
+    said = [f"{prefix!r} before each text"] if prefix else []
+    return ", ".join(said + ([f"texts in {language}"] if language else []))
 
 
 def _kind_text(config: Mapping[str, Any]) -> str:
@@ -302,7 +347,9 @@ def _slots_text(config: Mapping[str, Any]) -> str:
 
 
 def _numeric_text(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """How often numbers came through exactly, where it was measured."""
+    """Whether numbers come through, in how many texts exactly, or that nobody has measured it."""
     found = records.get("numeric", {}).get("results", {}).get("systems", {}).get("llink", {})
     exact, n = found.get("exact"), found.get("n")
-    return f" ({exact:.0%} of {n} were kept exactly in the evaluation below)" if exact is not None and n else ""
+    if exact is None or not n:
+        return "Nobody has measured it for this model; take it that they are not."
+    return f"In {exact:.0%} of the texts that hold some, every one was kept exactly (measured below)."

@@ -36,7 +36,9 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from ..configuration_bases import stands_in
 from .errors import BaseModelError
+from .layers import hidden_states, input_device
 
 #: transformers' name for a decoder's cache: `cache` from 5.24 on.
 _FIELDS = {field.name for field in dataclasses.fields(CausalLMOutputWithPast)}
@@ -45,7 +47,7 @@ HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download", "tr
 
 
 def base_config(
-    kind: str, name_or_path: str, revision: str | None, subfolder: str = "", **hub: Any
+    kind: str, name_or_path: str, revision: str | None, subfolder: str = "", causal: bool = False, **hub: Any
 ) -> PretrainedConfig:
     """Reads a base's configuration and checks that it is of the asked kind, before any weights are touched.
 
@@ -54,43 +56,61 @@ def base_config(
         name_or_path: A repository on the Hub or a local folder.
         revision: Branch, tag or commit.
         subfolder: Where in the repository or folder it lies.
+        causal: Whether an encoder may be of a decoder's architecture.
         hub: `token`, `cache_dir`, `local_files_only`, … .
 
     Raises:
         BaseModelError: If it cannot be read, or is a decoder where an encoder is asked, or the reverse.
     """
+    hub = {"trust_remote_code": False} | hub  # else a base with code of its own would ask at a prompt
     try:
         config = AutoConfig.from_pretrained(name_or_path, revision=revision, subfolder=subfolder, **hub)
     except (OSError, ValueError, KeyError, HFValidationError, StrictDataclassError) as error:
         raise _unreadable(kind, name_or_path, revision, error) from error
-    check_kind(kind, config, name_or_path)
+    check_kind(kind, config, name_or_path, causal)
     _check_sizes(kind, config, name_or_path)
     return config
 
 
-def check_kind(kind: str, config: PretrainedConfig, name: str) -> None:
+def check_kind(kind: str, config: PretrainedConfig, name: str, causal: bool = False) -> None:
     """Raises [`BaseModelError`] unless the configuration belongs to an encoder or a causal decoder, as asked."""
     if config is None or config.model_type == "llink":
         problem = "not given" if config is None else "an llink model itself"
         raise BaseModelError(f"The {kind} {name!r} is {problem}: name the {kind} that llink should be built on.")
-    is_causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
-    reads_both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING or type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
-    if kind == "encoder" and is_causal and not reads_both_ways and not config.is_encoder_decoder:
+    if stands_in(config):
+        raise BaseModelError(
+            f"The {kind} {name!r} brings code of its own, which a configuration alone does not hold. Load the model "
+            "with from_pretrained(…, trust_remote_code=True)."
+        )
+    own = getattr(config, "auto_map", None) or {}
+    if kind == "encoder" and not causal and is_decoders(config):
         raise BaseModelError(
             f"The encoder {name!r} is a decoder (model_type {config.model_type!r}). Choose a model that reads a text "
-            "in both directions, such as xlm-roberta-base, LaBSE, multilingual-e5 or the encoder of mT5 or NLLB."
+            "in both directions, such as xlm-roberta-base, LaBSE, multilingual-e5 or the encoder of mT5 or NLLB. If it "
+            "is an embedding model, such as Qwen3-Embedding or e5-mistral, say encoder_is_causal=True."
         )
     # BERT-like models can be run causally, but only if they were trained to.
     only_masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
-    if kind == "decoder" and (not is_causal or only_masked or config.is_encoder_decoder):
+    decodes = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in own
+    if kind == "decoder" and (not decodes or only_masked or config.is_encoder_decoder):
         raise BaseModelError(
             f"The decoder {name!r} (model_type {config.model_type!r}) is not a causal language model. Choose an "
             "instruction-tuned one, such as Llama, Qwen, Gemma, Mistral or SmolLM."
         )
 
 
+def is_decoders(config: PretrainedConfig) -> bool:
+    """Whether it is of an architecture whose tokens read only those before them, and says nothing else."""
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
+        return False
+    text = config.get_text_config()
+    both = getattr(text, "use_bidirectional_attention", None) in (True, "all")
+    both = both or getattr(text, "is_causal", None) is False
+    return not both and type(config) not in (*MODEL_FOR_MASKED_LM_MAPPING, *MODEL_FOR_TEXT_ENCODING_MAPPING)
+
+
 def load_base(
-    kind: str, name_or_path: str, revision: str | None = None, subfolder: str = "", **kwargs: Any
+    kind: str, name_or_path: str, revision: str | None = None, subfolder: str = "", causal: bool = False, **kwargs: Any
 ) -> tuple[PreTrainedModel, str | None]:
     """Loads a base with its weights.
 
@@ -99,6 +119,7 @@ def load_base(
         name_or_path: A repository on the Hub or a local folder.
         revision: Branch, tag or commit.
         subfolder: Where in the repository or folder it lies.
+        causal: Whether an encoder may be of a decoder's architecture.
         kwargs: As `from_pretrained` takes them: `dtype`, `device_map`, `quantization_config`, `token`, … .
 
     Returns:
@@ -109,7 +130,7 @@ def load_base(
     """
     hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
     commit = _commit(kind, name_or_path, revision, subfolder, hub)
-    config = base_config(kind, name_or_path, commit, subfolder, **hub)
+    config = base_config(kind, name_or_path, commit, subfolder, causal, **hub)
     auto = _auto_class(kind, config)
     extra = _no_pooling_layer(auto, config)
     try:
@@ -134,7 +155,35 @@ def load_base(
             f"The {kind} {name_or_path!r} lacks weights for {len(missing)} parameters, such as {missing[0]!r}; they "
             "would be random. Choose a complete checkpoint of this architecture."
         )
-    return (_encoder_part(model) if kind == "encoder" else model), commit
+    part = _encoder_part(model) if kind == "encoder" else model
+    if type(model).is_remote_code() and part is not model:
+        raise BaseModelError(
+            f"The encoder {name_or_path!r} is a part of a model with code of its own, and could not be saved alone. "
+            "Choose one whose own code has the encoder as a model (AutoModel)."
+        )
+    if not isinstance(part, PreTrainedModel):
+        raise BaseModelError(
+            f"The encoder {name_or_path!r} has an inner encoder ({type(part).__name__}) that is no model of its own. "
+            "Choose another one, such as that of M2M-100 or NLLB."
+        )
+    return part, commit
+
+
+def last_width(encoder: PreTrainedModel) -> int:
+    """How wide an encoder's last hidden state is: some project it (EmbeddingGemma 2).
+
+    Raises:
+        BaseModelError: If it has none.
+    """
+    ids = torch.ones(1, 1, dtype=torch.long, device=input_device(encoder))
+    try:
+        with torch.no_grad():
+            return hidden_states(encoder, [-1], input_ids=ids, attention_mask=torch.ones_like(ids))[0].shape[-1]
+    except Exception as error:
+        raise BaseModelError(
+            f"The encoder ({type(encoder).__name__}) does not read a token into a hidden state ({_first_line(error)}). "
+            "Choose a text encoder."
+        ) from error
 
 
 def build_base(kind: str, config: PretrainedConfig) -> PreTrainedModel:
@@ -223,8 +272,9 @@ def _check_sizes(kind: str, config: PretrainedConfig, name: str) -> None:
     config = config.get_text_config()
     for field, largest in _LARGEST.items():
         value = getattr(config, field, None)
-        if value is not None and not (isinstance(value, int) and 1 <= value <= largest):
-            raise BaseModelError(f"The {kind} {name!r} has {field}={value!r}; models have 1 to {largest}.")
+        for one in value if isinstance(value, (list, tuple)) else [value]:  # of each layer, or of all
+            if one is not None and not (isinstance(one, int) and 1 <= one <= largest):
+                raise BaseModelError(f"The {kind} {name!r} has {field}={one!r}; models have 1 to {largest}.")
 
 
 def remedy(name: str, revision: str | None, error: Exception) -> str:
@@ -251,6 +301,8 @@ def remedy(name: str, revision: str | None, error: Exception) -> str:
             "it is not in the cache and the Hub was not asked (offline mode) or not reached. Load it once with a "
             "connection, or give a local folder or cache_dir=…."
         )
+    if "trust_remote_code" in str(error):
+        return "it brings code of its own. Read that code, then pass trust_remote_code=True (`--trust_remote_code`)."
     if "safetensors" in str(error):
         return f"{_first_line(error)} Only safetensors weights are read: convert others with save_pretrained."
     return f"{_first_line(error)} Give a folder that holds a config.json or a repository you have access to."

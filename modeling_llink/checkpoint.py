@@ -89,7 +89,16 @@ def bridge_path(source: Source) -> Path:
 
 
 def save_base(base: PreTrainedModel, directory: Path, max_shard_size: int | str, prefix: str = "") -> None:
-    """Writes a base as its authors would, without LoRA."""
+    """Writes a base as its authors would, without LoRA.
+
+    Raises:
+        LlinkCheckpointError: If it is quantised: transformers then writes other tensors than those it is given.
+    """
+    if getattr(base, "is_quantized", False):
+        raise LlinkCheckpointError(
+            f"{type(base).__name__} is quantised and cannot be saved with the model: save a light checkpoint "
+            "(self_contained=False), or load it without quantisation and save that."
+        )
     lora = {
         f"{name}.{key}"
         for name, module in lora_modules(base)

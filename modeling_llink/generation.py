@@ -270,6 +270,10 @@ class LlinkGenerationMixin(GenerationMixin):
             foreign_mask = (flat & new).view_as(foreign_mask)
         return prepared | {"foreign_slots": foreign_slots, "foreign_mask": foreign_mask}
 
+    def _supports_default_dynamic_cache(self) -> bool:
+        """As the decoder: some have caches of their own (MiniMax)."""
+        return type(self.decoder)._supports_default_dynamic_cache()
+
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
         start, prompt = self.config.reserved_token_start, kwargs.get("encoder_input_ids")
         if prompt is not None and prompt.dim() == 2:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -100,29 +101,34 @@ class TeacherSpace(nn.Module):
             )
 
 
-def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+def pool(states: Tensor, mask: Tensor, pooling: str, normalized: bool = False) -> Tensor:
     """Pools the encoder's states over the tokens of each passage (paper 4.1: the masked mean).
 
     Args:
         states: (N, L, d_e) hidden states of one layer.
         mask: (N, L), 1 where a token stands, 0 at padding.
-        pooling: `mean`, `cls` (the first token) or `max`.
+        pooling: `mean`, `cls` (the first token), `max` or `last` (the last token).
+        normalized: Whether the vectors are brought to the length √d_e.
 
     Returns:
         (N, d_e) float32: sums over long texts lose digits in half precision.
-
-    Raises:
-        ValueError: If the pooling is none of these.
     """
-    states = states.float()
+    pooled = _pooled(states.float(), mask.bool(), pooling)
+    return F.normalize(pooled, dim=-1) * pooled.shape[1] ** 0.5 if normalized else pooled
+
+
+def _pooled(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     if pooling == "cls":
         return states[:, 0]
-    keep = mask.bool().unsqueeze(-1)  # (N, L, 1)
+    if pooling == "last":
+        places = torch.arange(mask.shape[1], device=mask.device)  # (L,)
+        return states[torch.arange(len(states)), (mask * places).amax(dim=1)]
+    keep = mask.unsqueeze(-1)  # (N, L, 1)
     if pooling == "max":
         return states.masked_fill(~keep, torch.finfo(states.dtype).min).amax(dim=1)
     if pooling == "mean":
         return (states * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
-    raise ValueError(f"pooling={pooling!r} is not one of mean, cls, max.")
+    raise ValueError(f"pooling={pooling!r} is not one of mean, cls, max, last.")
 
 
 def read_teacher_state(hidden: Tensor, text_mask: Tensor, attention_mask: Tensor, state: str) -> Tensor:
@@ -164,6 +170,11 @@ class _ReachedError(Exception):
 _reading: ContextVar[tuple[dict[int, Tensor], int] | None] = ContextVar("reading", default=None)
 
 
+def _one_stream(state: Tensor, length: int) -> Tensor:
+    """A hidden state as (B, L, d); of one that runs in several streams (Gemma 3n, hyper-connections) their mean."""
+    return state if state.dim() == 3 else state.mean(dim=2 if state.shape[1] == length else 0)
+
+
 def hidden_states(model: PreTrainedModel, layers: Sequence[int], **inputs: Any) -> list[Tensor]:
     """The hidden states (B, L, d) of some layers, as `output_hidden_states=True` numbers them, in one pass.
 
@@ -173,7 +184,7 @@ def hidden_states(model: PreTrainedModel, layers: Sequence[int], **inputs: Any) 
     Args:
         model: A base without its head.
         layers: Of each, 0 is the embeddings, -1 the last layer with its final norm.
-        inputs: As the model takes them.
+        inputs: As the model takes them, `input_ids` (B, L) among them.
 
     Raises:
         RuntimeError: If the model runs without one of its blocks.
@@ -182,16 +193,17 @@ def hidden_states(model: PreTrainedModel, layers: Sequence[int], **inputs: Any) 
         return [model(**inputs).last_hidden_state] * len(layers)
     blocks = _blocks(model)
     numbers = [layer % (len(blocks) + 1) for layer in layers]  # what the block of this number reads is the layer's
+    length = inputs["input_ids"].shape[1]
     if max(numbers) == len(blocks):
         found = model(**inputs, output_hidden_states=True).hidden_states
-        return [found[layer] for layer in layers]
+        return [_one_stream(found[layer], length) for layer in layers]
     hooks = [blocks[n].register_forward_pre_hook(partial(_read, n), with_kwargs=True) for n in set(numbers)]
     read: dict[int, Tensor] = {}
     before = _reading.set((read, max(numbers)))
     try:
         model(**inputs)
     except _ReachedError:
-        return [read[number] for number in numbers]
+        return [_one_stream(read[number], length) for number in numbers]
     finally:
         _reading.reset(before)
         for hook in hooks:

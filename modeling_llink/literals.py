@@ -1,18 +1,19 @@
-"""What of a foreign passage an English decoder already reads: numbers, dates, times, addresses, files, Latin words."""
+"""What of a foreign passage an English decoder reads as it is, or by a table: numbers, months, addresses, Latin."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import regex
 
 from ..configuration_llink import LITERAL_KINDS
 from ..numerals_llink import read_ethiopic
+from .calendar_names import MONTHS, WEEKDAYS
 
 #: Characters of a literal at most; a longer one stays with the slots, whole.
-MAX_LITERAL_CHARS = {"number": 40, "date": 40, "time": 40, "address": 128, "file": 128, "latin": 64}
+MAX_LITERAL_CHARS = {"number": 40, "date": 40, "time": 40, "calendar": 40, "address": 128, "file": 128, "latin": 64}
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Literal:
     Attributes:
         start: Where it begins in the passage, in characters.
         end: Where it ends.
-        text: What is written: digits and signs in ASCII; currency signs and Latin letters as they are.
+        text: What is written: digits and signs in ASCII, months and weekdays by their English names; currency signs and
+            Latin letters as they are.
         kind: One of [`LITERAL_KINDS`].
     """
 
@@ -94,6 +96,20 @@ _NUMBER = regex.compile(
     rf"|(?P<number>(?:(?<![\p{{L}}\p{{M}}\p{{N}}.)%])[-+.])?+{_TERM}(?:[-+*/=:~^×x<>][-+]?{_TERM})*+)"
     rf"(?P<part>[¼-¾⅐-⅞²³¹⁰-⁹])?+(?P<glued>[-'._+/&°]?\p{{Latin}})?+)"
 )
+_CALENDAR_NAMES = {
+    name: english for names in (MONTHS, WEEKDAYS) for english, group in names.items() for name in group.split("|")
+}
+_UNSPACED = r"(?:\p{Khmer}|\p{Thai}|\p{Lao}|\p{Myanmar}|\p{Han}|\p{Hiragana}|\p{Katakana})"
+_ENDS = rf"(?:(?<={_UNSPACED})(?!\p{{M}}|{_CLOSED})|(?<!{_UNSPACED})(?![\p{{L}}\p{{M}}]))"
+_GAP = r"[\s\u200b,./-]{0,2}"
+#: A month stands at a number or at its language's word for month: the names alone mean other things too.
+_CALENDAR = regex.compile(
+    rf"(?:(?<=[0-9]{_GAP}|(?:ខែ|เดือน|ເດືອນ){_GAP})\L<months>{_ENDS}"
+    rf"|\L<months>{_ENDS}(?=(?:\s?ወር)?{_GAP}[0-9]|\s?ወር)|\L<months>(?=လ(?!\p{{M}}|{_CLOSED}))"
+    rf"|(?<!(?!{_UNSPACED})[\p{{L}}\p{{M}}])\L<days>{_ENDS})",
+    months=[name for group in MONTHS.values() for name in group.split("|")],
+    days=[name for group in WEEKDAYS.values() for name in group.split("|")],
+)
 _WORD = r"(?:\p{Latin}\p{M}*+|[0-9]++(?:,[0-9]++)*+|[₀-₉⁰-⁹²³¹_°])++"
 _LATIN = regex.compile(
     rf"(?:(?<![\p{{L}}\p{{M}}\p{{N}}])[-+]?\p{{Sc}}?(?=[0-9]))?+{_WORD}(?:(?:[ '.+/&-]|(?<=\p{{Lu}})\. | & ){_WORD})*+"
@@ -122,6 +138,8 @@ def find_literals(text: str, kinds: Collection[str] = LITERAL_KINDS) -> list[Lit
     found: list[Literal] = []
     rest = _take(found, "address", text, _trimmed(_ADDRESS, text))
     rest = _in_ascii(_take(found, "file", rest, _trimmed(_FILE, rest)))
+    named = (match.span() for match in _CALENDAR.finditer(rest))
+    rest = _take(found, "calendar", rest, named, _CALENDAR_NAMES.__getitem__)
     with_words = "latin" in kinds and _mostly_not_latin(rest)
     for kind, pattern in (("date", _DATE), ("time", _TIME)):
         rest = _take(found, kind, rest, (match.span() for match in pattern.finditer(rest)))
@@ -132,11 +150,17 @@ def find_literals(text: str, kinds: Collection[str] = LITERAL_KINDS) -> list[Lit
     return sorted((literal for literal in found if literal.kind in kinds), key=lambda literal: literal.start)
 
 
-def _take(found: list[Literal], kind: str, rest: str, spans: Iterable[tuple[int, int]]) -> str:
+def _take(
+    found: list[Literal],
+    kind: str,
+    rest: str,
+    spans: Iterable[tuple[int, int]],
+    write: Callable[[str], str] | None = None,
+) -> str:
     """Adds the literals of one kind, and gives back the rest with NUL in their places."""
     pieces, last = [], 0
     for start, end in spans:
-        written = _written(rest[start:end])
+        written = (write or _written)(rest[start:end])
         if max(end - start, len(written)) <= MAX_LITERAL_CHARS[kind]:
             found.append(Literal(start, end, written, kind))
             pieces += [rest[last:start], "\0" * (end - start)]

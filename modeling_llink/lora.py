@@ -79,7 +79,7 @@ def add_lora(decoder: PreTrainedModel, config: LlinkConfig) -> None:
             f"PEFT cannot put LoRA into {type(decoder).__name__} ({error}). Name others of its linear layers with "
             "lora_target_modules (`--lora_target_modules`)."
         ) from error
-    decoder.peft_config = {ADAPTER: lora}
+    decoder.peft_config = {ADAPTER: lora}  # type: ignore[dict-item]
     for _, module in lora_modules(decoder):
         module.register_forward_pre_hook(_by_row, with_kwargs=True)
     for parameter in lora_parameters(decoder):
@@ -101,7 +101,8 @@ class _Plain(nn.Module):
 def linear_layers(decoder: PreTrainedModel) -> list[str]:
     """Names of the linear layers that LoRA can act on: of the text part, without its output layer.
 
-    Left out are towers for images and sound, and in state-space layers what fused kernels read without calling it.
+    Left out are towers for images and sound, routers, whose choice has no gradient, and in state-space layers what
+    fused kernels read without calling it.
     """
     part, names = text_part(decoder), {module: name for name, module in decoder.named_modules()}
     head, found = decoder.get_output_embeddings(), []
@@ -112,6 +113,8 @@ def linear_layers(decoder: PreTrainedModel) -> list[str]:
             if isinstance(child, nn.Linear) or type(child).__name__ == "Conv1D":
                 fused = hasattr(module, "A_log") and not name.startswith("in_proj")
                 found += [] if child is head or fused else [names[child]]
+            elif name == "router":
+                continue
             elif not isinstance(child, PreTrainedModel) or type(child.config) is type(part.config):
                 waiting.append(child)
     return found
@@ -121,7 +124,8 @@ def text_part(decoder: PreTrainedModel) -> PreTrainedModel:
     """The model below the head that reads token ids: all of most decoders, the language model of composite ones."""
     part, embedding = decoder.get_decoder(), decoder.get_input_embeddings()
     own = isinstance(part, PreTrainedModel) and any(module is embedding for module in part.modules())
-    return part if own else decoder.base_model
+    whole: Any = part if own else decoder.base_model
+    return whole
 
 
 def short_name(name: str) -> str:

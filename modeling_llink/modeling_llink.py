@@ -83,17 +83,16 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         decoder: PreTrainedModel | None = None,
     ) -> None:
         super().__init__(config)
-        check_kind("encoder", config.encoder_config, config.encoder_name_or_path or "encoder")
-        check_kind("decoder", config.decoder_config, config.decoder_name_or_path or "decoder")
+        check_kind("encoder", config.encoder_config, config.encoder_name_or_path or "", config.encoder_is_causal)
+        check_kind("decoder", config.decoder_config, config.decoder_name_or_path or "")
         self.encoder = encoder if encoder is not None else build_base("encoder", config.encoder_config)
         self.decoder = decoder if decoder is not None else build_base("decoder", config.decoder_config)
         # One configuration object a base: a second copy would miss the chosen attention implementation.
         config.encoder_config, config.decoder_config = self.encoder.config, self.decoder.config
+        config.settle()  # what could not be asked of a base before it was read
         self._check_widths()
-        d = config.hidden_size
-        self.projector = LlinkProjector(
-            config.encoder_hidden_size, config.projector_hidden_size, d, config.projector_dropout
-        )
+        d, d_e = config.hidden_size, config.encoder_hidden_size
+        self.projector = LlinkProjector(d_e, config.projector_hidden_size, d, config.projector_dropout)
         self.teacher_space = TeacherSpace(
             d, config.teacher_conditioning, config.teacher_components, config.teacher_whitening_power
         )
@@ -144,7 +143,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         if self.config.reserved_token_start < rows:
             raise LlinkCheckpointError(
                 f"reserved_token_start={self.config.reserved_token_start}, but the decoder has {rows} embedding rows: "
-                "reserved tokens must lie above all of them."
+                f"reserved tokens must lie above all of them. Give reserved_token_start={rows}."
             )
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -217,7 +216,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
     def pool_passages(self, foreign_input_ids: Tensor, foreign_attention_mask: Tensor) -> Tensor:
         """Encoder tokens (N, L) → z_F (N, d_e), without gradient (paper 4.1)."""
         states = self.passage_states(foreign_input_ids, foreign_attention_mask)  # (N, L, d_e)
-        return pool(states, foreign_attention_mask.to(states.device), self.config.pooling)
+        config = self.config
+        return pool(states, foreign_attention_mask.to(states.device), config.pooling, config.encoder_normalized)
 
     def resolve_slots(
         self,

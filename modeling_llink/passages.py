@@ -88,6 +88,24 @@ def single_passages(texts: Any) -> list[Passage]:
 
 # ---------------------------------------------------------------------- nothing but text
 
+#: Scripts that are several of Unicode's.
+_SCRIPTS = {"Jpan": ("Hira", "Kana", "Hani"), "Kore": ("Hang", "Hani"), "Hang": ("Hang", "Hani")}
+_SCRIPTS |= dict.fromkeys(("Hans", "Hant"), ("Hani",))
+
+
+def other_script(texts: Iterable[str], script: str) -> str | None:
+    """What to warn of if most letters of one of these texts are of another script than this one (ISO 15924)."""
+    own = "".join(rf"\p{{Script={one}}}" for one in _SCRIPTS.get(script, (script,)))
+    for text in texts:
+        letters = "".join(regex.findall(r"\p{L}", text))
+        if letters and 2 * len(regex.findall(f"[{own}]", letters)) < len(letters):
+            return (
+                f"The foreign text {text[:40]!r} is mostly not in {script}, the script of the language that this model "
+                "was trained on: what it answers may be made up."
+            )
+    return None
+
+
 #: A tokenizer keeps what its last call asked for, such as to split special tokens, and all threads share it.
 _TOKENIZING = threading.Lock()
 
@@ -160,6 +178,7 @@ class ReadingOptions:
 
     Attributes:
         num_slots: K of a piece; None where slots are made of its tokens.
+        encoder_prefix: What the encoder reads before each piece; its tokens are of no slot.
     """
 
     num_slots: int | None = None
@@ -171,6 +190,7 @@ class ReadingOptions:
     max_pieces: int = 64
     max_foreign_chars: int = 256
     max_foreign_tokens: int = 256
+    encoder_prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -179,7 +199,7 @@ class Piece:
 
     Attributes:
         text: The passage's stretch.
-        ids: L encoder tokens, framed by its special tokens.
+        ids: L encoder tokens, framed by its special tokens, the prefix first.
         spans: (L, 2) which characters of the passage, without the white space around it, each stands for.
         slots: (L,) the number, from 1 on, of the slot that a token is a part of; 0 where it is of none.
         tokens: What stands in the prompt, in reading order: [`SLOT`], or a decoder token of what is written out.
@@ -223,13 +243,17 @@ def read_passage(
     text = passage.strip()
     literals = find_literals(text, options.literals) if options.literals else []
     before, after = frame(encoder_tokenizer)
-    encoded: dict[str, tuple[list[int], list[tuple[int, int]]]] = {}
+    prefix = options.encoder_prefix
+    encoded: dict[str, tuple[list[int], list[tuple[int, int]], int]] = {}
 
-    def framed(part: str) -> tuple[list[int], list[tuple[int, int]]]:
+    def framed(part: str) -> tuple[list[int], list[tuple[int, int]], int]:
+        """Ids, which characters of the part each stands for, and how many stand before it."""
         if part not in encoded:
-            ids, spans = _encoded(encoder_tokenizer, part, options.literals)
+            ids, spans = _encoded(encoder_tokenizer, prefix + part, options.literals, len(prefix))
+            leading = len(before) + sum(end <= len(prefix) for _, end in spans if prefix)
+            spans = [(max(first - len(prefix), 0), max(last - len(prefix), 0)) for first, last in spans]
             ends = [(len(part), len(part))] * len(after)
-            encoded[part] = [*before, *ids, *after], [(0, 0)] * len(before) + spans + ends
+            encoded[part] = [*before, *ids, *after], [(0, 0)] * len(before) + spans + ends, leading
         return encoded[part]
 
     def fits(part: str) -> bool:
@@ -247,13 +271,13 @@ def read_passage(
     for part in parts:
         start = text.index(part, end)
         end = start + len(part)
-        ids, spans = framed(part)
+        ids, spans, leading = framed(part)
         if len(ids) > options.max_foreign_tokens:  # a single cluster of more tokens
             cut = options.max_foreign_tokens - 1
             ids, spans = ids[:cut] + ids[-1:], spans[:cut] + spans[-1:]
         spans = [(start + first, start + last) for first, last in spans]
         own = [literal for literal in literals if start <= literal.start and literal.end <= end]
-        first = min(len(before), len(ids) - 1)
+        first = min(leading, len(ids) - 1)
         body = range(first, max(len(ids) - len(after), first + 1))
         slots, tokens = _layout(text, spans, body, own, tokenizer, options)
         pieces.append(Piece(part, ids, spans, slots, tokens))
@@ -263,11 +287,12 @@ def read_passage(
 
 
 def _encoded(
-    tokenizer: PreTrainedTokenizerBase, text: str, kinds: Sequence[str]
+    tokenizer: PreTrainedTokenizerBase, text: str, kinds: Sequence[str], start: int = 0
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """Ids of a text without special tokens, and where each stands."""
-    edges = [] if tokenizer.is_fast or not kinds else find_literals(text, kinds)
-    return encode_spans(tokenizer, text, [place for one in edges for place in (one.start, one.end)])
+    """Ids of a text, which begins at `start` behind its prefix, without special tokens, and where each stands."""
+    edges = [] if tokenizer.is_fast or not kinds else find_literals(text[start:], kinds)
+    places = [start + place for one in edges for place in (one.start, one.end)]
+    return encode_spans(tokenizer, text, [start, *places])
 
 
 def _parts(text: str, literals: Sequence[Literal], options: ReadingOptions, fits: Callable[[str], bool]) -> list[str]:

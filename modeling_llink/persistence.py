@@ -83,7 +83,8 @@ class LlinkPersistenceMixin(PreTrainedModel):
         stored, source = stored_config(Source(str(pretrained_model_name_or_path), located, trust))
         if config is None:
             config = merged_config(source.name, stored, kwargs | source.located)
-        model = cls._load(source, config, stored, loading | hub, allow_other_bases)
+        trusted = {} if trust is None else {"trust_remote_code": trust}
+        model = cls._load(source, config, stored, loading | hub | trusted, allow_other_bases)
         nothing: dict[str, list] = {f"{what}_keys": [] for what in ("missing", "unexpected", "mismatched")}
         loaded: Any = (model, nothing | {"error_msgs": []}) if kwargs.get("output_loading_info") else model
         return loaded
@@ -102,7 +103,8 @@ class LlinkPersistenceMixin(PreTrainedModel):
         bases = {}
         for kind in BASES:
             where = where_base_lies(kind, source, config, stored)
-            bases[kind], commit = load_base(kind, **where, **loading)
+            bases[kind], commit = load_base(kind, **where, causal=config.encoder_is_causal, **loading)
+            setattr(config, f"{kind}_config", bases[kind].config)
             if not config.self_contained:
                 setattr(config, f"{kind}_revision", commit)
                 if not allow_other_bases:

@@ -26,6 +26,7 @@ from .passages import (
     adds_bos,
     check_passage,
     check_passages,
+    other_script,
     pad_pieces,
     read_passage,
 )
@@ -46,6 +47,8 @@ class LlinkProcessor(ProcessorMixin):
         reserved_token_start: The id of `<f0>`; the decoder's vocabulary size.
         num_slots and the others: How passages are read, as in [`LlinkConfig`]. When not given, as before they were
             options: a slot a token, nothing written out, long passages cut.
+        encoder_language: The foreign text's language, in the code of an encoder's tokenizer that tags it.
+        source_script: Its script (ISO 15924); the first passage that is mostly in another one is warned of.
     """
 
     default_prompt = DEFAULT_PROMPT
@@ -65,15 +68,21 @@ class LlinkProcessor(ProcessorMixin):
         literals: Sequence[str] = (),
         long_passages: str = "cut",
         max_pieces: int = 64,
+        encoder_prefix: str = "",
+        encoder_language: str | None = None,
+        source_script: str | None = None,
     ) -> None:
         super().__init__(tokenizer, encoder_tokenizer, chat_template=refusing(chat_template or tokenizer.chat_template))
         self.num_slots = num_slots
         self.reserved_token_start = len(tokenizer) if reserved_token_start is None else reserved_token_start
-        self.max_foreign_chars = max_foreign_chars
-        self.max_foreign_tokens = max_foreign_tokens
+        self.max_foreign_chars, self.max_foreign_tokens = max_foreign_chars, max_foreign_tokens
         self.tokens_per_slot, self.min_slots, self.max_slots = tokens_per_slot, min_slots, max_slots
         self.literals = list(literals)
-        self.long_passages, self.max_pieces = long_passages, max_pieces
+        self.long_passages, self.max_pieces, self.encoder_prefix = long_passages, max_pieces, encoder_prefix
+        self.encoder_language, self.source_script = encoder_language, source_script
+        self._script_is_known = source_script is None
+        if encoder_language is not None:
+            encoder_tokenizer.src_lang = encoder_language
 
     @property
     def slot_token_ids(self) -> list[int]:
@@ -280,6 +289,9 @@ class LlinkProcessor(ProcessorMixin):
             ForeignTextError: If a text is unusable, or has too many pieces.
         """
         readings = [self.read(check_passage(text, row)) for row, text in enumerate(texts)]
+        if not self._script_is_known and (warning := other_script(texts, self.source_script)):
+            self._script_is_known = True
+            warnings.warn(warning, stacklevel=2)
         cut = sum(reading.cut for reading in readings)
         if cut:
             warnings.warn(
@@ -293,8 +305,7 @@ class LlinkProcessor(ProcessorMixin):
     def pad_passages(self, rows: Sequence[Sequence[Piece]]) -> dict[str, torch.Tensor]:
         """The pieces of each row's passages → `foreign_input_ids`, `foreign_attention_mask` (B, T, L).
 
-        Where slots are made of tokens, also `foreign_slot_index` (B, T, L): the number of the slot, from 1 on, that a
-        token is a part of, 0 where it is of none.
+        Where slots are made of tokens, also `foreign_slot_index` (B, T, L), as in [`pad_pieces`].
         """
         inputs = pad_pieces(rows, self.encoder_tokenizer.pad_token_id or 0)
         return {name: inputs[name] for name in inputs if self.num_slots is None or name != "foreign_slot_index"}

@@ -131,7 +131,7 @@ class TokenSlots(SlotEmbedder):
 
     def __init__(self, config: LlinkConfig) -> None:
         super().__init__(config)
-        self.state_width = len(config.slot_layers) * config.encoder_hidden_size  # C
+        self.state_width = config.states_width  # C
         self.map = nn.Linear(self.state_width, self.width)
         self.up = nn.Linear(self.state_width, config.slot_expander_hidden_size)
         self.down = ZeroLinear(config.slot_expander_hidden_size, self.width)

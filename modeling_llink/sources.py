@@ -12,6 +12,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, S
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from ..configuration_bases import stands_in
 from ..configuration_llink import GONE_FIELDS, LlinkConfig, LlinkConfigError
 from .errors import LlinkCheckpointError
 
@@ -21,6 +22,8 @@ _TRANSFORMERS_FIELDS = {
 }
 #: Fields that transformers' Trainer sets on whatever it trains; they mean nothing for loading.
 _TRAINER_FIELDS = {"use_cache", "bos_token_id", "eos_token_id", "pad_token_id"}
+#: Of what finds a file, what finds many.
+_SNAPSHOT = ("revision", "token", "cache_dir", "local_files_only")
 #: What a processor reads of a repository.
 _PROCESSOR_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "encoder_tokenizer/*")
 
@@ -49,6 +52,13 @@ class Source:
         path = self.file(name)
         return None if path is None else read_json(path, self.name)
 
+    def folder(self, inside: str) -> Path:
+        """One of its folders as one of this machine, fetched where it lies on the Hub."""
+        if Path(self.name).is_dir():
+            return Path(self.name) / inside
+        hub = {key: value for key, value in self.located.items() if key in _SNAPSHOT}
+        return Path(snapshot_download(self.name, allow_patterns=[f"{inside}/*"], **hub)) / inside
+
     def for_processor(self) -> dict[str, Any]:
         """Arguments of a processor's `from_pretrained`: cached files of the commit, with nothing asked of the Hub."""
         trust = {} if self.trust_remote_code is None else {"trust_remote_code": self.trust_remote_code}
@@ -57,9 +67,9 @@ class Source:
             return whole
         subfolder = self.located.get("subfolder", "")
         patterns = [f"{subfolder}/{pattern}" if subfolder else pattern for pattern in _PROCESSOR_FILES]
-        hub = {key: value for key, value in self.located.items() if key in ("token", "cache_dir", "local_files_only")}
+        hub = {key: value for key, value in self.located.items() if key in _SNAPSHOT}
         try:
-            folder = snapshot_download(self.name, revision=self.located["revision"], allow_patterns=patterns, **hub)
+            folder = snapshot_download(self.name, allow_patterns=patterns, **hub)
         except LocalEntryNotFoundError:  # offline, with a cache that was filled file by file
             return whole
         return {"pretrained_model_name_or_path": folder, "subfolder": subfolder, **trust}
@@ -148,6 +158,8 @@ def where_base_lies(kind: str, source: Source, config: LlinkConfig, stored: dict
     name = source.name
     if config.self_contained:
         inside = "/".join(part for part in (source.located.get("subfolder", ""), kind) if part)
+        if stands_in(getattr(config, f"{kind}_config")):  # its code is looked for beside no subfolder
+            return {"name_or_path": str(source.folder(inside)), "revision": None}
         return {"name_or_path": name, "revision": source.located.get("revision"), "subfolder": inside}
     base_name, revision = getattr(config, f"{kind}_name_or_path"), getattr(config, f"{kind}_revision")
     if base_name is None:
@@ -159,7 +171,8 @@ def where_base_lies(kind: str, source: Source, config: LlinkConfig, stored: dict
         revision = None  # the pinned commit belongs to the repository that was replaced
     elif base_name == own_name and not Path(name).is_dir():
         _check_base_name(kind, name, base_name)
-    return {"name_or_path": base_name, "revision": revision}
+    subfolder = config.encoder_subfolder if kind == "encoder" else ""
+    return {"name_or_path": base_name, "revision": revision, "subfolder": subfolder}
 
 
 def _check_base_name(kind: str, name: str, base_name: str) -> None:

@@ -58,17 +58,19 @@ class WeightSamples:
 
 
 def sample_weights(model: nn.Module) -> WeightSamples:
-    """Samples of every tensor of a model that lies in memory."""
+    """Samples of every tensor of a model that lies in memory, but those of quantised bases, which are not compared."""
     names, values = {}, []
+    quantized = {kind: bool(getattr(getattr(model, kind), "is_quantized", False)) for kind in BASES}
+    left_out = tuple(f"{kind}." for kind, is_quantized in quantized.items() if is_quantized)
     tensors = {name.replace(".base_layer.", "."): tensor for name, tensor in model.state_dict().items()}
     for name, tensor in sorted(tensors.items()):
-        if tensor.device.type == "meta" or not tensor.numel():
+        base = name.startswith(left_out) and "lora_" not in name
+        if base or tensor.device.type == "meta" or not tensor.numel():
             continue
         flat = tensor.detach().reshape(-1)
         places = torch.linspace(0, flat.numel() - 1, min(SAMPLES, flat.numel()), dtype=torch.float64).long()
         names[name] = [str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
         values.append(flat[places.to(flat.device)].float().cpu())
-    quantized = {kind: bool(getattr(getattr(model, kind), "is_quantized", False)) for kind in BASES}
     return WeightSamples(names, torch.cat(values), quantized)
 
 

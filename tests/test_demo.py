@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM
+from workshop import run_notebook
 
 ROOT = Path(__file__).parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
@@ -54,6 +55,11 @@ def test_numbers_are_kept(demo):
     assert numeric["llink"]["n"] >= 80, "vacuous unless sentences hold numbers"
     assert numeric["llink"]["f1"] >= 0.8
     assert numeric["base"]["f1"] <= 0.2
+
+
+@pytest.mark.parametrize("name", ["first_steps", "ask_a_collection"])
+def test_the_notebooks_run_on_the_demos_model(demo, name):
+    run_notebook(ROOT / "examples" / f"{name}.ipynb", demo[0])
 
 
 PAPERS_FAILURES = {

@@ -4,6 +4,7 @@ import ast
 import configparser
 import functools
 import importlib
+import json
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,11 @@ ROOMS = (
     "_version",
     "errors_llink",
     "numerals_llink",
+    "configuration_bases",
     "configuration_llink",
     "modeling_llink",
+    "encoder_settings",
+    "base_checks",
     "building",
     "baselines",
     "data",
@@ -34,7 +38,7 @@ ROOMS = (
     "top",
 )
 #: Files of the root that travel with every checkpoint.
-TRAVELLING_ROOT = {"configuration_llink.py", "errors_llink.py", "numerals_llink.py"}
+TRAVELLING_ROOT = {"configuration_bases.py", "configuration_llink.py", "errors_llink.py", "numerals_llink.py"}
 LONGEST = 400
 #: Files that may be longer, and why.
 JUSTIFIED: dict[str, str] = {}
@@ -217,15 +221,63 @@ follow_imports = skip
 """
 
 
-@pytest.mark.slow
-def test_an_editable_install_is_typed_when_it_is_strict(tmp_path):
-    """setuptools' import hook shows type checkers nothing; `editable_mode=strict` puts a folder on the path instead."""
-    assert "--config-settings editable_mode=strict" in (ROOT / "README.md").read_text("utf-8")
+ALONE = """
+import importlib.metadata, json, sys
+from pathlib import Path
+import llink
+from llink.evaluation import module_path
+from llink.cli import main
+
+root = Path(llink.__file__).parent
+assert "site-packages" in str(root), root
+assert llink.__version__ == importlib.metadata.version("llink")
+model = llink.LlinkForCausalLM.from_encoder_decoder_pretrained(root / "assets/encoder", root / "assets/decoder")
+model.save_pretrained("model", self_contained=True)
+assert main(["generate", "--model", "model", "--foreign-text", "ចាស។", "--max-new-tokens", "2"]) == 0
+assert Path(module_path("retrieval"), "retrieval.py").is_file()
+assert main(["synthesize", "--write-prompts", "prompts"]) == 0
+print(json.dumps(sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())))
+"""
+
+
+def copy_of_the_clone(folder: Path) -> Path:
+    """The tracked files of the package and what builds it."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/", "benchmarks/")):
-            (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tmp_path / "clone" / name)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_wheel_works_alone(tmp_path):
+    """Installed where the repository is not: everything that the package reads is in it, and nothing else."""
+    clone = copy_of_the_clone(tmp_path / "clone")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", tmp_path / "dist"]
+    subprocess.run([*pip, "wheel", *options, clone], check=True)
+    (wheel,) = (tmp_path / "dist").glob("llink-*.whl")
+    venv.create(tmp_path / "venv", with_pip=False)
+    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([*pip, "--python", python, "install", "--no-deps", "--no-index", wheel], check=True)
+    (packages / "others.pth").write_text(str(Path(pytest.__file__).parent.parent), "utf-8")
+    done = subprocess.run([python, "-c", ALONE], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    installed = {name for name in json.loads(done.stdout.splitlines()[-1]) if not name.endswith(".pyc")}
+    folders = tuple(f"{name}/" for name in PACKAGES)
+    known = {path.relative_to(clone).as_posix() for path in clone.rglob("*") if path.is_file()}
+    wanted = {name for name in known if name.startswith(folders) or (name.count("/") == 0 and name.endswith(".py"))}
+    assert installed == (wanted | {"py.typed"}), installed ^ wanted
+    assert (tmp_path / "venv" / "bin" / "llink").is_file()
+
+
+@pytest.mark.slow
+def test_an_editable_install_is_typed_when_it_is_strict(tmp_path):
+    """setuptools' import hook shows type checkers nothing; `editable_mode=strict` puts a folder on the path instead."""
+    assert "--config-settings editable_mode=strict" in (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    copy_of_the_clone(tmp_path / "clone")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     # Beside the one that is installed, which pip would otherwise take away first.
     strict = ["--config-settings", "editable_mode=strict", "--ignore-installed", "--prefix", tmp_path / "prefix"]

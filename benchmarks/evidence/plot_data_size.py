@@ -23,7 +23,7 @@ def curve(preset: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    """Writes `results/size.png`."""
+    """Writes `docs/images/size.png`."""
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for preset in ("recommended", "paper"):
         sizes, values, ends = curve(preset)
@@ -32,7 +32,7 @@ def main() -> None:
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.minorticks_off()
     axis.legend()
-    save_figure(figure, RESULTS / "size.png")
+    save_figure(figure, HERE.parent.parent / "docs" / "images" / "size.png")
 
 
 if __name__ == "__main__":

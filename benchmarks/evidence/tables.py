@@ -91,6 +91,22 @@ def reading(records: dict[str, dict[str, Any]]) -> str:
     return table(["", *titles], cells)
 
 
+def languages(records: dict[str, dict[str, Any]], measure: str) -> str:
+    """Runs of the study that have a measure: a row each, a column a test set; † marks a language never seen."""
+    runs = {name: run for results in records.values() for name, run in results.items()}
+    runs = {name: run for name, run in runs.items() if any(measure in found for found in run["sets"].values())}
+    columns = sorted({name for run in runs.values() for name in run["sets"]})
+    cells = []
+    for name, run in runs.items():
+        row = [name, ", ".join(run["languages"])]
+        for column in columns:
+            unseen = " †" if column.rpartition("-")[2] not in run["languages"] else ""
+            found = run["sets"].get(column, {})
+            row.append(f"{with_interval(found, measure)}{unseen}" if measure in found else "")
+        cells.append(row)
+    return table(["run", "trained on", *columns], cells)
+
+
 def judge(records: dict[str, dict[str, Any]]) -> str:
     """Judges' records: a row a comparison."""
     return judge_table(
@@ -144,6 +160,8 @@ def block(match: re.Match) -> str:
         made = one_row(records, *what.split()) if " " in what else retrieval(records, what)
     elif kind in WHOLE:
         made = WHOLE[kind](records)
+    elif kind == "languages":
+        made = languages(records, what)
     elif what.startswith("samples "):
         made = samples(records, int(what.split()[1]))
     else:

@@ -74,7 +74,7 @@ SMALL: dict[str, Any] = {
     **dict.fromkeys(("hidden_size_per_layer_input", "laurel_rank"), 8),
     **dict.fromkeys(("num_kv_shared_layers", "first_k_dense_replace", "num_nextn_predict_layers"), 0),
     **dict.fromkeys(("index_n_heads",), 2),
-    **dict.fromkeys(("index_topk",), 16),
+    **dict.fromkeys(("index_topk",), 128),
     **dict.fromkeys(("image_size", "input_size"), 16),
     **dict.fromkeys(("patch_size",), 8),
     **dict.fromkeys(("n_shared_experts", "num_shared_experts"), 1),
@@ -87,7 +87,8 @@ SMALL: dict[str, Any] = {
 #: What an architecture needs besides.
 _ROTARY = {"head_dim": 4, "num_key_value_heads": 4}
 SPECIAL: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("axk1", "axk2", "deepseek_v3", "deepseek_v32", "glm_moe_dsa", "youtu", "longcat_flash"), _ROTARY),
+    **dict.fromkeys(("axk1", "axk2", "deepseek_v3", "deepseek_v32", "glm_moe_dsa", "youtu"), _ROTARY),
+    **dict.fromkeys(("glm4_moe_lite", "kimi_linear", "minicpm3"), _ROTARY),
     "bailing_hybrid": {"qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "head_dim": 4, "num_key_value_heads": 4},
     "bamba": {"attn_layer_indices": [1]},
     "deepseek_v2": {**_ROTARY, "num_experts_per_tok": 1},
@@ -100,7 +101,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1},
-    "kimi_linear": {"num_experts_per_token": 1},
+    "kimi_linear": {**_ROTARY, "num_experts_per_token": 1},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "luke": {"entity_vocab_size": 10},
     "nemotron_h": {"n_groups": 2, "layers_block_type": ["mamba", "attention", "moe", "mlp"], "num_hidden_layers": 4},
@@ -166,6 +167,9 @@ def save_base(kind: str, model_type: str, folder: Path, seed: int = 0) -> str:
         for parameter in model.parameters():
             if parameter.dim() == 2 and parameter.std() < 0.1:
                 torch.nn.init.normal_(parameter, std=0.2)
+        for module in model.modules():  # a trained checkpoint's padding is no zero
+            if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
+                torch.nn.init.normal_(module.weight[module.padding_idx], std=0.2)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 PASSAGES = ["the cat sat on a mat", "dogs", "we eat rice at noon every day"]
 PROMPTS = ["Translate to English.", "Summarize.", "What is it about?"]
@@ -31,6 +32,7 @@ class Journey:
         config: Fields of `LlinkConfig`, beyond the defaults.
     """
 
+    options: dict = {}  # noqa: RUF012 - what loading is given
     STEPS = ("build", "train", "answer", "batch", "text_only", "save", "merge")
 
     def __init__(self, encoder: str, decoder: str, work: Path, **config) -> None:
@@ -49,7 +51,9 @@ class Journey:
         from llink import LlinkForCausalLM
 
         torch.manual_seed(0)
-        options = dict(slot_expander="tokens", teacher_conditioning="none", lora_dropout=0.0) | self.config
+        options = (
+            dict(slot_expander="tokens", teacher_conditioning="none", lora_dropout=0.0) | self.config | self.options
+        )
         self.model = LlinkForCausalLM.from_encoder_decoder_pretrained(self.encoder, self.decoder, **options)
         self.model.processor  # noqa: B018 - both tokenizers load
 
@@ -76,7 +80,7 @@ class Journey:
             )
             for i in range(4)
         ]
-        before = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        before = {name: values(tensor) for name, tensor in self.model.state_dict().items()}
         for trainer, args, data in (
             (AlignTrainer, AlignConfig, Dataset.from_list(pairs)),
             (LexiconTrainer, LexiconConfig, Dataset.from_list(pairs)),
@@ -91,7 +95,7 @@ class Journey:
             assert len(losses) == 2, losses
             assert all(abs(loss) < 1e6 for loss in losses), losses  # NaN is not below it either
         self.model.eval()
-        after = self.model.state_dict()
+        after = {name: values(tensor) for name, tensor in self.model.state_dict().items()}
         moved = {name for name in before if not torch.equal(before[name], after[name])}
         assert any("lora_B" in name for name in moved), "LoRA did not move"
         bases = {name for name in moved if name.startswith(("encoder.", "decoder.")) and "lora_" not in name}
@@ -158,6 +162,11 @@ class Journey:
 
     def _last(self, inputs) -> torch.Tensor:
         return last_logits(self.model, inputs)
+
+
+def values(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of a tensor's values; torchao's knows no comparison."""
+    return tensor.dequantize() if is_traceable_wrapper_subclass(tensor) else tensor.detach().clone()
 
 
 def last_logits(model, inputs) -> torch.Tensor:

@@ -185,7 +185,7 @@ def test_a_planted_layer_wins(files, base_folder, tmp_path, monkeypatch, capsys)
     assert main(command) == 0
     found = json.loads((tmp_path / "out" / "encoders.json").read_text())
     rows = found["results"]["rows"]
-    assert len(rows) == 2 * 3 * 3
+    assert len(rows) == 2 * 3 * 4
     best = rows[0]
     assert (best["encoder"], best["layer"], best["pooling"]) == (planted, 1, "mean")
     assert best["zero_shot"]["r@1"] > 0.95
@@ -231,3 +231,12 @@ def test_bad_input_is_refused_before_anything_loads(files, base_folder, monkeypa
     ):
         assert main(["encoders", *files[0], *options]) == 2, options
         assert words in capsys.readouterr().err
+
+
+def test_prefixes_are_ranked_beside_none(files, base_folder, tmp_path):
+    command = ["encoders", *files[0], "--encoders", base_folder("encoder", "xlm-roberta"), "--layers", "-1"]
+    given = ["--poolings", "mean", "--prefixes", "query. ", "--limit", "45", "--output-dir", str(tmp_path)]
+    assert main([*command, *given]) == 0
+    rows = json.loads((tmp_path / "encoders.json").read_text())["results"]["rows"]
+    assert {row["prefix"] for row in rows} == {"", "query. "}
+    assert rows[0]["zero_shot"]["mrr"] != rows[1]["zero_shot"]["mrr"]

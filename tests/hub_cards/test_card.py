@@ -93,11 +93,32 @@ def test_the_card_says_what_the_run_says(copy):
         assert expected in text, expected
     for expected in ("0.750", "0.010", "test.en, test.km", "1.500", "0.250", "llink vs. base", "| 6 "):
         assert expected in text, expected
-    assert "(25% of 40 were kept exactly" in text
+    assert "In 25% of the texts that hold some, every one was kept exactly" in text
     assert "![retrieval](evaluation/retrieval.png)" in text
     assert "/home/me" not in str(card)
     assert "2510.27254" in text
     assert "bibtex" in text
+
+
+SAMPLES = [
+    {"foreign": "ក", "reference": "A |cat|.", "base": "…", "llink": "A |dog|."},
+    {"foreign": "ខ", "reference": "It rains.", "base": "…", "llink": "it  rains."},
+    {"foreign": "គ", "reference": "Go.", "base": "…", "llink": "Stop."},
+]
+
+
+def test_the_card_says_first_what_a_reader_wants(copy):
+    text = build_card(copy, "someone/km").text
+    assert "On sentences that it had not seen" not in text, "nothing was translated"
+    write_record(copy / "evaluation", "translation", {"llink": {"chrf": 40.0, "n": 3}, "samples": SAMPLES}, {})
+    card = build_card(copy, "someone/km")
+    text = card.text
+    order = ["It reads **km**", "| ខ", "| ក", "Are numbers", "![retrieval]", "## Use it", "## What it is made of"]
+    assert sorted(order, key=text.index) == order
+    assert "A \\|dog\\|." in text, "others' text stays in its cell"
+    assert "| គ" not in text, "the first right one and the first wrong one"
+    assert [row["text"] for row in card.data.widget] == ["ខ", "ក"]
+    assert card.data.widget[1]["output"]["text"] == "A |dog|."
 
 
 @pytest.mark.parametrize(
@@ -142,6 +163,7 @@ def test_a_model_without_papers_says_so(make_model, tmp_path):
     text = build_card(tmp_path, "someone/km").text
     assert "There is no record of how this model was trained." in text
     assert "It has not been evaluated." in text
+    assert "Nobody has measured it for this model" in text
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(DataError, match="no llink model"):
         build_card(tmp_path, "someone/km")

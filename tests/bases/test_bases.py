@@ -1,0 +1,187 @@
+"""Bases of many architectures, each through all of a user's steps; and what is said of those that cannot serve."""
+
+import any_base
+import own_code
+import pytest
+import tiny
+import torch
+import user
+
+from llink.modeling_llink import LlinkForCausalLM
+from llink.modeling_llink.errors import BaseModelError, LlinkCheckpointError
+from llink.modeling_llink.lora import lora_modules
+
+#: One of each kind: plain, composite, embeddings for each layer, scaled embeddings, experts, hybrid, state-space.
+DECODERS = ("llama", "gemma3", "gemma4", "gemma4_text", "gemma3n_text", "falcon_h1", "qwen3_next", "glm4_moe", "mamba2")
+ENCODERS = ("bert", "mt5", "m2m_100", "modernbert", "embedding_gemma2_text", "qwen3")
+
+
+@pytest.fixture
+def bases(tmp_path):
+    """A function (encoder, decoder) → their folders."""
+
+    def make(encoder="xlm-roberta", decoder="llama"):
+        folder = any_base.save_base("encoder", encoder, tmp_path / "encoder")
+        return folder, any_base.save_base("decoder", decoder, tmp_path / "decoder")
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_decoders(bases, tmp_path, decoder):
+    user.Journey(*bases(decoder=decoder), tmp_path).run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_encoders(bases, tmp_path, encoder):
+    causal = {"encoder_is_causal": True, "pooling": "last"} if encoder in any_base.EMBEDDERS else {}
+    user.Journey(*bases(encoder=encoder), tmp_path, **causal).run()
+
+
+@pytest.mark.slow
+def test_bases_with_code_of_their_own(tmp_path):
+    encoder, decoder = own_code.save_own("encoder", tmp_path / "e"), own_code.save_own("decoder", tmp_path / "d")
+    with pytest.raises(BaseModelError, match="trust_remote_code"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder)
+    journey = user.Journey(encoder, decoder, tmp_path)
+    journey.options = {"trust_remote_code": True}
+    journey.run()
+
+
+def test_own_code_is_not_run_untrusted_when_a_checkpoint_loads(tmp_path, base_folder):
+    encoder = own_code.save_own("encoder", tmp_path / "e")
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(
+        encoder, base_folder("decoder", "llama"), trust_remote_code=True
+    )
+    for kind in user.SAVED:
+        model.save_pretrained(tmp_path / kind, self_contained=kind != "light")
+        with pytest.raises(BaseModelError, match="code of its own"):
+            LlinkForCausalLM.from_pretrained(tmp_path / kind)
+        again = LlinkForCausalLM.from_pretrained(tmp_path / kind, trust_remote_code=True)
+        assert torch.equal(again.get_pooled_features(["abc"]), model.get_pooled_features(["abc"]))
+
+
+def test_lora_stays_out_of_the_vision_tower(bases):
+    """Gemma 3 from 4B on: its towers have layers of the same names."""
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(decoder="gemma3"))
+    names = [name for name, _ in lora_modules(model.decoder)]
+    assert any(name.endswith("q_proj") for name, _ in model.decoder.named_modules() if "vision" in name)  # or vacuous
+    assert len(names) == 12
+    assert all("language_model" in name for name in names)
+
+
+def test_padding_is_looked_up_where_slots_stand(bases):
+    """Embeddings for each layer are looked up by id: at slots the padding's."""
+    model = tiny.wake(LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(decoder="gemma4_text")))
+    inputs = model.processor(["Translate."], ["the cat"])
+    seen = []
+    table = model.decoder.model.embed_tokens_per_layer
+    with torch.no_grad(), table.register_forward_hook(lambda _, args, __: seen.append(args[0])):
+        model(**inputs)
+    slots = inputs["input_ids"] >= model.config.reserved_token_start
+    assert slots.any()
+    assert torch.equal(seen[0][~slots], inputs["input_ids"][~slots])
+    assert set(seen[0][slots].tolist()) == {model.decoder.config.pad_token_id}
+
+
+def test_slots_are_scaled_as_the_decoder_scales_its_embeddings(bases):
+    """Falcon-H1 multiplies what it looks up itself: a slot that is a token's embedding reads as that token."""
+    encoder, decoder = bases(decoder="falcon_h1")
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder, num_slots=1, slot_expander="mlp")
+    model.decoder.model.embedding_multiplier = 3.0
+    ids = torch.tensor([[5, 6, 7, 8]])
+    marked = ids.clone()
+    marked[0, 2] = model.config.reserved_token_start
+    slot = model.get_input_embeddings()(ids[:, 2:3]).unsqueeze(1)  # (1, 1, 1, d)
+    with torch.no_grad():
+        wanted, found = model.decoder(input_ids=ids).logits, model(input_ids=marked, foreign_slots=slot).logits
+    assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_the_last_width_is_read_from_the_model(bases):
+    encoder, decoder = bases(encoder="embedding_gemma2_text")
+    config = any_base.small_config("embedding_gemma2_text", "encoder")
+    config.embedding_dim = 24
+    torch.manual_seed(0)
+    any_base.AutoModel.from_config(config).save_pretrained(encoder)
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder, slot_expander="tokens")
+    assert (model.config.encoder_hidden_size, model.config.states_width) == (24, 32 + 32 + 24)
+    assert model.get_pooled_features(["abc"]).shape == (1, 24)
+    assert model.encode_foreign(["abc"])[0].shape[-1] == 32
+
+
+def test_a_decoders_architecture_as_encoder_must_be_asked_for(bases):
+    encoder, decoder = bases(encoder="qwen3")
+    with pytest.raises(BaseModelError, match="encoder_is_causal=True"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder)
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder, encoder_is_causal=True, pooling="last")
+    one, two = model.get_pooled_features(["abc", "abcdefgh"])
+    assert torch.allclose(model.get_pooled_features(["abc"])[0], one, atol=1e-5)  # padding is not the last token
+    assert not torch.allclose(one, two, atol=1e-2)
+
+
+def test_targets_that_the_decoder_lacks_are_named_with_those_it_has(bases):
+    with pytest.raises(LlinkCheckpointError, match=r"are no linear layers of LlamaForCausalLM.*down_proj, gate_proj"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(), lora_target_modules=["query"])
+
+
+def test_a_decoder_of_two_widths_is_refused(bases):
+    encoder, decoder = bases(decoder="opt")
+    config = any_base.small_config("opt", "decoder")
+    config.word_embed_proj_dim = 16
+    any_base.AutoModelForCausalLM.from_config(config).save_pretrained(decoder)
+    with pytest.raises(BaseModelError, match="16 wide and its layers 32"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder)
+
+
+# ------------------------------------------------------------------ what a build checks
+
+
+@pytest.mark.parametrize(
+    ("kind", "model_type", "said"),
+    [
+        ("decoder", "rwkv", "beside a longer one"),
+        ("decoder", "bart", "beside a longer one"),
+        ("encoder", "fnet", "beside a longer one"),
+    ],
+)
+def test_bases_that_do_not_leave_out_padding_are_refused(bases, kind, model_type, said):
+    with pytest.raises(BaseModelError, match=f"The {kind} .*{said}.*Choose another {kind}"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(**{kind: model_type}))
+
+
+def test_lora_that_never_gets_a_gradient_is_refused(base_folder, monkeypatch):
+    """A layer whose weight is read without calling it, as fused kernels do."""
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    def fused(self, x):
+        gate = torch.nn.functional.linear(x, self.gate_proj.weight) * torch.nn.functional.linear(x, self.up_proj.weight)
+        return torch.nn.functional.linear(gate, self.down_proj.weight)
+
+    monkeypatch.setattr(LlamaMLP, "forward", fused)
+    given = base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")
+    with pytest.raises(BaseModelError, match="gets no gradient"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(*given, lora_target_modules=["down_proj"])
+    LlinkForCausalLM.from_encoder_decoder_pretrained(*given)
+
+
+def test_a_decoder_that_does_not_read_its_slots_is_refused(base_folder, monkeypatch):
+    from llink.modeling_llink import slots
+
+    given = base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")
+    monkeypatch.setattr(slots, "_inject", lambda embedding, inputs, embeds: slots._waiting.get().clear())
+    with pytest.raises(BaseModelError, match="slots would mean nothing"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(*given)
+
+
+def test_a_decoder_whose_answers_cannot_end_is_refused(bases):
+    encoder, decoder = bases()
+    tokenizer = tiny.decoder_tokenizer("llama")
+    tokenizer.eos_token = tokenizer.chat_template = None
+    tokenizer.save_pretrained(decoder)
+    (any_base.Path(decoder) / "chat_template.jinja").unlink()
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder)
+    with pytest.raises(BaseModelError, match="no end-of-sequence token"):
+        model.processor  # noqa: B018
