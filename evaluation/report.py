@@ -63,7 +63,7 @@ def marked_words(answer: str, reference: str, color: bool) -> str:
     """
     words = answer.split()
     plain = [[word.strip(".,;:!?\"'").casefold() for word in text] for text in (words, reference.split())]
-    blocks = SequenceMatcher(None, *plain, autojunk=False).get_matching_blocks()
+    blocks = SequenceMatcher(None, plain[0], plain[1], autojunk=False).get_matching_blocks()
     right = {place for block in blocks for place in range(block.a, block.a + block.size)}
     good, bad = ("\033[32m{}\033[0m", "\033[31m{}\033[0m") if color else ("{}", "[-{}-]")
     return " ".join((good if place in right else bad).format(word) for place, word in enumerate(words))

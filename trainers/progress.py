@@ -21,7 +21,8 @@ class ProgressLine(TrainerCallback):
     """
 
     def __init__(self, stage: str, metric: str) -> None:
-        self.stage, self.metric, self.shown = stage, metric, {}
+        self.stage, self.metric = stage, metric
+        self.shown: dict[str, str] = {}
         self.bar: tqdm | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
