@@ -149,6 +149,11 @@ def conversation_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise DataError(f"{where}: the messages do not end in a question and an assistant's answer.")
     foreign: list[Any] = []
     told = [_told(message, where, foreign) for message in asked]
+    if not foreign:
+        raise DataError(
+            f"{where}: the messages hold no foreign text. Put it into a part of its own: "
+            f"{{'type': '{FOREIGN_PART}', 'text': str}}."
+        )
     completion = "".join(text for _, text in _parts(answer, where))
     prompt = "".join(FOREIGN_TOKEN if kind == FOREIGN_PART else text for kind, text in _parts(asked[-1], where))
     own = {name: value for name, value in row.items() if name != "messages"}

@@ -129,7 +129,7 @@ def plan(model: PreTrainedModel, data: Any, args: TrainingArguments, held_out: A
     an_epoch = max(1, left // per_step if drop_last else math.ceil(left / per_step))
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * an_epoch)
     weights = sum(p.numel() for _, p in _bridge(model)) * 4
-    kept = 1 + (0 if args.save_strategy == "no" else 3 * (args.save_total_limit or math.ceil(args.num_train_epochs)))
+    kept = 1 + 3 * _checkpoints(args, steps, an_epoch)  # each with the optimiser's two moments
     widths = model.config.encoder_config.hidden_size + model.config.hidden_size
     cuda = args.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated(args.device) if cuda else _resident()
@@ -231,6 +231,13 @@ def _as_it_was(model: PreTrainedModel) -> Iterator[None]:
                 parameter.requires_grad_(flag).grad = None
             for module, mode in modes:
                 module.training = mode
+
+
+def _checkpoints(args: TrainingArguments, steps: int, an_epoch: int) -> int:
+    """How many are left at the end."""
+    every = {"epoch": an_epoch, "steps": args.save_steps if args.save_steps >= 1 else args.save_steps * steps}
+    saved = math.ceil(steps / max(1, every[args.save_strategy])) if args.save_strategy in every else 0
+    return min(saved, args.save_total_limit or saved)
 
 
 def _spread(rows: Dataset, count: int) -> Dataset:

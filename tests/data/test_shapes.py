@@ -134,7 +134,7 @@ def test_conversations_keep_their_turns_and_literal_placeholders():
     ("row", "said"),
     [
         ({"messages": [{"role": "user", "content": ASKED}]}, "do not end in"),
-        ({"messages": [{"role": "user", "content": "No passage."}, ANSWER]}, "lacks foreign"),
+        ({"messages": [{"role": "user", "content": "No passage."}, ANSWER]}, "hold no foreign text"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}, ANSWER]}, "is not a role with a string"),
         ({"instruction": "a", "input": "b", "output": "c"}, "say which is what"),
         ({"en": "a", "km": "b"}, "translation_instructions"),
