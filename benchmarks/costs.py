@@ -36,6 +36,8 @@ from llink.evaluation.report import table
 #: A machine's other work must not count; a GPU's must.
 clock = time.monotonic if torch.cuda.is_available() else time.process_time
 QUIET = {"report_to": [], "save_strategy": "no", "disable_tqdm": True, "dataloader_pin_memory": False}
+#: Of Stage B a part of a step is enough, and fits into memory beside other work.
+PART = {"max_steps": 6, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
 SIZES = (1_000, 10_000, 100_000)
 
 
@@ -46,7 +48,7 @@ def main() -> None:
     parser.add_argument("--decoder", required=True)
     parser.add_argument("--pairs", nargs=2, required=True, metavar=("ENGLISH", "FOREIGN"))
     parser.add_argument("--language", default="und")
-    parser.add_argument("--count", type=int, default=256, help="pairs that are timed, at least 128")
+    parser.add_argument("--count", type=int, default=128, help="pairs that are timed, at least 128")
     args = parser.parse_args()
     pairs = read_pairs(*args.pairs, language=args.language)
     pairs = pairs.shuffle(seed=0).select(range(args.count))
@@ -71,21 +73,29 @@ class Watch(TrainerCallback):
 def stages(model: LlinkForCausalLM, pairs, folder: str):
     """Yields name, seconds a pair before the first step, seconds a step, and bytes a pair in the cache."""
     runs = (
-        ("align", AlignTrainer, AlignConfig, pairs, 60),
-        ("lexicon", LexiconTrainer, LexiconConfig, pairs, 10),
-        ("inject", InjectTrainer, InjectConfig, translation_instructions(pairs), 1),
+        ("align", AlignTrainer, AlignConfig, pairs, {"max_steps": 40}),
+        ("lexicon", LexiconTrainer, LexiconConfig, pairs, {"max_steps": 4}),
+        ("inject", InjectTrainer, InjectConfig, translation_instructions(pairs), PART),
     )
-    for name, trainer_class, config_class, rows, steps in runs:
+    for name, trainer_class, config_class, rows, options in runs:
         if name == "lexicon":
             renew_slots(model, slot_expander="tokens")
         cache = Path(folder, name)
-        config = config_class(f"{folder}/{name}-out", max_steps=steps, feature_cache_dir=str(cache), **QUIET)
+        config = config_class(f"{folder}/{name}-out", feature_cache_dir=str(cache), **QUIET, **options)
         began, watch = clock(), Watch()
         trainer = trainer_class(model, config, train_dataset=rows)
         trainer.add_callback(watch)
         trainer.train()
         size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
-        yield name, (watch.began - began) / len(rows), (clock() - watch.began) / steps, size // len(rows)
+        share = batch_of(config) / batch_of(config_class("x"))
+        step = (clock() - watch.began) / config.max_steps / share
+        print(name, "was timed.", flush=True)
+        yield name, (watch.began - began) / len(rows), step, size // len(rows)
+
+
+def batch_of(config) -> int:
+    """Rows of one step."""
+    return config.per_device_train_batch_size * config.gradient_accumulation_steps
 
 
 def totals(measured):
@@ -95,8 +105,7 @@ def totals(measured):
         minutes = []
         for name, once, step, _ in measured:
             config = defaults[name]
-            batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
-            steps = config.num_train_epochs * math.ceil(size / batch)
+            steps = config.num_train_epochs * math.ceil(size / batch_of(config))
             minutes.append(round((once * size + step * steps) / 60))
         yield size, *minutes, round(sum(row[3] for row in measured) * size / 2**20)
 

@@ -47,13 +47,13 @@ def furnish(folder: Path, base_folder) -> Path:
     """Puts two bases, and train, dev and test files, into a folder."""
     shutil.copytree(base_folder("encoder", "xlm-roberta"), folder / "encoder")
     shutil.copytree(base_folder("decoder", "llama"), folder / "decoder")
-    pairs = demo_pairs(180)
-    for name, rows in (("train", pairs[:140]), ("dev", pairs[140:160]), ("test", pairs[160:])):
+    pairs = demo_pairs(220)
+    for name, rows in (("train", pairs[:140]), ("dev", pairs[140:200]), ("test", pairs[200:])):
         (folder / f"{name}.en").write_text("".join(f"{pair.english}\n" for pair in rows), "utf-8")
         (folder / f"{name}.km").write_text("".join(f"{pair.foreign}\n" for pair in rows), "utf-8")
         lines = [json.dumps(row, ensure_ascii=False) for row in generate_instructions(rows)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines), "utf-8")
-    write_tmx(folder / "en-km.tmx.gz", [(pair.english, pair.foreign) for pair in demo_pairs(680)[180:]])
+    write_tmx(folder / "en-km.tmx.gz", [(pair.english, pair.foreign) for pair in demo_pairs(720)[220:]])
     (folder / "study.yaml").write_text(STUDY, "utf-8")
     (folder / "assets").symlink_to(ROOT / "assets")
     return folder
