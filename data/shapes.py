@@ -109,8 +109,8 @@ def language_of_column(column: str) -> str | None:
 def _sides_by_language(columns: Sequence[str], name: str) -> dict[str, str]:
     """Column → side, of two columns of which one is in English."""
     found = {column: language for column in columns if (language := language_of_column(column))}
-    if len(found) > 2:
-        found.pop("id", None)  # no Indonesian
+    if len(columns) > 2:
+        found.pop("id", None)  # which names rows; Indonesian it is beside English alone, or in a column `translation`
     own = [column for column, language in found.items() if language == ENGLISH]
     if len(found) == 2 and len(own) == 1:
         (other,) = set(found) - set(own)
