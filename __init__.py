@@ -53,6 +53,8 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal t
     from .trainers.langbridge_trainer import LangBridgeTrainer as LangBridgeTrainer
     from .trainers.lexicon_config import LexiconConfig as LexiconConfig
     from .trainers.lexicon_trainer import LexiconTrainer as LexiconTrainer
+    from .trainers.plan import Plan as Plan
+    from .trainers.plan import plan as plan
     from .trainers.presets import preset as preset
 
 _EXPORTS = {
@@ -75,6 +77,8 @@ _EXPORTS = {
     "load_direct": ".baselines.direct",
     "renew_slots": ".building",
     "preset": ".trainers.presets",
+    "plan": ".trainers.plan",
+    "Plan": ".trainers.plan",
     "compute_features": ".data.features",
     "AlignLoss": ".trainers.align_loss",
     "InjectLoss": ".trainers.inject_loss",

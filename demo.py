@@ -20,7 +20,7 @@ from .data.demo_corpus import DemoPair, demo_splits, generate_instructions
 from .data.entities.entity import KINDS
 from .data.instructions import instruction_dataset, translation_instructions
 from .evaluation.numeric import ALL, numeric_metrics
-from .evaluation.report import plot_demo, plot_history, retrieval_table, table, write_json
+from .evaluation.report import marked_words, plot_demo, plot_history, retrieval_table, table, write_json
 from .evaluation.retrieval import retrieval_metrics
 from .evaluation.retrieval_rows import slot_features
 from .evaluation.samples import side_by_side, translation_scores
@@ -231,6 +231,12 @@ def _check_reload(checkpoint: Path, samples: list[dict[str, str]], device: str) 
 
 def _show(report: dict[str, Any], output: Path) -> None:
     usage, tokens, scores, numbers = (report[name] for name in ("usage", "tokens", "translation", "numeric"))
+    color = sys.stdout.isatty()
+    for sample in report["samples"][:5]:
+        print(f"\n    Khmer: {sample['foreign']}\nreference: {sample['reference']}")
+        for name in ("llink", "base"):
+            print(f"{name:>9}: {marked_words(sample[name], sample['reference'], color)}")
+    print(f"\n{'Green words are right, red ones' if color else 'Words in [-brackets-] are'} not in the reference.")
     print("\n" + retrieval_table(report["retrieval"]))
     rows = [
         ("words of the reference that a slot names first", report["words"]["recall"]),
@@ -245,7 +251,5 @@ def _show(report: dict[str, Any], output: Path) -> None:
         ("chrF++, llink", scores["llink"]["chrf"]),
     ]
     print("\n" + table(["measure", "value"], rows) + "\n")
-    for sample in report["samples"][:5]:
-        print("\n".join(f"{name:>9}: {sample[name]!r}" for name in ("foreign", "reference", "base", "llink")) + "\n")
     print(f"Reloaded without llink: same answers. {report['seconds']} s. Written to {output}:")
     print("model/ report.json report.png align/training.png lexicon/training.png inject/training.png")

@@ -16,10 +16,12 @@ import multiprocessing
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -128,13 +130,22 @@ def try_one(kind: str, name: str, seconds: float, logs: Path) -> dict[str, str]:
             found = json.loads(result.read_text())
         if not in_time:
             found = {"status": "fails", "why": f"took more than {seconds:.0f} s"}
-        return {"kind": kind, "name": name, **found, "seconds": f"{time.monotonic() - start:.0f}"}
+        return {"kind": kind, "name": name, **found, "code": code(), "seconds": f"{time.monotonic() - start:.0f}"}
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def page(rows: list[dict[str, str]]) -> str:
-    """`docs/bases.md`."""
+def code() -> str:
+    """The commit that is tried."""
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "no commit"
+
+
+def page(rows: list[dict[str, str]], missing: list[tuple[str, str]]) -> str:
+    """`docs/bases.md`, of what was tried and what was not yet."""
+    commits = ", ".join(f"{count} at {commit}" for commit, count in Counter(row["code"] for row in rows).items())
     order = {"passes": 0, "refused": 1, "fails": 2, "not made": 3}
     rows = sorted(rows, key=lambda row: (order[row["status"]], row["name"]))
     lines = [
@@ -150,7 +161,7 @@ def page(rows: list[dict[str, str]]) -> str:
         "without llink to equal logits; merged LoRA answers alike.",
         "",
         "*refused* is said when the model is built, in these words. *not made*: no tiny model of this architecture "
-        "could be made, so nothing is known.",
+        f"could be made, so nothing is known. Tried: {commits}.",
         "",
     ]
     for kind in ("decoder", "encoder"):
@@ -164,6 +175,8 @@ def page(rows: list[dict[str, str]]) -> str:
                 why = row["why"].replace("|", "\\|").replace("\n", " ")
                 lines.append(f"| `{row['name']}` | {row['status']} | {why} |")
         lines.append("")
+        if left := [name for kind_, name in missing if kind_ == kind]:
+            lines += [f"**Not tried yet** ({len(left)}): {', '.join(f'`{name}`' for name in left)}.", ""]
     return "\n".join(lines)
 
 
@@ -200,7 +213,8 @@ def main() -> None:
         )
     lines = record.read_text("utf-8").splitlines()
     done |= {(row["kind"], row["name"]): row for row in map(json.loads, lines)}  # another process's too
-    args.page.write_text(page([done[row] for row in wanted if row in done]), "utf-8")
+    tried = [done[row] for row in wanted if row in done]
+    args.page.write_text(page(tried, [row for row in wanted if row not in done]), "utf-8")
     print(f"Wrote {args.page}.")
 
 

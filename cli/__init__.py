@@ -21,6 +21,9 @@ COMMANDS: dict[str, str] = {
     "inject": "Stage B: teaches the decoder to read the slots.",
     "finetune": "Baseline: LoRA on the foreign text tokenised as it is.",
     "langbridge": "Baseline: one soft token for each encoder token.",
+    "plan align": "What Stage A will take: minutes, memory, disk, and what is cut or dropped.",
+    "plan inject": "The same of Stage B.",
+    "doctor": "Versions, devices, cache, login, and which extras work here.",
     "ablate": "A grid of settings on one set of cached features.",
     "encoders": "Ranks frozen encoders, layers and poolings before any training.",
     "prepare": "From a public parallel corpus to clean pairs in honest splits.",
@@ -65,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     if argv[:1] == ["--version"]:
         print(__version__)
+        return 0
+    if argv[:1] == ["--completion"]:
+        from .help import completion
+
+        print(completion())
         return 0
     name = " ".join(argv[:2]) if " ".join(argv[:2]) in COMMANDS else "".join(argv[:1])
     if name not in COMMANDS:
@@ -119,4 +127,11 @@ def _no_command(argv: Sequence[str]) -> int:
 def _usage(commands: Sequence[str]) -> str:
     width = max(map(len, commands))
     lines = [f"  llink {name:<{width}}  {COMMANDS[name]}" for name in commands]
-    return "\n".join(["usage: llink COMMAND [options]   (llink COMMAND --help)", *lines, "  llink --version"])
+    return "\n".join(
+        [
+            "usage: llink COMMAND [options]   (llink COMMAND --help)",
+            *lines,
+            "  llink --version",
+            '  eval "$(llink --completion)"   (the shell then completes commands and options)',
+        ]
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..modeling_llink import LlinkForCausalLM
 from ..trainers.align_config import AlignConfig
@@ -12,7 +13,7 @@ from ..trainers.checks import check_training
 from .loading import BaseLoading
 from .model_options import config_fields, set_fields
 from .parsing import parse_arguments, preset_of
-from .training import PairData, train_and_save
+from .training import PairData, print_plan, train_and_save
 
 
 @dataclass(kw_only=True)
@@ -33,10 +34,10 @@ llink align --encoder FacebookAI/xlm-roberta-base --decoder meta-llama/Llama-3.2
 """
 
 
-def run(argv: Sequence[str]) -> None:
-    """Trains the projector on parallel text."""
+def prepared(argv: Sequence[str], command: str = "align") -> tuple[Any, PairData, AlignConfig, Any, Any]:
+    """What the command line says: the model, the data and the arguments, checked and read."""
     chosen = preset_of(argv)
-    bases, fields, data, args = parse_arguments("align", argv, OPTIONS, chosen.align)
+    bases, fields, data, args = parse_arguments(command, argv, OPTIONS, chosen.align)
     train, held_out = data.read()
     check_training(args, AlignTrainer, held_out)
     model = LlinkForCausalLM.from_encoder_decoder_pretrained(
@@ -47,5 +48,12 @@ def run(argv: Sequence[str]) -> None:
         **bases.loading(),
         **{**chosen.model, **data.source_language(), **set_fields(fields)},
     )
+    return model, data, args, train, held_out
+
+
+def run(argv: Sequence[str]) -> None:
+    """Trains the projector on parallel text."""
+    model, data, args, train, held_out = prepared(argv)
+    print_plan(model, train, args, held_out)
     trainer = AlignTrainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
-    train_and_save(trainer, "eval_r@1", data.files)
+    train_and_save(trainer, "eval_r@1", data)

@@ -39,4 +39,4 @@ def run(argv: Sequence[str]) -> None:
     set_seed(args.seed)
     decoder, processor = new_direct(data.model, **data.loading())
     trainer = FinetuneTrainer(decoder, args, processor, train_dataset=rows, eval_dataset=held_out)
-    train_and_save(trainer, "eval_loss")
+    train_and_save(trainer, "eval_loss", data)

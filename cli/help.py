@@ -68,6 +68,31 @@ def command_help(command: str) -> str:
     return "\n\n".join(parts)
 
 
+def completion() -> str:
+    """A script for bash, and zsh through bashcompinit, that completes commands and our own options."""
+    words: dict[str, list[str]] = {}
+    for command in COMMANDS:
+        first, _, second = command.partition(" ")
+        words.setdefault("", []).append(first)
+        words.setdefault(first, []).extend([second] if second else [])
+        words[command] = words.get(command, []) + [
+            f"--{o.name}" for group in option_groups(command) for o in group.options
+        ]
+    cases = "\n".join(f'    "{name}") found="{" ".join(dict.fromkeys(own))}" ;;' for name, own in words.items())
+    return f"""[ -n "$ZSH_VERSION" ] && autoload -U +X bashcompinit && bashcompinit
+_llink() {{
+  local found="" typed="${{COMP_WORDS[*]:1:COMP_CWORD-1}}" word="${{COMP_WORDS[COMP_CWORD]}}"
+  for name in "$typed" "${{COMP_WORDS[1]}} ${{COMP_WORDS[2]}}" "${{COMP_WORDS[1]}}"; do
+    case "$name" in
+{cases}
+    esac
+    [ -n "$found" ] && break
+  done
+  COMPREPLY=($(compgen -W "$found" -- "$word"))
+}}
+complete -o default -F _llink llink"""
+
+
 def with_flags(command: str, message: str) -> str:
     """A message in which settings are named as the command line spells them: `name=value` becomes `--name value`."""
     for name in [o.name for group in option_groups(command) for o in group.options] + trainer_options(command):

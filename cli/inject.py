@@ -16,7 +16,7 @@ from ..trainers.presets import Preset
 from .loading import BaseLoading
 from .model_options import config_fields, set_fields
 from .parsing import parse_arguments, preset_of
-from .training import InstructionData, train_and_save
+from .training import InstructionData, print_plan, train_and_save
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +35,10 @@ llink inject --model out/a --instructions train.jsonl --eval-instructions dev.js
 """
 
 
-def run(argv: Sequence[str]) -> None:
-    """Teaches the decoder to read the slots."""
+def prepared(argv: Sequence[str], command: str = "inject") -> tuple[Any, InjectData, InjectConfig, Any, Any]:
+    """What the command line says: the model, the data and the arguments, checked and read."""
     chosen = preset_of(argv)
-    data, fields, args = parse_arguments("inject", argv, OPTIONS, chosen.inject)
+    data, fields, args = parse_arguments(command, argv, OPTIONS, chosen.inject)
     rows, held_out = data.read()
     check_training(args, InjectTrainer, held_out)
     model = LlinkForCausalLM.from_pretrained(data.model, **data.loading())
@@ -47,8 +47,15 @@ def run(argv: Sequence[str]) -> None:
         slots.pop("slot_residual", None)  # it says nothing about slots made of tokens
     if any(getattr(model.config, name) != value for name, value in slots.items()):
         renew_slots(model, **slots)
+    return model, data, args, rows, held_out
+
+
+def run(argv: Sequence[str]) -> None:
+    """Teaches the decoder to read the slots."""
+    model, data, args, rows, held_out = prepared(argv)
+    print_plan(model, rows, args, held_out)
     trainer = InjectTrainer(model=model, args=args, train_dataset=rows, eval_dataset=held_out)
-    train_and_save(trainer, "eval_shuffled_gap", data.files)
+    train_and_save(trainer, "eval_shuffled_gap", data)
 
 
 def _slots_of(chosen: Preset, model: LlinkForCausalLM) -> dict[str, Any]:

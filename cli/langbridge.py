@@ -38,4 +38,4 @@ def run(argv: Sequence[str]) -> None:
     set_seed(args.seed)
     model = LangBridgeForCausalLM.from_llink(data.model, data.lora, **data.loading())
     trainer = LangBridgeTrainer(model, args, model.processor, train_dataset=rows, eval_dataset=held_out)
-    train_and_save(trainer, "eval_loss")
+    train_and_save(trainer, "eval_loss", data)

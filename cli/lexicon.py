@@ -46,4 +46,4 @@ def run(argv: Sequence[str]) -> None:
     if any(getattr(model.config, name) != getattr(config, name) for name in slots):
         renew_slots(model, **slots)  # else a dictionary goes on learning
     trainer = LexiconTrainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
-    train_and_save(trainer, "eval_recall", data.files)
+    train_and_save(trainer, "eval_recall", data)

@@ -6,19 +6,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets import Dataset
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..configuration_llink import LlinkConfigError
 from ..data.instructions import read_instructions
 from ..data.pairs import read_pairs
 from ..data.target import language_tag
-from ..evaluation.report import plot_history
+from ..evaluation.report import plot_history, table
 from ..trainers.base import LlinkTrainer
+from ..trainers.plan import plan
+from ..trainers.progress import quieten
 from .parsing import check_two_files
 
 
 @dataclass(kw_only=True)
-class PairData:
+class Shown:
+    """What is printed while training."""
+
+    verbose: bool = field(
+        default=False, metadata={"help": "Print the Trainer's own logs in place of one line of progress."}
+    )
+
+
+@dataclass(kw_only=True)
+class PairData(Shown):
     """The pairs of Stage A, or of a dictionary."""
 
     pairs: list[str] = field(
@@ -51,7 +63,7 @@ class PairData:
 
 
 @dataclass(kw_only=True)
-class InstructionData:
+class InstructionData(Shown):
     """The rows of Stage B, or of a baseline beside it."""
 
     instructions: str = field(metadata={"help": "JSONL file of instruction rows."})
@@ -68,7 +80,13 @@ class InstructionData:
         return tuple(name for name in (self.instructions, self.eval_instructions) if name)
 
 
-def train_and_save(trainer: LlinkTrainer, metric: str, files: tuple[str, ...] = ()) -> None:
+def print_plan(model: PreTrainedModel, rows: Dataset, args: TrainingArguments, held_out: Dataset | None) -> None:
+    """One line on what the run will take; several processes do not stop for it."""
+    if args.world_size == 1 and not args.disable_tqdm:
+        print(f"{plan(model, rows, args, held_out).short}.", flush=True)
+
+
+def train_and_save(trainer: LlinkTrainer, metric: str, data: PairData | InstructionData) -> None:
     """Trains, resuming where a broken run stopped if asked to, evaluates, and saves model, metrics and plot.
 
     Raises:
@@ -76,7 +94,9 @@ def train_and_save(trainer: LlinkTrainer, metric: str, files: tuple[str, ...] = 
     """
     args = trainer.args
     if trainer.hub is not None:
-        trainer.hub.data_files = files
+        trainer.hub.data_files = data.files
+    if not data.verbose:
+        quieten(trainer, metric)
     resume: str | bool | None = args.resume_from_checkpoint
     if resume in ("True", "true", "last"):
         resume = get_last_checkpoint(args.output_dir)
@@ -87,7 +107,10 @@ def train_and_save(trainer: LlinkTrainer, metric: str, files: tuple[str, ...] = 
     trainer.save_state()
     if trainer.eval_dataset is not None:
         metrics = trainer.evaluate()
-        trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
+        if trainer.is_world_process_zero():
+            shown = {name: value for name, value in metrics.items() if not name.endswith(("_runtime", "_per_second"))}
+            print("\n" + table(["measure", "value"], list(shown.items())))
     if trainer.is_world_process_zero():
+        print(f"Written: {args.output_dir}")
         plot_history(trainer.state.log_history, Path(args.output_dir) / "training.png", metric)

@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 import time
@@ -272,7 +273,7 @@ def _check_scripts(config: PrepareConfig, item: Input) -> None:
     fine = [side.script_share(code) >= rules.min_script_share for side, code in zip(sides, codes, strict=True)]
     if (fine[0] & fine[1]).mean() >= 0.1:
         return
-    found = [max(SCRIPTS, key=lambda code, side=side: float(side.script_share(code).sum())) for side in sides]
+    found = [_mostly_in(" ".join(side.texts)) for side in sides]
     own, foreign = (SCRIPTS[code].name for code in found)
     told = f"{item.name}: the target side is mostly {own} script, the foreign side is {foreign} script"
     if codes[0] != codes[1] and found == list(codes[::-1]):
@@ -283,6 +284,11 @@ def _check_scripts(config: PrepareConfig, item: Input) -> None:
         f"{told}; {config.target_language} is written in {SCRIPTS[codes[0]].name}, {rules.language} in "
         f"{SCRIPTS[codes[1]].name}. Give the right --language (or --script), or --skip script."
     )
+
+
+def _mostly_in(text: str) -> str:
+    """The script that most characters of a text are of."""
+    return max(SCRIPTS, key=lambda code: len(re.findall(f"[{SCRIPTS[code].characters}]", text)))
 
 
 def _corpus_steps(

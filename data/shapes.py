@@ -109,8 +109,8 @@ def language_of_column(column: str) -> str | None:
 def _sides_by_language(columns: Sequence[str], name: str) -> dict[str, str]:
     """Column → side, of two columns of which one is in English."""
     found = {column: language for column in columns if (language := language_of_column(column))}
-    if len(found) > 2:
-        found.pop("id", None)  # no Indonesian
+    if len(columns) > 2:
+        found.pop("id", None)  # which names rows; Indonesian it is beside English alone, or in a column `translation`
     own = [column for column, language in found.items() if language == ENGLISH]
     if len(found) == 2 and len(own) == 1:
         (other,) = set(found) - set(own)
@@ -149,6 +149,11 @@ def conversation_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise DataError(f"{where}: the messages do not end in a question and an assistant's answer.")
     foreign: list[Any] = []
     told = [_told(message, where, foreign) for message in asked]
+    if not foreign:
+        raise DataError(
+            f"{where}: the messages hold no foreign text. Put it into a part of its own: "
+            f"{{'type': '{FOREIGN_PART}', 'text': str}}."
+        )
     completion = "".join(text for _, text in _parts(answer, where))
     prompt = "".join(FOREIGN_TOKEN if kind == FOREIGN_PART else text for kind, text in _parts(asked[-1], where))
     own = {name: value for name, value in row.items() if name != "messages"}

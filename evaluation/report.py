@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,22 @@ def with_interval(row: Mapping[str, Any], column: str, digits: int = 3) -> str:
     """A cell: a figure of `row`, and its ends [low, high] where `row["intervals"]` has them."""
     ends = row.get("intervals", {}).get(column)
     return f"{row[column]:.{digits}f}" + (f" [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else "")
+
+
+def marked_words(answer: str, reference: str, color: bool) -> str:
+    """An answer whose words that the reference has, in its order, are told from the others.
+
+    Args:
+        answer: A translation.
+        reference: The right one.
+        color: Whether by green and red on a terminal; else the wrong ones stand in `[-…-]`.
+    """
+    words = answer.split()
+    plain = [[word.strip(".,;:!?\"'").casefold() for word in text] for text in (words, reference.split())]
+    blocks = SequenceMatcher(None, plain[0], plain[1], autojunk=False).get_matching_blocks()
+    right = {place for block in blocks for place in range(block.a, block.a + block.size)}
+    good, bad = ("\033[32m{}\033[0m", "\033[31m{}\033[0m") if color else ("{}", "[-{}-]")
+    return " ".join((good if place in right else bad).format(word) for place, word in enumerate(words))
 
 
 def _cell(value: Any) -> str:

@@ -134,7 +134,7 @@ def test_conversations_keep_their_turns_and_literal_placeholders():
     ("row", "said"),
     [
         ({"messages": [{"role": "user", "content": ASKED}]}, "do not end in"),
-        ({"messages": [{"role": "user", "content": "No passage."}, ANSWER]}, "lacks foreign"),
+        ({"messages": [{"role": "user", "content": "No passage."}, ANSWER]}, "hold no foreign text"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}, ANSWER]}, "is not a role with a string"),
         ({"instruction": "a", "input": "b", "output": "c"}, "say which is what"),
         ({"en": "a", "km": "b"}, "translation_instructions"),
@@ -151,3 +151,10 @@ def test_wrong_names_are_refused():
         instruction_dataset([SIMPLE], answer="completion")
     with pytest.raises(DataError, match="several splits"):
         instruction_dataset(DatasetDict(train=Dataset.from_list([SIMPLE])))
+
+
+def test_names_of_rows_are_no_indonesian():
+    rows = {"id": ["a", "b"], "english": EN, "text": KM}
+    with pytest.raises(DataError, match=r"lacks the columns \['foreign'\]"):
+        pair_dataset(Dataset.from_dict(rows))
+    assert pair_dataset(Dataset.from_dict(rows), english="english", foreign="text")["foreign"][:] == KM
