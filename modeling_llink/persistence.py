@@ -14,7 +14,7 @@ from huggingface_hub import CommitInfo
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
-from ..configuration_llink import LlinkConfig
+from ..configuration_llink import LlinkConfig, LlinkConfigError
 from .bases import HUB_ARGUMENTS, check_pin, load_base, state_prefix
 from .checkpoint import bridge_keys, bridge_path, load_bridge_state, read_bridge, save_base, staged, write_json
 from .errors import BaseModelError, LlinkCheckpointError
@@ -99,6 +99,9 @@ class LlinkPersistenceMixin(PreTrainedModel):
         allow_other_bases: bool,
     ) -> Self:
         """Loads both bases from wherever they lie, builds the model around them, fills the bridge, checks the bases."""
+        for kind in BASES:
+            if getattr(config, f"{kind}_config") is None:
+                raise LlinkCheckpointError(f"{source.name}: config.json has no {kind}_config. Save the model again.")
         state = read_bridge(bridge_path(source))  # damaged weights show before the bases load
         bases = {}
         for kind in BASES:
@@ -109,7 +112,10 @@ class LlinkPersistenceMixin(PreTrainedModel):
                 setattr(config, f"{kind}_revision", commit)
                 if not allow_other_bases:
                     check_pin(kind, where["name_or_path"], stored.get(f"{kind}_revision"), commit)
-        model = cls(config, bases["encoder"], bases["decoder"])
+        try:
+            model = cls(config, bases["encoder"], bases["decoder"])
+        except LlinkConfigError as error:
+            raise LlinkCheckpointError(f"{source.name} does not fit its bases: {error}") from error
         model.source = source
         load_bridge_state(model, state, source.name)
         if not allow_other_bases:
