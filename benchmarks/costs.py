@@ -36,8 +36,9 @@ from llink.evaluation.report import table
 #: A machine's other work must not count; a GPU's must.
 clock = time.monotonic if torch.cuda.is_available() else time.process_time
 QUIET = {"report_to": [], "save_strategy": "no", "disable_tqdm": True, "dataloader_pin_memory": False}
-#: Of Stage B a part of a step is enough, and fits into memory beside other work.
-PART = {"max_steps": 6, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+#: Of Stage B a part of a step is enough, and fits into memory beside other work. Its own order begins with the longest.
+PART = {"max_steps": 12, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+PART |= {"train_sampling_strategy": "random"}
 SIZES = (1_000, 10_000, 100_000)
 
 
