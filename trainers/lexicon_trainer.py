@@ -24,7 +24,7 @@ from ..data.shapes import pair_dataset
 from ..data.token_states import TokenStates, token_states
 from ..modeling_llink.errors import LlinkCheckpointError, NotFittedError
 from ..modeling_llink.layers import device_of
-from ..modeling_llink.passages import Piece
+from ..modeling_llink.passages import Piece, check_passage
 from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, named_sets, split_groups
 from .lexicon_config import LexiconConfig
 from .lexicon_loss import PADDING, UNKNOWN, Dictionary, bag_of_words_losses, covering_tokens, found_words
@@ -167,7 +167,10 @@ class LexiconTrainer(LlinkTrainer):
         return WordTensors(foreign, words, english, self._targets(dataset, read, references, places))
 
     def _read(self, dataset: Dataset, side: str) -> list[list[Piece]]:
-        return self.llink_model.processor.read_passages(sentences(dataset, side))
+        processor, texts = self.llink_model.processor, sentences(dataset, side)
+        if side == "english":  # which is no foreign text: nothing to warn of
+            return [processor.read(check_passage(text)).pieces for text in texts]
+        return processor.read_passages(texts)
 
     def _states(self, read: list[list[Piece]], desc: str) -> TokenStates:
         folder = self.args.feature_cache_dir or os.path.join(self.args.output_dir, "_feature_cache")
