@@ -66,7 +66,6 @@ class Worker:
 
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.set_num_threads(1)
-        read_once()
         plan = yaml.safe_load(self.args.runs.read_text("utf-8"))
         for run in ({**plan["defaults"], **run} for run in plan["runs"]):
             record, mark = (self.args.output / f"{run['name']}{suffix}" for suffix in (".json", ".begun"))
@@ -88,22 +87,6 @@ class Worker:
                 print(f"{run['name']}: {traceback.format_exc()[-1500:]}", flush=True)
             mark.unlink()
             torch.cuda.empty_cache()
-
-
-def read_once() -> None:
-    """A text is read once in a process: a run's stages read the same passages."""
-    from llink.modeling_llink import processing_llink
-
-    known: dict[Any, Any] = {}
-    read = processing_llink.read_passage
-
-    def remembered(passage: Any, tokenizer: Any, encoder_tokenizer: Any, options: Any) -> Any:
-        place = str(passage), id(tokenizer), options
-        if place not in known:
-            known[place] = read(passage, tokenizer, encoder_tokenizer, options)
-        return known[place]
-
-    processing_llink.read_passage = remembered
 
 
 if __name__ == "__main__":
