@@ -94,8 +94,8 @@ def _read_transformer(config: dict[str, Any] | None, found: EmbeddingSettings) -
 
 
 def _read_pooling(config: dict[str, Any], found: EmbeddingSettings) -> None:
-    flags = [name.removeprefix(_FLAG).removesuffix("_tokens").removesuffix("_token") for name in config if config[name]]
-    flags = [flag for name, flag in zip([n for n in config if config[n]], flags, strict=True) if name.startswith(_FLAG)]
+    flags = [name.removeprefix(_FLAG) for name, asked in config.items() if asked and name.startswith(_FLAG)]
+    flags = [flag.removesuffix("_tokens").removesuffix("_token") for flag in flags]
     named = config.get("pooling_mode")
     modes = ([named] if isinstance(named, str) else list(named)) if named else flags
     if len(modes) == 1 and modes[0] in _POOLINGS:

@@ -96,9 +96,9 @@ _NUMBER = regex.compile(
     rf"|(?P<number>(?:(?<![\p{{L}}\p{{M}}\p{{N}}.)%])[-+.])?+{_TERM}(?:[-+*/=:~^×x<>][-+]?{_TERM})*+)"
     rf"(?P<part>[¼-¾⅐-⅞²³¹⁰-⁹])?+(?P<glued>[-'._+/&°]?\p{{Latin}})?+)"
 )
-_CALENDAR_NAMES = {
-    name: english for names in (MONTHS, WEEKDAYS) for english, group in names.items() for name in group.split("|")
-}
+_MONTH_NAMES, _DAY_NAMES = (
+    {name: english for english, names in table.items() for name in names.split("|")} for table in (MONTHS, WEEKDAYS)
+)
 _UNSPACED = r"(?:\p{Khmer}|\p{Thai}|\p{Lao}|\p{Myanmar}|\p{Han}|\p{Hiragana}|\p{Katakana})"
 _ENDS = rf"(?:(?<={_UNSPACED})(?!\p{{M}}|{_CLOSED})|(?<!{_UNSPACED})(?![\p{{L}}\p{{M}}]))"
 _GAP = r"[\s\u200b,./-]{0,2}"
@@ -107,8 +107,8 @@ _CALENDAR = regex.compile(
     rf"(?:(?<=[0-9]{_GAP}|(?:ខែ|เดือน|ເດືອນ){_GAP})\L<months>{_ENDS}"
     rf"|\L<months>{_ENDS}(?=(?:\s?ወር)?{_GAP}[0-9]|\s?ወር)|\L<months>(?=လ(?!\p{{M}}|{_CLOSED}))"
     rf"|(?<!(?!{_UNSPACED})[\p{{L}}\p{{M}}])\L<days>{_ENDS})",
-    months=[name for group in MONTHS.values() for name in group.split("|")],
-    days=[name for group in WEEKDAYS.values() for name in group.split("|")],
+    months=list(_MONTH_NAMES),
+    days=list(_DAY_NAMES),
 )
 _WORD = r"(?:\p{Latin}\p{M}*+|[0-9]++(?:,[0-9]++)*+|[₀-₉⁰-⁹²³¹_°])++"
 _LATIN = regex.compile(
@@ -139,7 +139,7 @@ def find_literals(text: str, kinds: Collection[str] = LITERAL_KINDS) -> list[Lit
     rest = _take(found, "address", text, _trimmed(_ADDRESS, text))
     rest = _in_ascii(_take(found, "file", rest, _trimmed(_FILE, rest)))
     named = (match.span() for match in _CALENDAR.finditer(rest))
-    rest = _take(found, "calendar", rest, named, _CALENDAR_NAMES.__getitem__)
+    rest = _take(found, "calendar", rest, named, (_MONTH_NAMES | _DAY_NAMES).__getitem__)
     with_words = "latin" in kinds and _mostly_not_latin(rest)
     for kind, pattern in (("date", _DATE), ("time", _TIME)):
         rest = _take(found, kind, rest, (match.span() for match in pattern.finditer(rest)))

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from ..data.pairs import overlapping_rows, sentences
 from ..data.shapes import pair_dataset, row_messages
+from ..modeling_llink.checkpoint import bridge_keys
 from ..modeling_llink.passages import check_passage
 from .align_config import AlignConfig
 from .align_trainer import AlignTrainer
@@ -70,9 +71,9 @@ class Plan:
     @property
     def short(self) -> str:
         """In one line."""
-        lost = [f"{count} {what}" for count, what in ((self.dropped, "dropped"), (self.cut, "cut")) if count]
+        lost = ",".join(f"{count} {what}" for count, what in ((self.dropped, "dropped"), (self.cut, "cut")) if count)
         return (
-            f"{self.stage}: {self.rows} rows{f' ({chr(44).join(lost)})' if lost else ''}, {self.steps} steps, about "
+            f"{self.stage}: {self.rows} rows{lost and f' ({lost})'}, {self.steps} steps, about "
             f"{_duration(self.reading + self.training)} on {self.device}, {_bytes(self.memory)} of memory, "
             f"{_bytes(self.disk)} on disk"
         )
@@ -128,7 +129,7 @@ def plan(model: PreTrainedModel, data: Any, args: TrainingArguments, held_out: A
     drop_last = args.dataloader_drop_last
     an_epoch = max(1, left // per_step if drop_last else math.ceil(left / per_step))
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * an_epoch)
-    weights = sum(p.numel() for _, p in _bridge(model)) * 4
+    weights = sum(tensor.numel() for tensor in _bridge(model)) * 4
     kept = 1 + 3 * _checkpoints(args, steps, an_epoch)  # each with the optimiser's two moments
     widths = model.config.encoder_config.hidden_size + model.config.hidden_size
     cuda = args.device.type == "cuda"
@@ -205,17 +206,16 @@ def _wait() -> None:
         torch.accelerator.synchronize()
 
 
-def _bridge(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
-    """What a stage may change: all tensors but the bases'; LoRA is among them."""
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if not name.startswith(("encoder.", "decoder.")) or "lora_" in name:
-            yield name, tensor
+def _bridge(model: PreTrainedModel) -> list[torch.Tensor]:
+    """What a stage may change."""
+    state = model.state_dict(keep_vars=True)
+    return [state[key] for key in bridge_keys(model)]
 
 
 @contextmanager
 def _as_it_was(model: PreTrainedModel) -> Iterator[None]:
     """Leaves weights, flags, mode and random numbers as they were."""
-    kept = [(tensor, tensor.detach().clone()) for _, tensor in _bridge(model)]
+    kept = [(tensor, tensor.detach().clone()) for tensor in _bridge(model)]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
     place = next(model.projector.parameters()).device
