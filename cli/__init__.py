@@ -99,15 +99,29 @@ def _run(name: str, words: Sequence[str]) -> int:
         print("\n" + "; ".join([f"llink {name}: stopped", *filter(None, [GOES_ON.get(name)])]) + ".", file=sys.stderr)
         return _INTERRUPTED
     except Exception as error:
-        from ..configuration_llink import LlinkError  # which loads transformers
-
-        if not isinstance(error, LlinkError):
+        if (said := _said(name, error)) is None:
             raise
-        from .help import with_flags
-
-        print(f"llink {name}: error: {with_flags(name, str(error))}", file=sys.stderr)
+        print(f"llink {name}: error: {said}", file=sys.stderr)
         return 2
     return result if isinstance(result, int) else 0
+
+
+def _said(name: str, error: Exception) -> str | None:
+    """What is wrong, in one line, where llink or the system says so; None for a fault of llink's own."""
+    from ..configuration_llink import LlinkError  # which loads transformers
+
+    if isinstance(error, LlinkError):
+        from .help import with_flags
+
+        return with_flags(name, str(error))
+    full = "No space left on device" in str(error) or "PytorchStreamWriter failed writing" in str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        what = f"{error.filename}: {error.strerror}"
+    elif full or (isinstance(error, OSError) and error.strerror and type(error).__module__ == "builtins"):
+        what = "A file could not be written: " + ("no space is left on the device" if full else str(error.strerror))
+    else:
+        return None
+    return ". ".join([what, *(f"When that is mended, {way}." for way in filter(None, [GOES_ON.get(name)]))])
 
 
 def _no_command(argv: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from transformers.utils import logging
 
 from ..ablation import read_study, run_study
+from ..data.one_writer import one_writer
 from ..evaluation.plot_ablation import ablation_table, plot_ablation
 from ..evaluation.record import write_record
 from .parsing import parse_arguments
@@ -33,7 +34,8 @@ def run(argv: Sequence[str]) -> None:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        results = run_study(study, args.output_dir)
+        with one_writer(args.output_dir, inside=True):
+            results = run_study(study, args.output_dir)
     finally:
         logging.set_verbosity(verbosity)
     for question, variants in results.items():

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
-from ..configuration_llink import LlinkConfigError
 from ..data.instructions import read_instructions
 from ..data.pairs import read_pairs
 from ..data.target import language_tag
 from ..evaluation.report import plot_history, table
 from ..trainers.base import LlinkTrainer
+from ..trainers.checkpoints import last_checkpoint
 from ..trainers.plan import plan
 from ..trainers.progress import quieten
 from .parsing import check_two_files
@@ -87,21 +86,15 @@ def print_plan(model: PreTrainedModel, rows: Dataset, args: TrainingArguments, h
 
 
 def train_and_save(trainer: LlinkTrainer, metric: str, data: PairData | InstructionData) -> None:
-    """Trains, resuming where a broken run stopped if asked to, evaluates, and saves model, metrics and plot.
-
-    Raises:
-        LlinkConfigError: If the last checkpoint is asked for and there is none.
-    """
+    """Trains, resuming where a broken run stopped if asked to, evaluates, and saves model, metrics and plot."""
     args = trainer.args
     if trainer.hub is not None:
         trainer.hub.data_files = data.files
     if not data.verbose:
         quieten(trainer, metric)
     resume: str | bool | None = args.resume_from_checkpoint
-    if resume in ("True", "true", "last"):
-        resume = get_last_checkpoint(args.output_dir)
-        if resume is None:
-            raise LlinkConfigError(f"--resume_from_checkpoint: {args.output_dir} holds no checkpoint.")
+    if resume in ("True", "true", "last") and (resume := last_checkpoint(args.output_dir)) is None:
+        print(f"{args.output_dir} holds no checkpoint yet: training begins.", flush=True)
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_model()
     trainer.save_state()

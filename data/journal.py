@@ -10,9 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from filelock import FileLock, Timeout
-
 from .errors import DataError
+from .one_writer import OneWriter
 
 Record = TypeVar("Record")
 
@@ -35,7 +34,7 @@ class Journal(Generic[Record]):
         self.path, self._record = Path(path), record
         self.records: dict[str, Record] = {}
         self._whole = self._lines = 0
-        self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
+        self._lock = OneWriter(self.path)
         self._read()
 
     def _read(self) -> None:
@@ -57,21 +56,14 @@ class Journal(Generic[Record]):
         Raises:
             DataError: If another run is writing it.
         """
-        self._acquire()
+        self._lock.acquire()
         try:
             yield
         finally:
             self._lock.release()
 
-    def _acquire(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise DataError(f"Another run is writing {self.path}: wait for it, or end it.") from None
-
     def __enter__(self) -> Journal[Record]:
-        self._acquire()
+        self._lock.acquire()
         self._read()  # what that run may have added meanwhile
         self._file = self.path.open("ab", buffering=0)
         self._file.truncate(self._whole)

@@ -42,6 +42,7 @@ from .blocks import (
 from .cleaning import CLEANING_STEPS, Side, StepReport
 from .data_card import write_card
 from .errors import DataError
+from .one_writer import one_writer
 from .prepare_config import PrepareConfig
 from .prepared_folder import KIND, MANIFEST, check_files, move_into_place, read_manifest, write_checksums, write_splits
 from .readers import Input, check_input, pin, read_input
@@ -89,10 +90,17 @@ def prepare(config: PrepareConfig, show_progress: bool = False) -> tuple[dict[st
 
     Raises:
         DataError: If an input is wrong (before any work is done on it wherever a quick reading can tell), the output
-            folder holds other things or cannot be written, or a split gets no pair.
+            folder holds other things or cannot be written, another run is writing it, or a split gets no pair.
     """
     target = Path(config.output_dir).absolute()
     partial = target.with_name(f"{target.name}.partial")
+    with one_writer(target):
+        return _prepare(config, target, partial, show_progress)
+
+
+def _prepare(
+    config: PrepareConfig, target: Path, partial: Path, show_progress: bool
+) -> tuple[dict[str, Any], dict[str, Seconds]]:
     existing = read_manifest(target)
     scratch = tempfile.TemporaryDirectory(prefix="llink-prepare-")
     try:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..data.errors import DataError
+from ..data.one_writer import one_writer
 from .report import write_json
 from .systems import System
 
@@ -83,6 +85,8 @@ def read_outputs(path: str | os.PathLike) -> list[OutputRow]:
     rows = [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
     if not rows:
         raise DataError(f"{path} holds no outputs.")
+    if repeated := [name for name, count in Counter(row.id for row in rows).items() if count > 1]:
+        raise DataError(f"{path} holds {repeated[0]!r} more than once ({len(repeated)} such ids): write it anew.")
     return rows
 
 
@@ -195,9 +199,21 @@ def generate_outputs(
         every run) and `seconds_per_answer` (mean over all that was generated).
 
     Raises:
-        DataError: If the file was begun with other rows or settings.
+        DataError: If the file was begun with other rows or settings, or another run is writing it.
     """
-    rows, path = list(rows), Path(path)
+    with one_writer(path):
+        return _generate(system, list(rows), Path(path), settings, batch_size, max_new_tokens, show_progress)
+
+
+def _generate(
+    system: System,
+    rows: list[Mapping[str, Any]],
+    path: Path,
+    settings: Mapping[str, Any],
+    batch_size: int,
+    max_new_tokens: int,
+    show_progress: bool,
+) -> dict[str, float | int]:
     log = path.with_suffix(".json")
     settings = {**settings, "max_new_tokens": max_new_tokens}
     done = check_resumable(path, rows, settings)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..configuration_llink import LlinkConfigError
 from .align_loss import DIRECTION_REDUCTIONS, HARD_NEGATIVE_MINING
-from .base import LlinkTrainingArguments
+from .arguments import LlinkTrainingArguments
 
 #: 1e-3 → 1e-5 in the released code; as a ratio it fits any learning rate.
 _MIN_LR_RATE = 0.01

@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
+from transformers.trainer_utils import TrainOutput
 
 from ..building import draw_anew, fit_teacher_space
 from ..configuration_llink import LlinkConfigError
@@ -24,7 +24,8 @@ from ..data.shapes import pair_dataset
 from ..evaluation.retrieval import KS, retrieval_metrics
 from .align_config import AlignConfig
 from .align_loss import AlignLoss
-from .base import Evaluated, LlinkTrainer, Optimizers, check_arguments, named_sets
+from .arguments import check_arguments
+from .base import Evaluated, LlinkTrainer, Optimizers, named_sets
 from .distributed import gather_rows
 from .errors import TrainingError
 from .queue import TeacherQueue
@@ -257,12 +258,10 @@ class AlignTrainer(LlinkTrainer):
 
     # ---- checkpoints ----
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        if self.queue is not None and self.args.should_save and not self.args.save_only_model:
-            folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
-            self.queue.save(folder / QUEUE_FILE, self._queue_metadata())
-        super()._save_checkpoint(model, trial)
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.queue is not None and self.args.should_save:
+            self.queue.save(Path(output_dir) / QUEUE_FILE, self._queue_metadata())
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Loads the bridge, with the teacher's space, and the queue."""

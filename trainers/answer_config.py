@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from ..configuration_llink import LlinkConfigError
-from .base import LlinkTrainingArguments
+from .arguments import LlinkTrainingArguments
 
 
 def check_answer_options(args: TrainingArguments) -> None:

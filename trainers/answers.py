@@ -15,7 +15,8 @@ from ..data.collators import tokenize_instructions
 from ..data.instructions import instruction_dataset
 from ..evaluation.usage import answer_losses, answer_reach
 from ..modeling_llink import LlinkProcessor
-from .base import Evaluated, LlinkTrainer, LlinkTrainingArguments, Optimizers, check_arguments, named_sets
+from .arguments import LlinkTrainingArguments, check_arguments
+from .base import Evaluated, LlinkTrainer, Optimizers, named_sets
 from .checks import rows_read
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,13 @@ from huggingface_hub import CommitInfo
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, rotate_checkpoints
 
 from ..configuration_llink import LlinkConfigError
+from ..data.one_writer import one_writer
 from ..hub_cards.verify import save_canary
+from .checkpoints import UNFINISHED, check_resumable, last_checkpoint, move_into_place
 from .errors import TrainingError
 from .hub_callback import HubCallback
 from .sampling import GroupedByLength
@@ -29,41 +35,6 @@ Evaluated = tuple[Tensor, Tensor, dict[str, float]]
 #: An optimiser and a schedule, each made by the trainer where it is None.
 Optimizers = tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None]
 
-#: Options that would be ignored, or fail late, where only a small part is trained and the decoder's layers are not run.
-_NOT_FOR_PARTS = (
-    *("fsdp", "deepspeed", "label_smoothing_factor", "neftune_noise_alpha", "use_liger_kernel"),
-    *("activation_checkpointing", "gradient_checkpointing"),  # the first is new
-)
-
-
-class LlinkTrainingArguments(TrainingArguments):
-    """[`~transformers.TrainingArguments`] of which each process uses one GPU.
-
-    With several GPUs in one process transformers wraps the model in `torch.nn.DataParallel`, which splits every tensor
-    by its first dimension: losses over passages, slots and positions would be wrong without a sign of it.
-    """
-
-    @property
-    def n_gpu(self) -> int:
-        """GPUs of this process: 1 at most."""
-        found = super().n_gpu
-        if found > 1:
-            logger.warning("Training on the first of %d GPUs. Start it with `torchrun` to use them all.", found)
-        return min(found, 1)
-
-    def check_for_part(self) -> None:
-        """Refuses what does not apply where one small part is trained.
-
-        Raises:
-            LlinkConfigError: If such an argument is set; it is named.
-        """
-        for name in _NOT_FOR_PARTS:
-            if getattr(self, name, None):
-                raise LlinkConfigError(
-                    f"{name}={getattr(self, name)!r} does not apply where only a small part is trained: the decoder's "
-                    "layers are not run. Leave it out; several processes work through torchrun."
-                )
-
 
 def split_groups(name: str, parameters: Iterable[nn.Parameter], rate: float, decay: float) -> list[dict[str, Any]]:
     """Two groups of the optimiser, of those that there are: matrices, and what is never decayed (biases, norms)."""
@@ -74,17 +45,6 @@ def split_groups(name: str, parameters: Iterable[nn.Parameter], rate: float, dec
         {"name": f"{name}_vectors", "params": vectors, "lr": rate, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
-
-
-def check_arguments(args: Any, wanted: type, trainer: type) -> None:
-    """Refuses arguments of another class.
-
-    Raises:
-        TypeError: If they are of one.
-    """
-    if not isinstance(args, wanted):
-        article = "an" if wanted.__name__[0] in "AEIO" else "a"
-        raise TypeError(f"args is a {type(args).__name__}; {trainer.__name__} needs {article} {wanted.__name__}.")
 
 
 def named_sets(eval_dataset: Any) -> dict[str, Any]:
@@ -126,6 +86,7 @@ class LlinkTrainer(Trainer):
         self.hub = None if llink_model is None else HubCallback(self)
         self._tensors: dict[int, tuple[Any, Any]] = {}
         self._terms: dict[str, tuple[Tensor | float, set[int]]] = {}
+        self._is_saving = False
         callbacks = [*(options.pop("callbacks", None) or ()), *([] if self.hub is None else [self.hub])]
         super().__init__(model=model, args=args, callbacks=callbacks, **options)
         if llink_model is not None and model is not llink_model:
@@ -247,20 +208,22 @@ class LlinkTrainer(Trainer):
         """As `Trainer.train`; leaves the model in evaluation mode.
 
         Raises:
-            TrainingError: If the loss becomes NaN or infinite, or the checkpoint to resume from is no folder.
+            TrainingError: If the loss becomes NaN or infinite, or the checkpoint to resume from (True: the newest whole
+                one) is missing, torn, or holds the model alone.
+            DataError: If another run is writing the output folder.
             LlinkConfigError: If there are no training data, or the model could not be saved.
         """
         if self.train_dataset is None:
             raise LlinkConfigError("Training needs a train_dataset.")
-        if isinstance(resume_from_checkpoint, str) and not Path(resume_from_checkpoint).is_dir():
-            raise TrainingError(
-                f"There is no checkpoint {resume_from_checkpoint} to resume from: give one of the folders "
-                f"{self.args.output_dir}/checkpoint-…, or True for the last of them."
-            )
+        if resume_from_checkpoint is True and (resume_from_checkpoint := last_checkpoint(self.args.output_dir)) is None:
+            raise TrainingError(f"{self.args.output_dir} holds no checkpoint: start without resume_from_checkpoint.")
+        if resume_from_checkpoint:
+            check_resumable(resume_from_checkpoint, self.args.output_dir)
         self._check_savable()
         set_seed(self.args.seed)  # whatever was drawn since the trainer was made
         try:
-            return super().train(resume_from_checkpoint, *args, **kwargs)
+            with one_writer(self.args.output_dir, inside=True) if self.args.should_save else nullcontext():
+                return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
             self.model.eval()
 
@@ -367,6 +330,34 @@ class LlinkTrainer(Trainer):
         if self.llink_model is not None and state_dict is None:  # given weights may lie on other processes
             save_canary(self.llink_model, folder)
 
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = super()._get_output_dir(trial)
+        return os.path.join(folder, UNFINISHED) if self._is_saving else folder
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """As in transformers; a checkpoint gets its name when all processes have written their part of it."""
+        run, name = Path(self._get_output_dir(trial)), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            shutil.rmtree(run / UNFINISHED, ignore_errors=True)  # of a run that was killed
+        self.accelerator.wait_for_everyone()
+        self._is_saving = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._is_saving = False
+        self.accelerator.wait_for_everyone()
+        if not self.args.should_save:
+            return
+        made = run / UNFINISHED / name
+        if self.state.best_model_checkpoint == str(made):
+            self.state.best_model_checkpoint = str(run / name)
+            self.state.save_to_json(str(made / TRAINER_STATE_NAME))
+        move_into_place(made, run / name)
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(run / name))
+        best = self.state.best_model_checkpoint
+        rotate_checkpoints(str(run), self.args.save_total_limit, best_model_checkpoint=best, use_mtime=True)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.load_weights(resume_from_checkpoint)
         if self.hub is not None:
@@ -397,4 +388,6 @@ class LlinkTrainer(Trainer):
         return (super().push_to_hub if self.hub is None else self.hub.push)(*args, **kwargs)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self._is_saving:
+            return  # it has no name yet
         (super()._push_from_checkpoint if self.hub is None else self.hub.push_checkpoint)(checkpoint_folder)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..configuration_llink import LlinkConfigError
 from .answer_config import check_answer_options
-from .base import LlinkTrainingArguments
+from .arguments import LlinkTrainingArguments
 from .inject_loss import USAGE_REDUCTIONS
 
 USAGE_VARIANTS = ("zeroed", "shuffled")

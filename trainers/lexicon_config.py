@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..configuration_llink import LlinkConfigError
-from .base import LlinkTrainingArguments
+from .arguments import LlinkTrainingArguments
 
 
 @dataclass

@@ -238,8 +238,8 @@ def test_a_broken_run_goes_on_from_its_checkpoint(files, bases, tmp_path, capsys
     command = ["align", *bases, "--report_to", "none", "--use_cpu", "--output-dir", str(tmp_path / "a")]
     command += ["--pairs", f"{files}/train.en", f"{files}/train.km", "--per-device-train-batch-size", "8"]
     command += ["--save-steps", "2", "--save-strategy", "steps", "--max-steps", "4", "--disable-tqdm", "True"]
-    assert main([*command, "--resume_from_checkpoint", "last"]) == 2  # nothing to resume from
-    assert main(command) == 0
+    assert main([*command, "--resume_from_checkpoint", "last"]) == 0
+    assert "holds no checkpoint yet: training begins" in capsys.readouterr().out
     assert main([*command, "--resume_from_checkpoint", str(tmp_path / "a" / "checkpoint-2")]) == 0
     capsys.readouterr()
     assert main([*command, "--resume_from_checkpoint", str(tmp_path / "none")]) == 2

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llink.data.errors import DataError
+from llink.data.one_writer import one_writer
 from llink.evaluation.outputs import (
     OutputRow,
     aligned_outputs,
@@ -58,11 +59,26 @@ class Fake:
 # ------------------------------------------------------------------ files
 
 
-@given(st.lists(st.builds(OutputRow, TEXT, TEXT, st.lists(TEXT), TEXT, TEXT, TEXT, TEXT), min_size=1, max_size=4))
+ROWS = st.builds(OutputRow, TEXT, TEXT, st.lists(TEXT), TEXT, TEXT, TEXT, TEXT)
+
+
+@given(st.lists(ROWS, min_size=1, max_size=4, unique_by=lambda row: row.id))
 def test_what_is_written_is_read(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "round" / "x.jsonl"
     write_outputs(path, rows)
     assert read_outputs(path) == rows
+
+
+def test_a_repeated_id_is_refused_and_two_runs_do_not_write_one_file(tmp_path):
+    path = tmp_path / "x.jsonl"
+    write_outputs(path, [row(1), row(2), row(1)])
+    with pytest.raises(DataError, match=r"holds 'r1' more than once \(1 such ids\): write it anew"):
+        read_outputs(path)
+    with (
+        one_writer(tmp_path / "y.jsonl"),
+        pytest.raises(DataError, match=r"Another run \(process \d+, since .*y.jsonl"),
+    ):
+        generate_outputs(Fake(), instructions(3), tmp_path / "y.jsonl", {"model": "m"})
 
 
 def test_columns_come_from_the_instruction_row():

@@ -1,0 +1,117 @@
+"""Checkpoints of a run: which are whole, and which one a run goes on from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .errors import TrainingError
+
+logger = logging.getLogger(__name__)
+
+#: Where a checkpoint is written, within the run's folder, until all of it is there.
+UNFINISHED = ".unfinished"
+
+
+def move_into_place(made: Path, folder: Path) -> None:
+    """Gives a finished checkpoint its name; an older one of that name goes when it stands.
+
+    Args:
+        made: The finished folder, within `UNFINISHED`.
+        folder: Its place.
+    """
+    old = made.with_name(f"{made.name}.old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(made, folder)
+    shutil.rmtree(made.parent, ignore_errors=True)
+
+
+def torn(folder: Path) -> str | None:
+    """What is missing or damaged in a checkpoint, by what its files say of themselves; nothing of a whole one."""
+    try:
+        state = json.loads((folder / TRAINER_STATE_NAME).read_text("utf-8"))
+    except (OSError, ValueError):
+        return f"{TRAINER_STATE_NAME}, which is written last, is missing or damaged"
+    if not isinstance(state, dict) or "global_step" not in state:
+        return f"{TRAINER_STATE_NAME} names no step"
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, framework="pt"):
+                    pass  # it compares its header with the file's length
+            except (OSError, SafetensorError):
+                return f"{path.name} is damaged"
+        elif path.suffix in (".pt", ".pth") and not zipfile.is_zipfile(path):
+            return f"{path.name} is damaged"
+    return None
+
+
+def last_checkpoint(output_dir: str | os.PathLike) -> str | None:
+    """The newest whole checkpoint of a run; torn ones are passed over, which is logged.
+
+    Args:
+        output_dir: The run's folder; it need not exist.
+
+    Returns:
+        Its folder; None where there is no checkpoint at all.
+
+    Raises:
+        TrainingError: If there are checkpoints, and all of them are torn.
+    """
+    found: dict[int, Path] = {}
+    for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        if path.is_dir() and (step := re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", path.name)):
+            found[int(step[1])] = path
+    reasons = []
+    for _, path in sorted(found.items(), reverse=True):
+        if (reason := torn(path)) is None:
+            return str(path)
+        logger.warning("Passed over %s, which is torn: %s.", path, reason)
+        reasons.append(f"{path.name}: {reason}")
+    if reasons:
+        raise TrainingError(
+            f"{output_dir} holds no whole checkpoint ({'; '.join(reasons)}): start without resume_from_checkpoint."
+        )
+    return None
+
+
+def check_resumable(folder: str | os.PathLike, output_dir: str | os.PathLike) -> None:
+    """Refuses a checkpoint that a run could not go on from.
+
+    Args:
+        folder: The checkpoint.
+        output_dir: The run's folder, in which others are looked for.
+
+    Raises:
+        TrainingError: If it is no folder, torn, or holds the model alone; names the newest that is whole.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise TrainingError(
+            f"There is no checkpoint {folder} to resume from: give one of the folders {output_dir}/checkpoint-…, or "
+            "True for the last of them."
+        )
+    reason = torn(path)
+    if reason is None and not _has_optimizer(path):
+        reason = "it was saved with save_only_model, without the optimiser's state: the learning rate would start anew"
+    if reason is not None:
+        raise TrainingError(
+            f"Cannot resume from {folder}: {reason}. Resume from another checkpoint, or load this one's model and "
+            "start a new run."
+        )
+
+
+def _has_optimizer(folder: Path) -> bool:
+    """Whether transformers, FSDP or DeepSpeed left the optimiser's state there."""
+    sharded = any(folder.glob("global_step*")) or any(folder.glob(f"{Path(OPTIMIZER_NAME).stem}_*"))
+    return sharded or (folder / OPTIMIZER_NAME).is_file()
