@@ -43,6 +43,8 @@ class OneWriter:
                 self._lock.release()
                 self._lock.acquire()
         except Timeout:
+            if not Path(self._lock.lock_file).exists():  # what cannot be made, the lock waits for too
+                raise DataError(f"Cannot write {self.path}: no file can be made in {self._writer.parent}.") from None
             raise DataError(
                 f"Another run{self._who()} is writing {self.path}: wait for it, end it, or write elsewhere."
             ) from None
