@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..modeling_llink import LlinkProcessor
-from ..modeling_llink.passages import encode, encode_literal
+from ..modeling_llink.tokenizing import encode, encode_literal
 
 
 def training_example(processor: LlinkProcessor, messages: Sequence[dict], completion: str) -> dict[str, Any]:

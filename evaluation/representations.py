@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 from ..data.errors import DataError
 from ..data.examples import training_example
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.passages import encode_literal
 from ..modeling_llink.prompts import DEFAULT_PROMPT
+from ..modeling_llink.tokenizing import encode_literal
 from .usage import answer_losses
 
 SLOTS = "slots"

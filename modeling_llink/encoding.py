@@ -12,9 +12,10 @@ from transformers import PreTrainedModel
 
 from .layers import device_of, hidden_states, input_device, read_teacher_state
 from .lora import lora_rows, text_part
-from .passages import SLOT, Piece, adds_bos, encode, encode_literal, single_passages
+from .passages import SLOT, Piece, single_passages
 from .processing_llink import LlinkProcessor
 from .slots import injected
+from .tokenizing import adds_bos, encode, encode_literal
 
 
 class LlinkEncodingMixin:

@@ -5,10 +5,8 @@ Of a piece's encoder tokens some make slots, and some stand for what is written 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import regex
@@ -20,6 +18,7 @@ from ..configuration_llink import LITERAL_KINDS
 from .errors import ForeignTextError
 from .literals import Literal, find_literals
 from .pieces import cut_text, split_passage
+from .tokenizing import encode_literal, encode_spans, frame
 
 #: In a piece's `tokens`: here stands a slot.
 SLOT = -1
@@ -104,69 +103,6 @@ def other_script(texts: Iterable[str], script: str) -> str | None:
                 "was trained on: what it answers may be made up."
             )
     return None
-
-
-#: A tokenizer keeps what its last call asked for, such as to split special tokens, and all threads share it.
-_TOKENIZING = threading.Lock()
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False, **options: Any) -> list[int]:
-    """Token ids of a text, one thread at a time; `special` frames it with the tokenizer's own special tokens."""
-    with _TOKENIZING:
-        return list(tokenizer.encode(text, add_special_tokens=special, verbose=False, **options))
-
-
-def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a tokenizer opens a text with its beginning-of-sequence token."""
-    bos = tokenizer.bos_token_id
-    return bos is not None and encode(tokenizer, "a", special=True)[:1] == [bos]
-
-
-def encode_literal(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Tokenises text, without special tokens around it, so that nothing in it becomes a control token."""
-    return encode_spans(tokenizer, text)[0]
-
-
-def encode_spans(
-    tokenizer: PreTrainedTokenizerBase, text: str, borders: Iterable[int] = ()
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """As [`encode_literal`], and which characters each token stands for.
-
-    A token that the tokenizer would recognise is cut after its first character, and both halves are tokenised as text:
-    this also holds for added tokens that are not marked special, which `split_special_tokens` lets through. A
-    tokenizer that does not say what its tokens stand for reads the text between two `borders` by itself.
-    """
-    added = [token for token in tokenizer.get_added_vocab() if not token.isspace() and token in text]
-    cuts: set[int] = set()
-    if added:
-        pattern = "|".join(map(regex.escape, sorted(added, key=len, reverse=True)))
-        cuts = {match.start() + 1 for match in regex.finditer(pattern, text, overlapped=True)}
-    options: dict[str, Any] = {"split_special_tokens": True} if added else {}
-    if not tokenizer.is_fast:
-        cuts |= set(borders)
-    edges = [0, *sorted(cuts - {0, len(text)}), len(text)]
-    ids: list[int] = []
-    spans: list[tuple[int, int]] = []
-    for start, end in pairwise(edges):
-        with _TOKENIZING:
-            found = tokenizer(
-                text[start:end],
-                add_special_tokens=False,
-                return_offsets_mapping=tokenizer.is_fast,
-                verbose=False,  # of a length that is ours to look after
-                **options,
-            )
-        ids += found["input_ids"]
-        own = found["offset_mapping"] if tokenizer.is_fast else [(0, end - start)] * len(found["input_ids"])
-        spans += [(start + first, start + last) for first, last in own]
-    return ids, spans
-
-
-def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """The special tokens that a tokenizer puts before and after a text."""
-    framed, bare = encode(tokenizer, "a", special=True), encode(tokenizer, "a")
-    start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
-    return framed[:start], framed[start + len(bare) :]
 
 
 # ---------------------------------------------------------------------- reading

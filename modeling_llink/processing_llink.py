@@ -23,7 +23,6 @@ from .passages import (
     Piece,
     Reading,
     ReadingOptions,
-    adds_bos,
     check_passage,
     check_passages,
     other_script,
@@ -32,6 +31,7 @@ from .passages import (
 )
 from .prompts import DEFAULT_PROMPT, PLAIN_CHAT_TEMPLATE, PromptMarks, match_prompts, refusing, user_message
 from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
+from .tokenizing import adds_bos
 
 
 class LlinkProcessor(ProcessorMixin):

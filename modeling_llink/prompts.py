@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ..configuration_llink import FOREIGN_TOKEN
 from .errors import PromptError
-from .passages import Passage, check_passage, encode, encode_literal
+from .passages import Passage, check_passage
+from .tokenizing import control_spans, encode, encode_literal
 
 DEFAULT_PROMPT = "Translate to English."
 #: The paper's own format (4.1), for decoders that bring no chat template.
@@ -23,6 +24,8 @@ PLAIN_CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %} Assistant:{% endif %}"
 )
+#: What may stand where a template writes who speaks.
+_ROLE = regex.compile(r"[A-Za-z][\w-]{0,31}")
 #: The type of a content part that holds a foreign passage.
 FOREIGN_PART = "foreign_text"
 #: Before a saved template: transformers' text-generation would print such a part into the prompt, as Python writes it.
@@ -128,7 +131,14 @@ class PromptMarks:
             pieces += [self._without_control(text), f"[{self._mark}:s]"]
             text = ""
             self.passages.append(check_passage(value, self._row))
-        return {**message, "content": "".join([*pieces, self._without_control(text)])}
+        if not isinstance(message.get("role"), str) or not _ROLE.fullmatch(message["role"]):
+            raise PromptError(
+                f"The role {message.get('role')!r} is not a word such as user, assistant or system: it goes into the "
+                "chat template as it is."
+            )
+        others = {key: self._cleaned(value) for key, value in message.items() if key not in ("role", "content")}
+        content = "".join([*pieces, self._without_control(text)])
+        return {"role": message["role"], **others, "content": content}
 
     def tokenize(self, rendered: str, slot_ids: list[list[int]]) -> tuple[list[int], int]:
         """The rendered template's ids, marks resolved, and the number of passages that the template kept.
@@ -152,14 +162,27 @@ class PromptMarks:
     def _encode(self, text: str) -> list[int]:
         return encode(self._tokenizer, text) if text else []
 
+    def _cleaned(self, value: Any) -> Any:
+        """What a message holds beside its content (a name, calls of tools), its texts without control tokens."""
+        if isinstance(value, dict):
+            return {self._cleaned(key): self._cleaned(inner) for key, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._cleaned(inner) for inner in value]
+        return self._without_control(value) if isinstance(value, str) else value
+
     def _without_control(self, text: str) -> str:
-        """Replaces what the tokenizer would read as a control token."""
+        """Replaces what the tokenizer would read as a control token, or normalises into one."""
         tokens = [token for token in self._control if token in text]
-        if not tokens:
+        if tokens:
+            pattern = "|".join(map(regex.escape, sorted(tokens, key=len, reverse=True)))
+            text = regex.sub(pattern, lambda match: self._kept(match.group()), text)
+        if text.isascii():
             return text
+        while spans := control_spans(self._tokenizer, text):
+            for start, end in reversed(spans):
+                text = text[:start] + self._kept(text[start:end]) + text[end:]
+        return text
 
-        def keep(match: regex.Match) -> str:
-            self._literals.append(match.group())
-            return f"[{self._mark}:{len(self._literals) - 1}]"
-
-        return regex.sub("|".join(map(regex.escape, sorted(tokens, key=len, reverse=True))), keep, text)
+    def _kept(self, text: str) -> str:
+        self._literals.append(text)
+        return f"[{self._mark}:{len(self._literals) - 1}]"

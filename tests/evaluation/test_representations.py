@@ -21,7 +21,7 @@ from llink.evaluation.representations import (
 )
 from llink.modeling_llink.errors import ForeignTextError
 from llink.modeling_llink.lora import lora_rows
-from llink.modeling_llink.passages import encode_literal
+from llink.modeling_llink.tokenizing import encode_literal
 
 ENGLISH = ["the cat sat on the mat", "a dog", "we eat rice at noon", "he runs home", "two books"]
 KHMER = ["ក្មេងទៅសាលា", "ឆ្កែ", "បាយ ២៧ ១២", "សៀវភៅ", "ផ្ទះ ក ខ គ"]

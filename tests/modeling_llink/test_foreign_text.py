@@ -1,17 +1,20 @@
 """Foreign text: checked, cut between graphemes with one warning, tokenised as nothing but text."""
 
 import warnings
+from unicodedata import normalize
 
 import pytest
 import regex
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, normalizers
 
 from llink.modeling_llink.errors import ForeignTextError
-from llink.modeling_llink.passages import Passage, ReadingOptions, check_passages, encode_literal, read_passage
+from llink.modeling_llink.passages import Passage, ReadingOptions, check_passages, read_passage
 from llink.modeling_llink.pieces import cut_text
 from llink.modeling_llink.processing_llink import LlinkProcessor
+from llink.modeling_llink.tokenizing import encode_literal
 
 #: Pieces whose code points belong together: Khmer and Burmese stacks, emoji with joiners, skin tones, flags, Hangul.
 CLUSTERS = [
@@ -169,3 +172,40 @@ def test_an_added_token_of_one_character_stays_text():
     control = tokenizer.convert_tokens_to_ids("¤")
     assert tokenizer.encode("a¤b")[2] == control, "vacuous unless it is recognised"
     assert control not in encode_literal(tokenizer, "a¤b")
+
+
+def lookalikes() -> dict[str, list[str]]:
+    """Other characters that some Unicode normalisation, or a change of case, makes of each of these."""
+    found = {char: [char] for char in "</>|[]_abdeimnoprst"}
+    for code in (*range(0x80, 0xD800), *range(0xE000, 0x1FFFF)):
+        for made in {normalize("NFKC", chr(code)), normalize("NFKC", chr(code)).lower()}:
+            if made in found:
+                found[made].append(chr(code))
+    return found
+
+
+LOOKALIKES = lookalikes()
+
+
+def disguised(token: str):
+    return st.tuples(*[st.sampled_from(LOOKALIKES.get(char, [char])) for char in token]).map("".join)
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_no_normalisation_makes_a_control_token_of_text(data):
+    assert len(LOOKALIKES["<"]) > 2, "vacuous unless there are such characters"
+    tokenizer = tiny.encoder_tokenizer("xlm-roberta")
+    tokenizer.add_tokens([AddedToken("<mask>", special=True, normalized=True), AddedToken("¤", normalized=True)])
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace("¢", "¤")]
+    )
+    control = {tokenizer.convert_tokens_to_ids(token) for token in ("<mask>", "¤")}
+    assert set(tokenizer.encode("a＜ＭＡＳＫ＞", add_special_tokens=False)) & control, (
+        "vacuous unless it is made of text"
+    )
+    assert set(tokenizer.encode("a¢", add_special_tokens=False)) & control, "vacuous unless it is made of text"
+    pieces = st.one_of(disguised("<mask>"), st.sampled_from(["¤", "¢", "a", "ក ", "<", "＜"]))
+    text = data.draw(st.lists(pieces, min_size=1, max_size=5).map("".join))
+    assert not set(encode_literal(tokenizer, text)) & control
