@@ -15,6 +15,7 @@ from .bases import CACHE
 from .continuing import NewTokens, cached_length, empty, holds_beginning, remember
 from .copying import CopyNumbers, asks_for_translation
 from .errors import PromptError, SlotMismatchError
+from .generation_options import check_options
 from .prompts import match_prompts
 
 logger = logging.get_logger(__name__)
@@ -96,6 +97,7 @@ class LlinkGenerationMixin(GenerationMixin):
 
         Raises:
             ForeignTextError, PromptError: If a string is unusable, before anything is computed.
+            LlinkConfigError: If one of transformers' options cannot work, or not with foreign passages; says why.
             SlotMismatchError: If passages and placeholders differ in number.
         """
         try:
@@ -141,6 +143,9 @@ class LlinkGenerationMixin(GenerationMixin):
     def _generate(
         self, inputs: Tensor | None, foreign_slots: Tensor | None, streamer: Any, kwargs: dict[str, Any]
     ) -> Tensor | ModelOutput:
+        config, slots = kwargs.get("generation_config") or self.generation_config, foreign_slots is not None
+        slots = slots or any(kwargs.get(name) is not None for name in ("foreign_input_ids", "foreign_features"))
+        check_options({**kwargs, "streamer": streamer}, config, slots)
         foreign_slots = self._encode_once(kwargs, foreign_slots)
         ids = kwargs.get("input_ids") if inputs is None else inputs
         if ids is not None:  # rows with slots have LoRA to the end; told once, so that no step looks for itself
@@ -152,7 +157,7 @@ class LlinkGenerationMixin(GenerationMixin):
             copying = self._copying(ids, copy_numbers)
             kwargs["logits_processor"] = LogitsProcessorList([*(kwargs.get("logits_processor") or ()), copying])
         if foreign_slots is not None:
-            self._check_generation(kwargs)
+            self._warn_untrained()
         elif ids is not None and self._holds_slots(ids[:, cached_length(kwargs.get(CACHE)) :]).any():
             raise SlotMismatchError(
                 "The prompt holds slot tokens, but no foreign passages were given. Pass foreign_input_ids, "
@@ -232,20 +237,13 @@ class LlinkGenerationMixin(GenerationMixin):
             foreign_slots, kwargs["foreign_mask"] = self.resolve_slots(**given)
         return foreign_slots
 
-    def _check_generation(self, kwargs: dict[str, Any]) -> None:
-        """Refuses options that cannot work with slots, and says when the slots were never trained."""
+    def _warn_untrained(self) -> None:
+        """Says when the slots were never trained."""
         if self.config.stage != "inject":
             logger.warning_once(
                 f"This model's stage is {self.config.stage!r}: its decoder has not learned to read slots, so its "
                 "answers will not be about the foreign text. Train Stage B (InjectTrainer, `llink inject`)."
             )
-        config = kwargs.get("generation_config") or self.generation_config
-        for option, why in (
-            ("prefill_chunk_size", "a chunk could end inside a passage's slots"),
-            ("prompt_lookup_num_tokens", "it would propose reserved tokens, which can never be generated"),
-        ):
-            if kwargs.get(option) is not None or getattr(config, option, None) is not None:
-                raise SlotMismatchError(f"{option} cannot be used with foreign text: {why}. Leave it out.")
 
     def prepare_inputs_for_generation(
         self,

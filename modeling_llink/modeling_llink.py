@@ -183,10 +183,10 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         if self._processor_place is not None:
             try:
                 return LlinkProcessor.from_pretrained(**self._processor_place)
-            except (OSError, ValueError) as error:
-                reason = str(error).strip().splitlines()[0]
+            except Exception as error:  # whatever transformers makes of what a stranger wrote
+                reason = " ".join(str(error).split()).rstrip(".")
                 raise LlinkCheckpointError(
-                    f"The processor of {self.source.name} cannot be loaded: {reason} Save the model again with its "
+                    f"The processor of {self.source.name} cannot be loaded: {reason}. Save the model again with its "
                     "processor, or load it once with a connection."
                 ) from error
         if None in (self.config.encoder_name_or_path, self.config.decoder_name_or_path):

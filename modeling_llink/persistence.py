@@ -12,12 +12,13 @@ from typing import Any, Self
 
 from huggingface_hub import CommitInfo
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ..configuration_llink import LlinkConfig, LlinkConfigError
 from .bases import HUB_ARGUMENTS, check_pin, load_base, state_prefix
 from .checkpoint import bridge_keys, bridge_path, load_bridge_state, read_bridge, save_base, staged, write_json
 from .errors import BaseModelError, LlinkCheckpointError
+from .generation_options import generation_defaults
 from .layers import device_of
 from .remote_code import upload_folder, write_code
 from .sources import Source, merged_config, read_json, stored_config, unknown_fields, where_base_lies
@@ -103,6 +104,8 @@ class LlinkPersistenceMixin(PreTrainedModel):
             if getattr(config, f"{kind}_config") is None:
                 raise LlinkCheckpointError(f"{source.name}: config.json has no {kind}_config. Save the model again.")
         state = read_bridge(bridge_path(source))  # damaged weights show before the bases load
+        fields = source.read_json("generation_config.json")
+        defaults = None if fields is None else generation_defaults(fields, source.name)
         bases = {}
         for kind in BASES:
             where = where_base_lies(kind, source, config, stored)
@@ -121,8 +124,8 @@ class LlinkPersistenceMixin(PreTrainedModel):
         if not allow_other_bases:
             _check_weights(model)
         model.bridge_to_decoder()
-        if (defaults := source.read_json("generation_config.json")) is not None:
-            model.generation_config = GenerationConfig.from_dict(defaults)
+        if defaults is not None:
+            model.generation_config = defaults
         model.run_record = source.read_json(RECORD_FILE)
         model._processor_place = source.for_processor()  # its files are in the cache, so that they are there offline
         return model.eval()

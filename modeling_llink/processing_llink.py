@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo
+from jinja2 import TemplateError
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
-from ..configuration_llink import FOREIGN_TOKEN
+from ..configuration_llink import FOREIGN_TOKEN, LITERAL_KINDS, LlinkConfigError
 from .errors import LlinkCheckpointError, PromptError
 from .passages import (
     SLOT,
@@ -31,6 +32,7 @@ from .passages import (
 )
 from .prompts import DEFAULT_PROMPT, PLAIN_CHAT_TEMPLATE, PromptMarks, match_prompts, refusing, user_message
 from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
+from .templates import check_template
 from .tokenizing import adds_bos
 
 
@@ -72,6 +74,8 @@ class LlinkProcessor(ProcessorMixin):
         encoder_language: str | None = None,
         source_script: str | None = None,
     ) -> None:
+        if unknown := set(literals) - set(LITERAL_KINDS):
+            raise LlinkConfigError(f"literals={sorted(unknown)} are none of {', '.join(LITERAL_KINDS)}.")
         super().__init__(tokenizer, encoder_tokenizer, chat_template=refusing(chat_template or tokenizer.chat_template))
         self.num_slots = num_slots
         self.reserved_token_start = len(tokenizer) if reserved_token_start is None else reserved_token_start
@@ -170,14 +174,24 @@ class LlinkProcessor(ProcessorMixin):
         return self.slot_token_ids * (count // (self.num_slots or 1))
 
     def rendered_text(self, messages: Sequence[dict], add_generation_prompt: bool, **template_kwargs: Any) -> str:
-        """A conversation on the decoder's chat template, or in the paper's format where it has none."""
-        return self.tokenizer.apply_chat_template(
-            messages,
-            tokenize=False,
-            chat_template=self.chat_template or PLAIN_CHAT_TEMPLATE,
-            add_generation_prompt=add_generation_prompt,
-            **{"eos_token": self.tokenizer.eos_token or "", **template_kwargs},
-        )
+        """A conversation on the decoder's chat template, or in the paper's format where it has none.
+
+        Raises:
+            PromptError: If the template cannot be rendered, refuses the conversation, or takes too much; it is tried
+                first in a process of its own.
+        """
+        template = self.chat_template or PLAIN_CHAT_TEMPLATE
+        check_template(template)
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                chat_template=template,
+                add_generation_prompt=add_generation_prompt,
+                **{"eos_token": self.tokenizer.eos_token or "", **template_kwargs},
+            )
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise PromptError(f"The chat template does not take this conversation: {error}") from error
 
     def __call__(
         self,

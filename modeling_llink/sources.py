@@ -129,7 +129,7 @@ def read_json(path: str | Path, name: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(Path(path).read_text("utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LlinkCheckpointError(f"{name} holds no llink model: {Path(path).name} is not JSON ({error}).") from error
     if not isinstance(content, dict):
         raise LlinkCheckpointError(f"{name} holds no llink model: {Path(path).name} is no JSON object.")
@@ -145,7 +145,11 @@ def merged_config(name: str, stored: dict[str, Any], kwargs: dict[str, Any]) -> 
     try:
         config, _ = LlinkConfig.from_dict(dict(stored), return_unused_kwargs=True, **kwargs)
     except (LlinkConfigError, StrictDataclassError) as error:
-        raise LlinkCheckpointError(f"{name} has a configuration that no model can be built from: {error}") from error
+        said = " ".join(str(error).split())
+        raise LlinkCheckpointError(f"{name} has a configuration that no model can be built from: {said}") from error
+    except Exception as error:  # whatever transformers makes of what a stranger wrote
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise LlinkCheckpointError(f"{name} has a configuration that no model can be built from: {said}") from error
     return config
 
 

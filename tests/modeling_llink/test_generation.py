@@ -14,6 +14,7 @@ from transformers import (
     TextStreamer,
 )
 
+from llink.configuration_llink import LlinkConfigError
 from llink.modeling_llink.errors import ForeignTextError, PromptError, SlotMismatchError
 from llink.modeling_llink.generation import without_reserved
 
@@ -36,7 +37,6 @@ METHODS = {
     "suppress": {"suppress_tokens": [5], "begin_suppress_tokens": [6]},
     "min_new_tokens": {"min_new_tokens": 5},
     "static cache": {"cache_implementation": "static"},
-    "no cache": {"use_cache": False},
     "guidance": {"guidance_scale": 1.5},
     "sequence_bias": {"sequence_bias": [[[44], 3.0]]},
     "exponential decay": {"exponential_decay_length_penalty": (2, 1.5)},
@@ -405,12 +405,14 @@ def test_a_conversation_goes_on_from_its_cache(model):
 
 
 def test_options_that_cannot_work_are_refused(model):
-    for option in ({"prefill_chunk_size": 4}, {"prompt_lookup_num_tokens": 2}):
-        with pytest.raises(SlotMismatchError, match=next(iter(option))):
+    for option in ({"prefill_chunk_size": 4}, {"prompt_lookup_num_tokens": 2}, {"num_beams": 0}, {"streamer": 5}):
+        with pytest.raises(LlinkConfigError, match=next(iter(option))):
             model.generate(foreign_text="the cat", max_new_tokens=3, **option)
     config = GenerationConfig(prefill_chunk_size=4, max_new_tokens=3)
-    with pytest.raises(SlotMismatchError, match="prefill_chunk_size"):
+    with pytest.raises(LlinkConfigError, match="prefill_chunk_size"):
         model.generate(foreign_text="the cat", generation_config=config)
+    plain = model.generate(prompt="the cat", max_new_tokens=3, guidance_scale=1.5)  # the bare decoder may be guided
+    assert plain.shape[1] <= 3
 
 
 SLOTS = torch.zeros(2, 4, 32)
