@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import GenerationMixin, LogitsProcessorList
 from transformers.utils import ModelOutput, logging
 
+from ..configuration_llink import LlinkConfigError
 from .bases import CACHE
 from .continuing import NewTokens, cached_length, empty, holds_beginning, remember
 from .copying import CopyNumbers, asks_for_translation
@@ -100,6 +101,8 @@ class LlinkGenerationMixin(GenerationMixin):
             LlinkConfigError: If one of transformers' options cannot work, or not with foreign passages; says why.
             SlotMismatchError: If passages and placeholders differ in number.
         """
+        if streamer is not None and not hasattr(streamer, "put"):
+            raise LlinkConfigError(f"streamer={streamer!r} is none: give one of transformers' streamers.")
         try:
             _check_combination(inputs, foreign_text, prompt, messages, foreign_slots, kwargs)
             for name in ("past_key_values", "cache"):
@@ -145,7 +148,7 @@ class LlinkGenerationMixin(GenerationMixin):
     ) -> Tensor | ModelOutput:
         config, slots = kwargs.get("generation_config") or self.generation_config, foreign_slots is not None
         slots = slots or any(kwargs.get(name) is not None for name in ("foreign_input_ids", "foreign_features"))
-        check_options({**kwargs, "streamer": streamer}, config, slots)
+        check_options(kwargs, config, slots)
         foreign_slots = self._encode_once(kwargs, foreign_slots)
         ids = kwargs.get("input_ids") if inputs is None else inputs
         if ids is not None:  # rows with slots have LoRA to the end; told once, so that no step looks for itself

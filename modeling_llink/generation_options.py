@@ -51,7 +51,7 @@ def check_options(options: dict[str, Any], config: GenerationConfig, slots: bool
         value = options.get(option)
         if value is not None and (not isinstance(value, int) or value < 1):
             raise LlinkConfigError(f"{option}={value!r} is not a whole number from 1 on.")
-    for option, method in (("streamer", "put"), ("logits_processor", "__iter__"), ("stopping_criteria", "__iter__")):
+    for option, method in (("logits_processor", "__iter__"), ("stopping_criteria", "__iter__")):
         value = options.get(option)
         if value is not None and not hasattr(value, method):
             raise LlinkConfigError(f"{option}={value!r} is none: give one of transformers' classes, or a list of them.")

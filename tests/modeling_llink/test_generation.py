@@ -37,7 +37,7 @@ METHODS = {
     "suppress": {"suppress_tokens": [5], "begin_suppress_tokens": [6]},
     "min_new_tokens": {"min_new_tokens": 5},
     "static cache": {"cache_implementation": "static"},
-    "guidance": {"guidance_scale": 1.5},
+    "no cache": {"use_cache": False},
     "sequence_bias": {"sequence_bias": [[[44], 3.0]]},
     "exponential decay": {"exponential_decay_length_penalty": (2, 1.5)},
     "forced end": {"forced_eos_token_id": 0},
