@@ -6,15 +6,18 @@ The judge (`evaluation/judge_client.py`) and the synthesis of instructions (`syn
 from __future__ import annotations
 
 import asyncio
+import base64
+import html
 import json
 import math
 import os
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote, quote_plus
 
 from huggingface_hub import AsyncInferenceClient, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
@@ -35,7 +38,10 @@ _ABOUT_MESSAGE = (400, 413, 422)
 #: How they say that it is the message that they refuse, and not its form.
 _TOO_LONG = re.compile(r"context[ _-]?(window|size)|length|too long|\btokens\b", re.IGNORECASE)
 #: What a call can fail with: the connection, the clock, or a body that is not what it should be.
-_FAILURES = (HTTPError, ValueError, TypeError, AttributeError, TimeoutError)
+_FAILURES = (HTTPError, ValueError, TypeError, AttributeError, TimeoutError, RecursionError)
+#: Bytes of an answer's body, beside its tokens, at most; and characters of a text in which objects are looked for.
+_LARGEST_BODY, _LONGEST_TEXT = 16 * 2**20, 2**20
+_MOST_STARTS = 1_000
 Messages = Sequence[Mapping[str, str]]
 Job = TypeVar("Job")
 
@@ -109,6 +115,9 @@ class ChatClient:
 
     async def __aenter__(self) -> ChatClient:
         await self._client.__aenter__()
+        http = await self._client._get_async_client()  # huggingface_hub's own settings trust a server more than we do
+        http.follow_redirects = False  # what is asked is for this server alone
+        http.event_hooks = {**http.event_hooks, "response": [*http.event_hooks["response"], _bound_body]}
         return self
 
     async def __aexit__(self, *error: Any) -> None:
@@ -158,8 +167,9 @@ class ChatClient:
         text, usage = found.choices[0].message.content or "", found.usage
         if not isinstance(text, str):
             raise ValueError(f"no chat completion: the content is {text!r}")
-        counts = (getattr(usage, name, None) or 0 for name in ("prompt_tokens", "completion_tokens"))
-        return Reply(text, form, *counts)
+        counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+        known = [count if type(count) is int and 0 <= count < 2**40 else 0 for count in counts]
+        return Reply(redacted(text, self._key), form, *known)
 
     async def _wait_for_turn(self) -> None:
         """Starts calls no closer together than the rate limit allows, repeated ones too."""
@@ -185,12 +195,45 @@ class ChatClient:
         return min(max(grown, float(asked) if asked.isdecimal() else 0), _LONGEST_WAIT)
 
     def _failure(self, error: Exception, refused: bool, tries: int, about_message: bool) -> ServerError:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        if self._key:
-            reason = reason.replace(self._key, "***")  # servers may repeat the key that they refuse
+        reason = redacted(" ".join(f"{type(error).__name__}: {error}".split()), self._key)
         server = self.settings.server_url or "Hugging Face's inference providers"
         how = "refuses the calls" if refused else f"did not answer ({tries} tries)"
         return ServerError(f"{server} {how}: {reason[:400]}.", about_message)
+
+
+def redacted(text: str, key: str | None) -> str:
+    """A text of a server without the key, which it may repeat: as it is, quoted, escaped, or in base64."""
+    if not key:
+        return text
+    encoded = base64.b64encode(key.encode()).decode()
+    forms = {key, quote(key, safe=""), quote_plus(key), json.dumps(key)[1:-1], html.escape(key), encoded}
+    forms |= {encoded.rstrip("="), key.encode().hex(), key[::-1]}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
+    return text
+
+
+class _Bounded:
+    """A body that is given up where it is larger than any answer."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._stream:
+            if (size := size + len(chunk)) > _LARGEST_BODY:
+                raise ValueError(f"its answer is larger than {_LARGEST_BODY >> 20} MiB")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _bound_body(response: Any) -> None:
+    # Of httpx, or of whichever successor huggingface_hub uses: it takes subclasses alone.
+    kind = next(base for base in type(response.stream).__mro__ if base.__name__ == "AsyncByteStream")
+    response.stream = type("BoundedStream", (_Bounded, kind), {})(response.stream)
 
 
 def _response_format(form: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -245,15 +288,17 @@ def json_objects(text: str) -> list[list[tuple[str, Any]]]:
 
     What stands before `</think>` is not read; after a `<think>` that does not end, nothing.
     """
-    text = text.rpartition("</think>")[2]
+    text = text.rpartition("</think>")[2][:_LONGEST_TEXT]
     if "<think>" in text:
         return []
-    decoder, found, start = json.JSONDecoder(object_pairs_hook=list), [], text.find("{")
-    while start >= 0:
+    decoder, found, start, failures = json.JSONDecoder(object_pairs_hook=list), [], text.find("{"), 0
+    while start >= 0 and failures < _MOST_STARTS:
         try:
             members, end = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            end = start + 1
+        except RecursionError:  # nested deeper than any answer: every start within it would be tried in vain
+            break
+        except ValueError:
+            end, failures = start + 1, failures + 1
         else:
             found.append(members)
         start = text.find("{", end)

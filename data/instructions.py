@@ -11,6 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..characters_llink import half_character
 from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink.copying import asks_for_translation
 from .errors import DataError
@@ -167,6 +168,11 @@ def _checked(row: Any, where: str, default_id: str) -> dict[str, Any]:
     for name in ("prompt", "completion"):
         if not isinstance(row[name], str) or not row[name].strip():
             raise DataError(f"{where}: {name} is {row[name]!r}; give non-empty text.")
+    for text in (*foreign, row["prompt"], row["completion"], str(row.get("english") or "")):
+        if (place := half_character(text)) is not None:
+            raise DataError(
+                f"{where}: {text[:40]!a} holds half a character at position {place}; read it anew as UTF-8."
+            )
     placeholders = row["prompt"].count(FOREIGN_TOKEN)
     if placeholders not in (0, len(foreign)) and not row.get("messages"):
         raise DataError(

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from ..characters_llink import half_character
 from .characters import sentence_keys
 from .cleaning import Side
 from .errors import DataError
@@ -347,13 +348,13 @@ def check_pairs(dataset: Dataset, name: str = "dataset", minimum: int = 1) -> No
         if wrong:
             shown = [f"{dataset[row]['id']} ({dataset[row][side]!r})" for row in wrong[:_SHOWN]]
             raise DataError(
-                f"{name}: the {side} side of {len(wrong)} pairs is blank, holds NUL or is no string: "
-                f"{', '.join(shown)}. Drop or repair these rows."
+                f"{name}: the {side} side of {len(wrong)} pairs is blank, holds NUL or half a character, or is no "
+                f"string: {', '.join(shown)}. Drop or repair these rows."
             )
 
 
 def _usable(text: object) -> bool:
-    return isinstance(text, str) and not _blank(text) and "\0" not in text
+    return isinstance(text, str) and not _blank(text) and "\0" not in text and half_character(text) is None
 
 
 def _blank(text: str) -> bool:

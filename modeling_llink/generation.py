@@ -292,7 +292,12 @@ class LlinkGenerationMixin(GenerationMixin):
         """
         if isinstance(slots, Tensor):
             slots = slots.unsqueeze(1) if slots.dim() == 3 else slots
-        rows = [_passages_of(row) for row in slots]
+        try:
+            rows = [_passages_of(row) for row in slots]
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise SlotMismatchError(
+                f"foreign_slots={slots!r:.60} are none ({error}): give what encode_foreign gave, a tensor or a list."
+            ) from error
         if not any(rows):
             raise SlotMismatchError("foreign_slots is empty: give the slots of at least one passage.")
         fixed, d = self.config.num_slots, self.config.hidden_size

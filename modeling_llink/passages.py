@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ..characters_llink import SHAPELESS, half_character
 from ..configuration_llink import LITERAL_KINDS
 from .errors import ForeignTextError
 from .literals import Literal, find_literals
@@ -38,20 +39,27 @@ class Passage(str):
 
 
 def check_passage(text: Any, row: int = 0) -> Passage:
-    """A passage that can be encoded; one that was checked before is given back as it is.
+    """A passage that can be encoded, without what has neither shape nor meaning; one that was checked before as it is.
 
     Raises:
-        ForeignTextError: If it is not a string, is empty or only white space, or holds NUL; names the row.
+        ForeignTextError: If it is not a string, is empty or only white space, or holds NUL or half a character; names
+            the row.
     """
     if isinstance(text, Passage):
         return text
     if not isinstance(text, str):
         raise ForeignTextError(f"Foreign text of row {row} is {text!r} ({type(text).__name__}): give a string.")
+    text = SHAPELESS.sub("", text)
     if not text.strip():
         raise ForeignTextError(f"Foreign text of row {row} is empty or only white space ({text!r}): drop the row.")
     if "\0" in text:
         raise ForeignTextError(
             f"Foreign text of row {row} holds a NUL character at position {text.index(chr(0))}: remove it."
+        )
+    if (place := half_character(text)) is not None:
+        raise ForeignTextError(
+            f"Foreign text of row {row} holds half a character, {text[place]!a}, at position {place}: it was decoded "
+            "wrongly; read it anew as UTF-8."
         )
     return Passage(text)
 

@@ -261,6 +261,8 @@ class LlinkProcessor(ProcessorMixin):
                 raise PromptError(f"{ignored}=True is not supported: it could cut a prompt inside its slots.")
         batched = bool(conversation) and not isinstance(conversation[0], dict)
         conversations = conversation if batched else [conversation]
+        if not all(isinstance(messages, (list, tuple)) for messages in conversations):
+            raise PromptError(f"{conversation!r:.80} is no conversation: give a list of messages, or such lists.")
         rendered = [self.render(m, add_generation_prompt, row, **kwargs) for row, m in enumerate(conversations)]
         if not tokenize:
             texts = [self.decode(ids) for ids, _ in rendered]

@@ -9,6 +9,7 @@ from typing import Any
 import regex
 from transformers import PreTrainedTokenizerBase
 
+from ..characters_llink import half_character
 from ..configuration_llink import FOREIGN_TOKEN
 from .errors import PromptError
 from .passages import Passage, check_passage
@@ -55,6 +56,8 @@ def match_prompts(prompt: Any, rows: list) -> tuple[list[str], list]:
     fine = isinstance(prompts, (list, tuple)) and prompts
     if not fine or not all(isinstance(p, str) and p.strip() for p in prompts):
         raise PromptError(f"The prompt {prompt!r} is not a non-empty string or a list of them.")
+    for text in prompts:
+        check_characters(text)
     if 1 not in (len(prompts), len(rows)) and len(prompts) != len(rows):
         raise PromptError(
             f"{len(prompts)} prompts were given for {len(rows)} rows of foreign text: give one prompt for all "
@@ -62,6 +65,19 @@ def match_prompts(prompt: Any, rows: list) -> tuple[list[str], list]:
         )
     total = max(len(prompts), len(rows))
     return list(prompts) * (total // len(prompts)), list(rows) * (total // len(rows))
+
+
+def check_characters(text: str) -> None:
+    """Refuses a text that no tokenizer takes.
+
+    Raises:
+        PromptError: If it holds half of a surrogate pair.
+    """
+    if (place := half_character(text)) is not None:
+        raise PromptError(
+            f"The text {text[:40]!a} holds half a character, {text[place]!a}, at position {place}: it was decoded "
+            "wrongly; read it anew as UTF-8."
+        )
 
 
 def user_message(prompt: str, passages: Sequence[str]) -> dict[str, Any]:
@@ -126,6 +142,7 @@ class PromptMarks:
                     f"{{'type': '{FOREIGN_PART}', 'text': str}}."
                 )
             if kind == "text":
+                check_characters(value)
                 text += value
                 continue
             pieces += [self._without_control(text), f"[{self._mark}:s]"]

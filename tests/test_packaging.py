@@ -22,6 +22,7 @@ PACKAGES = ("modeling_llink", "baselines", "data", "evaluation", "hub_cards", "a
 ROOMS = (
     "_version",
     "errors_llink",
+    "characters_llink",
     "numerals_llink",
     "configuration_bases",
     "configuration_llink",
@@ -38,7 +39,7 @@ ROOMS = (
     "top",
 )
 #: Files of the root that travel with every checkpoint.
-TRAVELLING_ROOT = {"configuration_bases.py", "configuration_llink.py", "errors_llink.py", "numerals_llink.py"}
+TRAVELLING_ROOT = {f"{name}.py" for name in ROOMS[1:6]}
 LONGEST = 400
 #: Files that may be longer, and why.
 JUSTIFIED: dict[str, str] = {}
@@ -125,7 +126,7 @@ def test_the_code_that_travels_is_all_of_the_model():
 
 
 def test_the_code_that_travels_needs_only_what_a_user_of_it_has():
-    allowed = {"transformers", "torch", "peft", "safetensors", "huggingface_hub", "tqdm", "regex"}
+    allowed = {"transformers", "torch", "peft", "safetensors", "huggingface_hub", "jinja2", "tqdm", "regex"}
     own = {f"llink.modeling_llink.{Path(file).stem}" for file in CODE_FILES}
     own |= {f"llink.{Path(file).stem}" for file in TRAVELLING_ROOT}
     for name in CODE_FILES:

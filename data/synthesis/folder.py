@@ -20,10 +20,10 @@ MANIFEST, ANSWERS = "manifest.json", "answers.jsonl"
 KIND = "llink synthesize"
 #: Parts of a manifest that say what was to be made, and from what.
 IDENTITY = ("pairs", "options", "server", "prompts", "versions")
-LOCK = f".{ANSWERS}.lock"
+LOCK, WRITER = f".{ANSWERS}.lock", f".{ANSWERS}.writer"
 _TEMPORARY = ".tmp"
 #: What a run that is killed before its manifest stands leaves.
-_FROM_THE_START = {LOCK, MANIFEST + _TEMPORARY}
+_FROM_THE_START = {LOCK, WRITER, MANIFEST + _TEMPORARY}
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -41,7 +41,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         ours = False
     if not ours:
         raise DataError(f"{folder} is there and was not made by llink synthesize: give another --output-dir.")
-    known = {MANIFEST, ANSWERS, LOCK, *(split_file(split["name"]) for split in manifest["splits"])}
+    known = {MANIFEST, ANSWERS, LOCK, WRITER, *(split_file(split["name"]) for split in manifest["splits"])}
     present = {path.relative_to(folder).as_posix().removesuffix(_TEMPORARY) for path in folder.rglob("*")}
     if others := sorted(present - known):
         raise DataError(

@@ -459,7 +459,7 @@ def test_the_same_again_gives_the_same_bytes(demo, tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     assert by_rule(demo, first) == by_rule(demo, second) == 0
     files = sorted(path.name for path in first.iterdir())
-    assert files == [LOCK, "held_out.jsonl", "manifest.json", "train.jsonl"]
+    assert files == ["held_out.jsonl", "manifest.json", "train.jsonl"]
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
     before = [(path.name, path.stat().st_mtime_ns) for path in sorted(first.iterdir())]
     assert by_rule(demo, first) == 0
@@ -531,7 +531,7 @@ def test_a_folder_with_other_things_is_left_alone(demo, tmp_path, capsys):
     assert "made otherwise: other server (--seed 0)" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert by_rule(demo, out, "--seed", "1", "--overwrite", splits=("fit=60", "held_out=12")) == 0
-    assert sorted(path.name for path in out.iterdir()) == [LOCK, "fit.jsonl", "held_out.jsonl", "manifest.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["fit.jsonl", "held_out.jsonl", "manifest.json"]
     (out / "fit.jsonl").write_text("changed")
     assert by_rule(demo, out, "--seed", "1", splits=("fit=60", "held_out=12")) == 2
     assert "missing or changed" in capsys.readouterr().err

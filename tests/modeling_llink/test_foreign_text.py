@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, normalizers
 
+from llink.data.normalization import clean_invisible
 from llink.modeling_llink.errors import ForeignTextError
 from llink.modeling_llink.passages import Passage, ReadingOptions, check_passages, read_passage
 from llink.modeling_llink.pieces import cut_text
@@ -40,6 +41,20 @@ def test_the_error_names_the_value_and_the_remedy():
         check_passages(["a", "b", "c\0"])
     with pytest.raises(ForeignTextError, match=r"NoneType.*give a string"):
         check_passages(["a", None])
+
+
+@pytest.mark.parametrize("char", ["\ufeff", "\u00ad", "\u200f", "\u2060", "\u202e", "\U000e0041"])
+def test_what_has_neither_shape_nor_meaning_is_not_read(char):
+    assert check_passages(f"{char}ក{char}ខ {char}a") == [["កខ a"]]
+    for text in (f"ក{char}ខ", f"a{char}b", f"{char}a", f"س{char}ل", f"क{char}ष", f"ไทย{char}ไทย"):
+        assert clean_invisible(text) == check_passages(text)[0][0], (
+            "prepared data are read as the passages of users are"
+        )
+
+
+@pytest.mark.parametrize("char", ["\u200b", "\u200c", "\u200d"])
+def test_what_may_be_spelling_stays(char):
+    assert check_passages(f"ក{char}ខ") == [[f"ក{char}ខ"]]
 
 
 def test_shapes_are_normalised():

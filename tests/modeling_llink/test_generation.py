@@ -429,6 +429,13 @@ BAD = {
     "3 prompts, 2 slots": (dict(foreign_slots=SLOTS, prompt=["x", "y", "z"]), PromptError),
     "no slots": (dict(foreign_slots=[]), SlotMismatchError),
     "slots, prompt None in a list": (dict(foreign_slots=SLOTS, prompt=[None]), PromptError),
+    "slots that are text": (dict(foreign_slots=["a"]), SlotMismatchError),
+    "slots that are a number": (dict(foreign_slots=3), SlotMismatchError),
+    "no message": (dict(messages=[None]), PromptError),
+    "half a character in a text": (dict(foreign_text="a\ud800b"), ForeignTextError),
+    "half a character in a prompt": (dict(foreign_text="a", prompt="a\udfffb"), PromptError),
+    "half a character in a message": (dict(messages=[{"role": "user", "content": "a\ud800"}]), PromptError),
+    "nothing but what has no shape": (dict(foreign_text="\ufeff\u200e"), ForeignTextError),
     "slots, white prompt": (dict(foreign_slots=SLOTS, prompt=" "), PromptError),
     "slots, prompt a number": (dict(foreign_slots=SLOTS, prompt=3), PromptError),
 }
