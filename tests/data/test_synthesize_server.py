@@ -466,7 +466,7 @@ def test_answers_that_others_write_or_damaged_are_refused(pairs, tmp_path, capsy
     with serving(good) as server:
         with Journal(output / "answers.jsonl", Answer):
             assert main(command(pairs, server.url, output)) == 2
-            assert "Another run is writing" in capsys.readouterr().err
+            assert "Another run (process" in capsys.readouterr().err
         lines = (output / "answers.jsonl").read_bytes().splitlines(keepends=True)
         (output / "answers.jsonl").write_bytes(lines[0] + b"nonsense\n" + lines[1])
         assert main(command(pairs, server.url, output)) == 2
@@ -481,7 +481,7 @@ def test_a_finished_folder_that_another_run_writes_is_left_as_it_is(pairs, unbro
     with serving(good) as server:
         with Journal(output / "answers.jsonl", Answer):
             assert main(command(pairs, server.url, output, "--overwrite", "--seed", "3")) == 2
-        assert "Another run is writing" in capsys.readouterr().err
+        assert "Another run (process" in capsys.readouterr().err
         assert not server.bodies
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
 
