@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from transformers import TrainingArguments
+import torch
+from transformers import Trainer, TrainingArguments, get_scheduler
 
 from ..configuration_llink import LlinkConfigError
 
 logger = logging.getLogger(__name__)
+
+#: Steps of a run whose length is not known yet.
+_SOME_STEPS = 1_000
 
 #: Options that would be ignored, or fail late, where only a small part is trained and the decoder's layers are not run.
 _NOT_FOR_PARTS = (
@@ -56,3 +60,36 @@ def check_arguments(args: Any, wanted: type, trainer: type) -> None:
     if not isinstance(args, wanted):
         article = "an" if wanted.__name__[0] in "AEIO" else "a"
         raise TypeError(f"args is a {type(args).__name__}; {trainer.__name__} needs {article} {wanted.__name__}.")
+
+
+def check_optimizer(args: TrainingArguments) -> None:
+    """Looks for the optimiser, and builds the schedule for a parameter that nobody trains: both would fail late.
+
+    Raises:
+        LlinkConfigError: If the optimiser's package is not installed, or the schedule's arguments do not fit it.
+    """
+    name = getattr(args.optim, "value", args.optim)
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(args, torch.nn.Linear(1, 1))
+    except (ImportError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise LlinkConfigError(
+            f"optim={name!r} cannot be used here: {reason}. Install what it needs, or choose another, such as "
+            "adamw_torch."
+        ) from error
+    steps = args.max_steps if args.max_steps > 0 else _SOME_STEPS
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    try:
+        get_scheduler(
+            args.lr_scheduler_type,
+            torch.optim.SGD([parameter], lr=1.0 if args.learning_rate is None else args.learning_rate),
+            num_warmup_steps=args.get_warmup_steps(steps),
+            num_training_steps=steps,
+            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+        )
+    except (TypeError, ValueError, ArithmeticError) as error:
+        name = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
+        raise LlinkConfigError(
+            f"lr_scheduler_kwargs={args.lr_scheduler_kwargs!r} do not fit lr_scheduler_type={name!r}: "
+            f"{str(error).rstrip('.')}."
+        ) from error

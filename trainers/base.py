@@ -23,6 +23,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Tr
 from ..configuration_llink import LlinkConfigError
 from ..data.one_writer import one_writer
 from ..hub_cards.verify import save_canary
+from .arguments import check_optimizer
 from .checkpoints import UNFINISHED, check_resumable, last_checkpoint, move_into_place
 from .errors import TrainingError
 from .hub_callback import HubCallback
@@ -211,7 +212,8 @@ class LlinkTrainer(Trainer):
             TrainingError: If the loss becomes NaN or infinite, or the checkpoint to resume from (True: the newest whole
                 one) is missing, torn, or holds the model alone.
             DataError: If another run is writing the output folder.
-            LlinkConfigError: If there are no training data, or the model could not be saved.
+            LlinkConfigError: If there are no training data, the model could not be saved, or there is no such optimiser
+                or schedule.
         """
         if self.train_dataset is None:
             raise LlinkConfigError("Training needs a train_dataset.")
@@ -219,6 +221,7 @@ class LlinkTrainer(Trainer):
             raise TrainingError(f"{self.args.output_dir} holds no checkpoint: start without resume_from_checkpoint.")
         if resume_from_checkpoint:
             check_resumable(resume_from_checkpoint, self.args.output_dir)
+        check_optimizer(self.args)
         self._check_savable()
         set_seed(self.args.seed)  # whatever was drawn since the trainer was made
         try:

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import torch
 from datasets import Dataset
-from transformers import TrainingArguments, get_scheduler
+from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..configuration_llink import LlinkConfigError
 from ..data.instructions import instruction_dataset
+from .arguments import check_optimizer
 from .base import LlinkTrainer
-
-#: Steps of a run whose length is not known yet.
-_SOME_STEPS = 1_000
 
 
 def check_training(args: TrainingArguments, trainer: type[LlinkTrainer], held_out: Dataset | None) -> None:
@@ -28,12 +25,12 @@ def check_training(args: TrainingArguments, trainer: type[LlinkTrainer], held_ou
         held_out: What it is to evaluate on.
 
     Raises:
-        LlinkConfigError: If there is nothing to evaluate, a reporter is unknown or not installed, the schedule's
-            arguments do not fit it, or the metric of the best model is none.
+        LlinkConfigError: If there is nothing to evaluate, a reporter or an optimiser is unknown or not
+            installed, the schedule's arguments do not fit it, or the metric of the best model is none.
     """
     _check_evaluation(args, [] if held_out is None else trainer.metric_names(held_out))
     _check_reporters(args.report_to)
-    _check_schedule(args)
+    check_optimizer(args)
 
 
 def rows_read(rows: Any, args: TrainingArguments, name: str = "train_dataset") -> Dataset | None:
@@ -75,23 +72,3 @@ def _check_reporters(names: Collection[str]) -> None:
         raise LlinkConfigError(
             f"report_to={missing[0]!r} is not installed here: install it, or choose another; none keeps only the log."
         )
-
-
-def _check_schedule(args: TrainingArguments) -> None:
-    """Builds the schedule for a parameter that nobody trains."""
-    steps = args.max_steps if args.max_steps > 0 else _SOME_STEPS
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    try:
-        get_scheduler(
-            args.lr_scheduler_type,
-            torch.optim.SGD([parameter], lr=1.0 if args.learning_rate is None else args.learning_rate),
-            num_warmup_steps=args.get_warmup_steps(steps),
-            num_training_steps=steps,
-            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
-        )
-    except (TypeError, ValueError, ArithmeticError) as error:
-        name = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
-        raise LlinkConfigError(
-            f"lr_scheduler_kwargs={args.lr_scheduler_kwargs!r} do not fit lr_scheduler_type={name!r}: "
-            f"{str(error).rstrip('.')}."
-        ) from error
