@@ -50,8 +50,8 @@ class VectorIndex:
         self.rows = rows.with_format("numpy", columns=[VECTOR], dtype=np.float32)
         self.exact = len(rows) <= EXACT_ROWS
         self._index = self._flat() if self.exact else _kept(path, len(rows)) or self._trained()
-        missing = self.rows.select(range(self._index.ntotal, len(rows)))
-        if len(missing):
+        if self._index.ntotal < len(rows):
+            missing = self.rows.select(range(self._index.ntotal, len(rows)))
             with _no_bars():
                 missing.add_faiss_index(VECTOR, custom_index=self._index, batch_size=_BATCH)
             if path is not None and not self.exact:
@@ -70,7 +70,8 @@ class VectorIndex:
 
         cells = _cells(len(self.rows))
         short = next(number for number in range(self.width // 8, 0, -1) if self.width % number == 0)
-        index = faiss.index_factory(self.width, f"IVF{cells},PQ{short}", faiss.METRIC_INNER_PRODUCT)
+        # np: without the search for codes that compare as bits, which takes minutes and is not used.
+        index = faiss.index_factory(self.width, f"IVF{cells},PQ{short}np", faiss.METRIC_INNER_PRODUCT)
         sample = np.linspace(0, len(self.rows) - 1, min(len(self.rows), cells * _A_CELL)).astype(int)
         index.train(self.vectors(sample))
         index.nprobe = max(1, round(cells * _PROBED))

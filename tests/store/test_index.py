@@ -70,7 +70,7 @@ def test_a_kept_index_is_read_and_grows(vectors, large, tmp_path, monkeypatch):
 def test_one_that_is_damaged_or_too_small_is_made_again(vectors, large, tmp_path, caplog):
     path = tmp_path / "index.faiss"
     path.write_bytes(b"nothing of the kind")
-    assert VectorIndex(dataset(vectors[:200]), path).search(vectors[3], 1)[0][1] == 3
+    assert VectorIndex(dataset(vectors[:500]), path).search(vectors[3], 1)[0][1] == 3
     assert "damaged" in caplog.text
     assert VectorIndex(dataset(vectors), path).search(vectors[-1], 1)[0][1] == N - 1
 
