@@ -19,9 +19,7 @@ class IndexArguments(ModelLoading):
 
     model: str = field(metadata={"help": "Folder or repository of an llink model."})
     texts: list[str] = field(
-        metadata={
-            "help": "Files: .txt, a passage a line; .jsonl, .csv or .tsv with text, and perhaps id and document."
-        }
+        metadata={"help": "Files: .txt, a passage a line; .jsonl, .csv or .tsv with text, and perhaps id and document."}
     )
     output_dir: str = field(metadata={"help": "Folder of the store, new or there already."})
     batch_size: int = field(default=32, metadata={"help": "Pieces of passages the encoder reads at once."})

@@ -79,7 +79,9 @@ def test_an_answer_is_that_of_generate_with_the_kept_slots(words, kept):
 def test_a_document_is_kept_in_pieces(words, tmp_path):
     """Each found by itself, also where the model itself would read the beginning alone."""
     lines = [f"{text}. " * 6 for text in TEXTS[1:]]
-    store = SlotStore.build(words, [{"text": "\n".join(lines), "id": "book", "document": "shelf"}, "ទេ"], tmp_path / "s")
+    store = SlotStore.build(
+        words, [{"text": "\n".join(lines), "id": "book", "document": "shelf"}, "ទេ"], tmp_path / "s"
+    )
     pieces = [row for row in store.rows if row["id"] == "book"]
     assert [row["piece"] for row in pieces] == list(range(len(pieces)))
     assert len(pieces) >= 2, "vacuous unless it is longer than the encoder reads"
@@ -121,9 +123,10 @@ def test_a_run_that_stops_between_files_is_gone_on_with(words, tmp_path, monkeyp
             raise KeyboardInterrupt
         return encode(self, pieces, *arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(type(words), "encode_pieces", stops)
-        SlotStore.build(words, TEXTS, folder)
+        with pytest.raises(KeyboardInterrupt):
+            SlotStore.build(words, TEXTS, folder)
     assert SlotStore.load(folder, words).rows["text"] == TEXTS[:2]
     (folder / "data" / "rows-00001.arrow").write_bytes(b"half of a file")
     store = SlotStore.build(words, TEXTS, folder)
@@ -139,9 +142,9 @@ def test_a_store_is_bound_to_its_model(make_model, words, kept, monkeypatch):
         SlotStore.build(other, ["new"], kept.folder)
     with pytest.raises(StoreError, match="how passages are read"):
         SlotStore.load(kept.folder, make_model(**TOKENS, tokens_per_slot=2))
+    half = make_model(**TOKENS)
+    half.decoder.bfloat16()
     with pytest.raises(StoreError, match=r"float32 and float32.*float32 and bfloat16.*dtype"):
-        half = make_model(**TOKENS)
-        half.decoder.bfloat16()
         SlotStore.load(kept.folder, half)
     assert len(SlotStore.load(kept.folder, make_model(**TOKENS, long_passages="split"))) == 5, "another object, alike"
 
@@ -159,7 +162,10 @@ def test_one_run_writes_at_a_time(words, tmp_path):
         (lambda folder: (folder / "data" / "rows-00000.arrow").unlink(), "torn: .* is missing"),
         (lambda folder: (folder / "data" / "rows-00000.arrow").open("rb+").truncate(100), "torn: .* is of 100 bytes"),
         (lambda folder: (folder / "store.json").write_text("{"), "store.json is damaged"),
-        (lambda folder: (folder / "store.json").write_text('{"kind": "llink store", "format": 9}'), "format 9.*upgrade"),
+        (
+            lambda folder: (folder / "store.json").write_text('{"kind": "llink store", "format": 9}'),
+            "format 9.*upgrade",
+        ),
         (lambda folder: (folder / "store.json").unlink(), "holds no store"),
     ],
 )
@@ -174,7 +180,7 @@ def test_a_damaged_file_of_the_right_size_is_refused(words, tmp_path):
     SlotStore.build(words, TEXTS, tmp_path / "store")
     file = tmp_path / "store" / "data" / "rows-00000.arrow"
     file.write_bytes(b"x" * file.stat().st_size)
-    with pytest.raises(StoreError, match="rows-00000.arrow is damaged"):
+    with pytest.raises(StoreError, match=r"rows-00000\.arrow is damaged"):
         SlotStore.load(tmp_path / "store", words)
 
 
@@ -246,7 +252,7 @@ def test_other_folders_are_left_alone(words, tmp_path):
     (tmp_path / "letters.txt").write_text("mine")
     with pytest.raises(StoreError, match=r"holds letters.txt and no store.json"):
         SlotStore.build(words, TEXTS, tmp_path)
-    with pytest.raises(StoreError, match="no folder, and no store on the Hub|does not exist"):
+    with pytest.raises(StoreError, match="does not exist"):
         SlotStore.load(tmp_path / "nowhere", words)
 
 
