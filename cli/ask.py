@@ -23,6 +23,10 @@ class AskArguments(ModelLoading):
     model: str | None = field(
         default=None, metadata={"help": "The model that made the store; where the store says it lies when not given."}
     )
+    prompt: str | None = field(
+        default=None,
+        metadata={"help": "What the decoder is asked about what is found; the question itself when not given."},
+    )
     k: int = field(default=3, metadata={"help": "Passages that are found, and read for the answer."})
     side: str = field(default="english", metadata={"help": "foreign: the question is in the passages' language."})
     search_only: bool = field(default=False, metadata={"help": "Only show what is found."})
@@ -46,7 +50,7 @@ def run(argv: Sequence[str]) -> None:
     if args.search_only:
         found = store.search(args.question, args.k, args.side)
     else:
-        answer = store.ask(args.question, args.k, args.side, max_new_tokens=args.max_new_tokens)
+        answer = store.ask(args.question, args.k, args.side, args.prompt, max_new_tokens=args.max_new_tokens)
         print(answer.text + "\n")
         found = answer.passages
     print("\n".join(map(_line, found)))

@@ -26,7 +26,7 @@ from .shards import INDEX, MANIFEST, Manifest, Shards
 from .slot_codec import pack_slots, unpack_slots
 
 #: Pieces in a file: what a run that is stopped has to read again at most.
-SHARD = 1024
+SHARD = 512
 #: Characters of a question at most.
 MAX_QUESTION = 2000
 
@@ -211,12 +211,15 @@ class SlotStore:
             return self.model.with_literals(tokens, unpack_slots(slots, self.manifest.width))
         return embedder(torch.tensor([vector], device=embedder.scale.device))[0][0].float()  # p_F: its direction counts
 
-    def ask(self, question: str, k: int = 3, side: str = "english", **generation: Any) -> Answer:
+    def ask(
+        self, question: str, k: int = 3, side: str = "english", prompt: str | None = None, **generation: Any
+    ) -> Answer:
         """Finds passages and answers from what they say, all in one prompt.
 
         Args:
-            question, k, side: As in `search`. Passages stand where the question says `<foreign_emb>`, k times, or
-                below it.
+            question, k, side: As in `search`.
+            prompt: What the decoder is asked about the passages, such as "Summarize in English."; the question itself
+                when not given. Passages stand where it says `<foreign_emb>`, k times, or below it.
             generation: As `model.generate` takes it, such as `max_new_tokens`.
 
         Raises:
@@ -224,7 +227,8 @@ class SlotStore:
         """
         found = self.search(question, k, side)
         slots = self.slots([one.row for one in found])
-        prompt = question if FOREIGN_TOKEN in question else "\n".join([question.strip(), *[FOREIGN_TOKEN] * k])
+        prompt = question.strip() if prompt is None else prompt
+        prompt = prompt if FOREIGN_TOKEN in prompt else "\n".join([prompt, *[FOREIGN_TOKEN] * k])
         self._check_room(prompt, slots)
         tokens = self.model.generate(foreign_slots=[slots], prompt=prompt, **{"do_sample": False, **generation})
         return Answer(self.model.processor.batch_decode(tokens, skip_special_tokens=True)[0].strip(), found)

@@ -72,8 +72,10 @@ def test_an_answer_is_that_of_generate_with_the_kept_slots(words, kept):
     slots = kept.slots([one.row for one in answer.passages])
     tokens = words.generate(foreign_slots=[slots], prompt=prompt, max_new_tokens=5, do_sample=False)
     assert answer.text == words.processor.batch_decode(tokens, skip_special_tokens=True)[0].strip()
-    placed = kept.ask("<foreign_emb> or <foreign_emb>?", k=2, max_new_tokens=5)
-    assert len(placed.passages) == 2
+    placed = kept.ask(question, k=2, prompt="Is <foreign_emb> as <foreign_emb>?", max_new_tokens=5)
+    assert placed.passages == answer.passages
+    with pytest.raises(PromptError, match="1 <foreign_emb> placeholder"):
+        kept.ask(question, k=2, prompt="Translate <foreign_emb>.")
 
 
 def test_a_document_is_kept_in_pieces(words, tmp_path):
