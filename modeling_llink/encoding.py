@@ -178,9 +178,9 @@ class LlinkEncodingMixin:
             tokens: K decoder tokens, or `SLOT` at the M slots.
             slots: (M, d).
         """
-        tokens = torch.tensor(tokens)  # (K,)
-        embed, here = self.get_input_embeddings(), (tokens == SLOT).unsqueeze(-1)
-        written = embed(tokens.clamp(min=0).to(input_device(embed)))  # (K, d)
+        ids = torch.tensor(tokens)  # (K,)
+        embed, here = self.get_input_embeddings(), (ids == SLOT).unsqueeze(-1)
+        written = embed(ids.clamp(min=0).to(input_device(embed)))  # (K, d)
         return written.to(slots).masked_scatter(here.to(slots.device), slots)
 
     def get_teacher_states(self, english: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
