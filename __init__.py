@@ -40,6 +40,9 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test holds it equal t
     from .modeling_llink.errors import NotFittedError as NotFittedError
     from .modeling_llink.errors import PromptError as PromptError
     from .modeling_llink.errors import SlotMismatchError as SlotMismatchError
+    from .store.embeddings import LlinkEmbeddings as LlinkEmbeddings
+    from .store.errors import StoreError as StoreError
+    from .store.slot_store import SlotStore as SlotStore
     from .trainers.align_config import AlignConfig as AlignConfig
     from .trainers.align_loss import AlignLoss as AlignLoss
     from .trainers.align_trainer import AlignTrainer as AlignTrainer
@@ -76,6 +79,8 @@ _EXPORTS = {
     "new_direct": ".baselines.direct",
     "load_direct": ".baselines.direct",
     "renew_slots": ".building",
+    "SlotStore": ".store.slot_store",
+    "LlinkEmbeddings": ".store.embeddings",
     "preset": ".trainers.presets",
     "plan": ".trainers.plan",
     "Plan": ".trainers.plan",
@@ -101,11 +106,12 @@ _EXPORTS = {
     "NotFittedError": ".modeling_llink.errors",
     "DataError": ".data.errors",
     "ServerError": ".data.errors",
+    "StoreError": ".store.errors",
     "TrainingError": ".trainers.errors",
     "LlinkPushError": ".hub_cards.upload",
 }
 
-_SUBPACKAGES = ("app", "baselines", "data", "evaluation", "hub_cards", "modeling_llink", "trainers")
+_SUBPACKAGES = ("app", "baselines", "data", "evaluation", "hub_cards", "modeling_llink", "store", "trainers")
 
 __all__ = ["__version__", *_EXPORTS]
 

@@ -29,6 +29,8 @@ COMMANDS: dict[str, str] = {
     "prepare": "From a public parallel corpus to clean pairs in honest splits.",
     "synthesize": "Stage B examples from pairs, by a language model or by rule.",
     "generate": "Answers an English prompt about foreign text.",
+    "index": "Reads a collection of passages once, into a store that can be searched and asked.",
+    "ask": "Answers a question from a store, and says from which passages.",
     "eval retrieval": "Does a foreign sentence find its English one (table 1)?",
     "eval usage": "Does the decoder read its slots?",
     "eval translation": "Translations beside the base decoder's.",
@@ -51,7 +53,7 @@ _SAME_COMMAND = "the same command goes on"
 _RESUME = "--resume_from_checkpoint last goes on from the last checkpoint, if one was saved"
 GOES_ON: dict[str, str] = {
     **dict.fromkeys(("align", "lexicon", "inject", "finetune", "langbridge"), _RESUME),
-    **dict.fromkeys(("ablate", "prepare", "synthesize", "eval outputs", "eval judge"), _SAME_COMMAND),
+    **dict.fromkeys(("ablate", "prepare", "synthesize", "index", "eval outputs", "eval judge"), _SAME_COMMAND),
 }
 _INTERRUPTED = 130
 _HELP = ("--help", "-h")

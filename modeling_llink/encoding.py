@@ -6,16 +6,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from .layers import device_of, hidden_states, input_device, read_teacher_state
+from .errors import PromptError
+from .layers import device_of, hidden_states, input_device, pool, read_teacher_state
 from .lora import lora_rows, text_part
 from .passages import SLOT, Piece, single_passages
 from .processing_llink import LlinkProcessor
 from .slots import injected
 from .tokenizing import adds_bos, encode, encode_literal
+
+#: What reads a text: the encoder and the projector, or the decoder.
+SIDES = ("foreign", "english")
 
 
 class LlinkEncodingMixin:
@@ -39,13 +44,15 @@ class LlinkEncodingMixin:
 
         return torch.stack(self._over_passages(compute, texts, batch_size, show_progress, "encoder"))
 
-    def get_foreign_features(self, texts: str | Sequence[str], batch_size: int = 32) -> Tensor:
+    def get_foreign_features(
+        self, texts: str | Sequence[str], batch_size: int = 32, show_progress: bool = False
+    ) -> Tensor:
         """Foreign texts → p_F (N, d), the Stage A embedding (paper 4.1); float32 on the CPU.
 
         Raises:
             ForeignTextError: If a text is unusable.
         """
-        return self.project(self.get_pooled_features(texts, batch_size))
+        return self.project(self.get_pooled_features(texts, batch_size, show_progress))
 
     def get_piece_features(
         self, texts: str | Sequence[str], batch_size: int = 32
@@ -58,6 +65,77 @@ class LlinkEncodingMixin:
         read = self.processor.read_passages(single_passages(texts))
         pieces = [(number, piece.text) for number, of_text in enumerate(read) for piece in of_text]
         return self.get_foreign_features([text for _, text in pieces], batch_size), pieces
+
+    def encode(
+        self,
+        sentences: str | Sequence[str],
+        side: str = "foreign",
+        batch_size: int = 32,
+        show_progress_bar: bool = False,
+        convert_to_tensor: bool = False,
+    ) -> Any:
+        """Texts → vectors of length one by which foreign texts and English ones are found, as in sentence-transformers.
+
+        Args:
+            sentences: One text, or N.
+            side: `foreign`, or `english` for texts that the decoder reads itself, such as questions; both are in one
+                space.
+            batch_size: Texts in one forward pass.
+            show_progress_bar: Whether to show a bar.
+            convert_to_tensor: Whether to return a tensor in place of a NumPy array.
+
+        Returns:
+            (N, d) float32, or (d,) of one text.
+
+        Raises:
+            PromptError: If there is no such side.
+            ForeignTextError: If a text is unusable.
+            NotFittedError: If the model is not trained.
+        """
+        if side not in SIDES:
+            raise PromptError(f"side={side!r} is not one of {', '.join(SIDES)}.")
+        texts = single_passages(sentences)
+        if side == "english":
+            vectors = self.get_teacher_features(texts, batch_size, show_progress_bar)
+        else:
+            vectors = self.get_foreign_features(texts, batch_size, show_progress_bar)
+        vectors = F.normalize(vectors, dim=-1)  # (N, d)
+        vectors = vectors[0] if isinstance(sentences, str) else vectors
+        return vectors if convert_to_tensor else vectors.numpy()
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Tensor:
+        """Vectors (N, d) and (M, d), arrays or tensors → their cosines (N, M); a single vector (d,) is one row."""
+        rows = (torch.atleast_2d(torch.as_tensor(one)).float() for one in (embeddings1, embeddings2))
+        first, second = (F.normalize(one, dim=-1) for one in rows)
+        return first @ second.T
+
+    @torch.no_grad()
+    def encode_pieces(
+        self, pieces: Sequence[Piece], batch_size: int = 32, show_progress: bool = False
+    ) -> list[tuple[Tensor, Tensor]]:
+        """N pieces of passages → of each p_F (d,) and its slots (M, d), by one pass of the encoder; float32 on the CPU.
+
+        What is written out of a piece is in its `tokens` and not among the slots.
+        """
+        config, reads_states = self.config, self.slot_embedder.reads_states
+        layers = [*(config.slot_layers if reads_states else ()), config.encoder_layer]
+
+        def compute(chosen: list[int]) -> list[Tensor]:
+            passages = self.processor.pad_passages([[pieces[i]] for i in chosen])
+            ids, attention = passages["foreign_input_ids"][:, 0], passages["foreign_attention_mask"][:, 0]  # (n, L)
+            states = self.passage_states(ids, attention, layers)  # (n, L, C + d_e)
+            read, last = states.split([states.shape[-1] - config.encoder_hidden_size, config.encoder_hidden_size], -1)
+            pooled = pool(last, attention.to(last.device), config.pooling, config.encoder_normalized)  # (n, d_e)
+            vectors = self.project(pooled).to(states.device)  # (n, d)
+            if reads_states:
+                slots, mask = self.slot_embedder(read, passages["foreign_slot_index"][:, 0].to(read.device))
+            else:
+                slots, mask = self.slot_embedder(vectors)  # (n, K, d), (n, K)
+            return [torch.cat([v[None].to(s), s[m]]) for v, s, m in zip(vectors, slots, mask, strict=True)]
+
+        lengths = [len(piece.ids) for piece in pieces]
+        rows = self._in_batches(compute, lengths, batch_size, show_progress, "encoder")
+        return [(row[0], row[1:]) for row in rows]
 
     @torch.no_grad()
     def project(self, pooled: Tensor) -> Tensor:
@@ -85,19 +163,25 @@ class LlinkEncodingMixin:
 
         def compute(read: list[list[Piece]], **passages: Tensor) -> list[Tensor]:
             slots, mask = self.resolve_slots(**passages)
-            found = zip(read, slots, mask, strict=True)
-            return [self._with_literals(pieces, row[kept]) for pieces, row, kept in found]
+            found = zip(slots, mask, strict=True)
+            tokens = [[token for piece in pieces for token in piece.tokens] for pieces in read]
+            return [self.with_literals(row, slots[kept]) for row, (slots, kept) in zip(tokens, found, strict=True)]
 
         rows = self._over_passages(compute, texts, batch_size, show_progress, "slots")
         rows = [row.to(device_of(self.slot_embedder)) for row in rows]
         alike = self.config.num_slots is not None and len({len(row) for row in rows}) == 1
         return torch.stack(rows) if alike else rows
 
-    def _with_literals(self, pieces: list[Piece], slots: Tensor) -> Tensor:
-        """A passage's slots (M, d) → (K, d) with the embeddings of what is written out between them."""
-        tokens = torch.tensor([token for piece in pieces for token in piece.tokens])  # (K,)
-        embed, here = self.get_input_embeddings(), (tokens == SLOT).unsqueeze(-1)
-        written = embed(tokens.clamp(min=0).to(input_device(embed)))  # (K, d)
+    def with_literals(self, tokens: Sequence[int], slots: Tensor) -> Tensor:
+        """Slots (M, d) → (K, d) with the embeddings of what is written out between them.
+
+        Args:
+            tokens: K decoder tokens, or `SLOT` at the M slots.
+            slots: (M, d).
+        """
+        ids = torch.tensor(tokens)  # (K,)
+        embed, here = self.get_input_embeddings(), (ids == SLOT).unsqueeze(-1)
+        written = embed(ids.clamp(min=0).to(input_device(embed)))  # (K, d)
         return written.to(slots).masked_scatter(here.to(slots.device), slots)
 
     def get_teacher_states(self, english: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
@@ -155,13 +239,13 @@ class LlinkEncodingMixin:
         finally:
             decoder.train(was_training)
 
-    def get_teacher_features(self, english: Sequence[str], batch_size: int = 32) -> Tensor:
+    def get_teacher_features(self, english: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
         """English texts → h_E (N, d) in the conditioned space, comparable with `get_foreign_features` by cosine.
 
         Raises:
             NotFittedError: If the space's statistics were never fitted.
         """
-        states = self.get_teacher_states(english, batch_size)
+        states = self.get_teacher_states(english, batch_size, show_progress)
         return self.teacher_space(states.to(device_of(self.projector))).cpu()
 
     @torch.no_grad()

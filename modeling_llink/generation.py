@@ -68,7 +68,7 @@ class LlinkGenerationMixin(GenerationMixin):
         foreign_text: Any = None,
         prompt: str | list[str] | None = None,
         messages: list | None = None,
-        foreign_slots: Tensor | list[Tensor] | None = None,
+        foreign_slots: Tensor | Sequence[Any] | None = None,
         copy_numbers: bool | None = None,
         streamer: Any = None,
         **kwargs: Any,

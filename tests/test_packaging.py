@@ -17,7 +17,18 @@ import llink
 from llink.hub_cards.staging import CODE_FILES
 
 ROOT = Path(llink.__file__).parent
-PACKAGES = ("modeling_llink", "baselines", "data", "evaluation", "hub_cards", "app", "trainers", "cli", "assets")
+PACKAGES = (
+    "modeling_llink",
+    "baselines",
+    "data",
+    "evaluation",
+    "hub_cards",
+    "store",
+    "app",
+    "trainers",
+    "cli",
+    "assets",
+)
 #: A room imports only itself and the rooms before it; `demo` and `cli` share one.
 ROOMS = (
     "_version",
@@ -34,6 +45,7 @@ ROOMS = (
     "data",
     "evaluation",
     "hub_cards",
+    "store",
     "app",
     "trainers",
     "top",

@@ -1,0 +1,1 @@
+"""Passages read once: found by their vectors, and asked through their kept slots."""
