@@ -111,7 +111,7 @@ _EXPORTS = {
     "LlinkPushError": ".hub_cards.upload",
 }
 
-_SUBPACKAGES = ("app", "baselines", "data", "evaluation", "hub_cards", "modeling_llink", "store", "trainers")
+_SUBPACKAGES = ("app", "baselines", "data", "evaluation", "hub_cards", "modeling_llink", "serving", "store", "trainers")
 
 __all__ = ["__version__", *_EXPORTS]
 

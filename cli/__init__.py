@@ -41,6 +41,7 @@ COMMANDS: dict[str, str] = {
     "eval representations": "What the decoder's layers make of the text (figure 3).",
     "report": "One page of everything that a run's folders hold.",
     "app": "A page to ask a model on.",
+    "serve": "A model behind OpenAI's protocol: chats and vectors.",
     "space": "That page, as a Space on the Hub.",
     "push": "A checkpoint onto the Hub, checked and in one commit.",
     "verify": "Is this the model that was saved? Names what differs.",

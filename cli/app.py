@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..app.page import build, launch
 from ..app.settings import page_settings
-from ..configuration_llink import LlinkConfigError
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.sources import check_folder
 from .loading import ModelLoading
-from .parsing import check_positive, parse_arguments
+from .parsing import check_free, check_positive, parse_arguments
 
 
 @dataclass(kw_only=True)
@@ -44,15 +42,8 @@ EXAMPLE = "llink app out/b --sentences test.en"
 def run(argv: Sequence[str]) -> None:
     """Serves `llink app MODEL` until it is interrupted."""
     (args,) = parse_arguments("app", argv, OPTIONS, positionals=POSITIONALS)
-    _check_free(args.host, args.port)
+    check_free(args.host, args.port)
     title = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
     settings = page_settings(args.title or title, args.sentences, args.examples, args.max_new_tokens)
     model = LlinkForCausalLM.from_pretrained(args.model, **args.loading())
     launch(build(model, **settings), args.host, args.port)
-
-
-def _check_free(host: str, port: int) -> None:
-    try:
-        socket.create_server((host, port)).close()
-    except (OSError, OverflowError) as error:
-        raise LlinkConfigError(f"--host {host} --port {port} cannot be listened on: {error}. Choose others.") from error

