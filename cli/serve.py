@@ -39,6 +39,8 @@ class ServeArguments(ModelLoading):
 
 OPTIONS = (ServeArguments,)
 POSITIONALS = ("model",)
+#: What stands before the address when it can be asked.
+SERVED = "llink serves at"
 EXAMPLE = "llink serve out/b --port 8000"
 
 
@@ -61,8 +63,7 @@ def run(argv: Sequence[str]) -> None:
     name = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
     limits = Limits(max_waiting=args.max_waiting, max_batch=args.max_batch, max_tokens=args.max_tokens)
     app = build(TransformersEngine(model, limits, store), name, limits, key, int(time.time()))
-    print(f"{name} is served at http://{args.host}:{args.port}/v1", flush=True)
-    serve(app, args.host, args.port)
+    serve(app, args.host, args.port, lambda: print(f"{SERVED} http://{args.host}:{args.port}/v1", flush=True))
 
 
 def _key(variable: str | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import asdict
 from typing import Any
 
@@ -58,9 +58,22 @@ def build(engine: TransformersEngine, name: str, limits: Limits, key: str | None
     return app
 
 
-def serve(app: FastAPI, host: str, port: int) -> None:
-    """Serves an application until the process is told to stop; answers that have begun get `GRACE` seconds."""
-    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE)
+def serve(app: FastAPI, host: str, port: int, started: Callable[[], Any] = lambda: None) -> None:
+    """Serves an application until the process is told to stop; answers that have begun get `GRACE` seconds.
+
+    Args:
+        app: From [`build`].
+        host, port: Where it listens.
+        started: Called when it can be asked.
+    """
+
+    class Server(uvicorn.Server):
+        async def startup(self, *args: Any, **kwargs: Any) -> None:
+            await super().startup(*args, **kwargs)
+            started()
+
+    config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE)
+    Server(config).run()
 
 
 class _Routes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 from starlette.requests import Request
@@ -21,7 +21,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.requests = Counter[tuple[str, int]]()
-        self.seconds = Counter[str]()
+        self.seconds = defaultdict[str, float](float)
         self.tokens = Counter[str]()
 
     def text(self, engine: Engine) -> str:

@@ -101,7 +101,7 @@ class Fields:
 
     def texts(self, name: str, most: int, default: list[str] | None = None) -> list[str]:
         """A text or a list of them."""
-        value = self._body.get(name, default)
+        value: Any = self._body.get(name, default)
         value = [value] if isinstance(value, str) else value
         fine = isinstance(value, list) and all(isinstance(one, str) and one for one in value)
         if not fine or len(value) > most or (not value and default is None):

@@ -8,9 +8,11 @@ import shlex
 import shutil
 from pathlib import Path
 
+import httpx
 import nbformat
 from hub_server import serving as hub_serving
 from nbclient import NotebookClient
+from page_server import model_serving
 from page_server import serving as page_serving
 from prepare_files import write_tmx
 
@@ -26,6 +28,7 @@ PAGES = {path.name: path for path in [ROOT / "README.md", *sorted((ROOT / "docs"
 PAGES = {name: path for name, path in PAGES.items() if name not in QUOTED}
 #: Beginnings of lines that are not run here: CI itself runs them, or they change the machine.
 ELSEWHERE = ("make demo", "make test", "make docs", "pip install ", "git clone ", "torchrun ")
+FOREIGN = {"role": "user", "content": [{"type": "foreign_text", "text": "ក្មេងទៅសាលា"}]}
 NAMES = {"FacebookAI/xlm-roberta-base": "encoder", "meta-llama/Llama-3.2-1B-Instruct": "decoder"}
 QUICK = "--report_to none --use_cpu --disable_tqdm True --save_strategy no --max_steps 2"
 #: What the smallest bases can do with 140 pairs in a moment.
@@ -80,6 +83,13 @@ def run_command(line: str, names: dict[str, str], monkeypatch) -> None:
     if command[0] == "app":  # it would serve until it is interrupted
         with page_serving(*command[1:]) as address:
             assert isinstance(ask_page(address, "ក្មេងទៅសាលា"), str)
+        return
+    if command[0] == "serve":
+        with model_serving(*command[1:]) as address:
+            answer = httpx.post(
+                f"{address}/chat/completions", json={"messages": [FOREIGN], "max_tokens": 4}, timeout=60
+            )
+            assert answer.status_code == 200, answer.text
         return
     if command[0] in SMALL:
         command += [*shlex.split(QUICK), "--per_device_train_batch_size", "8"]
