@@ -62,7 +62,7 @@ def run(argv: Sequence[str]) -> None:
     store = None if args.store is None else SlotStore.load(args.store, model)
     name = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
     limits = Limits(max_waiting=args.max_waiting, max_batch=args.max_batch, max_tokens=args.max_tokens)
-    app = build(TransformersEngine(model, limits, store), name, limits, key, int(time.time()))
+    app = build(TransformersEngine(model, limits, store), name, key, int(time.time()))
     serve(app, args.host, args.port, lambda: print(f"{SERVED} http://{args.host}:{args.port}/v1", flush=True))
 
 

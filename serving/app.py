@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..errors_llink import LlinkError
 from .door import Door, Metrics, error_response, read_json
-from .engine import Answer, Limits
+from .engine import Answer
 from .errors import ApiError, error_body
 from .protocol import Completion, embeddings_body, read_chat, read_embedding, read_question
 from .transformers_engine import TransformersEngine
@@ -26,13 +26,12 @@ from .transformers_engine import TransformersEngine
 GRACE = 30
 
 
-def build(engine: TransformersEngine, name: str, limits: Limits, key: str | None = None, created: int = 0) -> FastAPI:
+def build(engine: TransformersEngine, name: str, key: str | None = None, created: int = 0) -> FastAPI:
     """The server's application.
 
     Args:
         engine: What answers; it is closed with the application.
         name: What the model is called.
-        limits: What is taken at most.
         key: The API key; None lets everybody in.
         created: When the model was made, in seconds since 1970.
     """
@@ -44,7 +43,7 @@ def build(engine: TransformersEngine, name: str, limits: Limits, key: str | None
 
     app, metrics = FastAPI(openapi_url=None, lifespan=lifespan), Metrics()
     _answer_errors(app)
-    routes = _Routes(engine, name, limits, metrics, created)
+    routes = _Routes(engine, name, metrics, created)
     app.add_api_route("/v1/chat/completions", routes.chat, methods=["POST"])
     app.add_api_route("/v1/embeddings", routes.embeddings, methods=["POST"])
     app.add_api_route("/v1/models", routes.models, methods=["GET"])
@@ -79,8 +78,8 @@ def serve(app: FastAPI, host: str, port: int, started: Callable[[], Any] = lambd
 class _Routes:
     """What each address does."""
 
-    def __init__(self, engine: TransformersEngine, name: str, limits: Limits, metrics: Metrics, created: int) -> None:
-        self._engine, self._name, self._limits, self._metrics = engine, name, limits, metrics
+    def __init__(self, engine: TransformersEngine, name: str, metrics: Metrics, created: int) -> None:
+        self._engine, self._name, self._limits, self._metrics = engine, name, engine.limits, metrics
         self._card = {"id": name, "object": "model", "created": created, "owned_by": "llink"}
 
     async def chat(self, request: Request) -> Response:

@@ -15,10 +15,9 @@ from llink.serving.transformers_engine import TransformersEngine
 @contextmanager
 def served(model, key=None, store=None, name="tiny", **limits):
     """The address of a model's server and its engine."""
-    limits = Limits(**limits)
-    engine = TransformersEngine(model, limits, store)
+    engine = TransformersEngine(model, Limits(**limits), store)
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(build(engine, name, limits, key), log_level="error", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(build(engine, name, key), log_level="error", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

@@ -1,0 +1,149 @@
+"""A served model under load, on this machine alone: `python benchmarks/serving.py MODEL`.
+
+1. Tokens a second of several users at once, each with one request after the other, and of one user: in one run, as a
+   ratio.
+2. Many clients and requests: seconds to an answer, and whether each is what `generate` answers by itself.
+
+Writes JSON. The server runs in a thread of this process, and its clients share the processor with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import torch
+import uvicorn
+
+from llink import LlinkForCausalLM
+from llink.data.demo_corpus import demo_splits
+from llink.serving.app import build
+from llink.serving.engine import Limits
+from llink.serving.transformers_engine import TransformersEngine
+
+_PROMPT = "Translate to English."
+
+
+@contextmanager
+def served(model: LlinkForCausalLM, limits: Limits) -> Iterator[str]:
+    """The address of a model's server while the block runs."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    app = build(TransformersEngine(model, limits), "model")
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def messages(text: str) -> list[dict[str, Any]]:
+    """A request about one passage."""
+    content = [{"type": "text", "text": _PROMPT}, {"type": "foreign_text", "text": text}]
+    return [{"role": "user", "content": content}]
+
+
+def load(url: str, texts: list[str], users: int, tokens: int) -> tuple[list[dict[str, Any]], list[float], float]:
+    """Answers to all texts by so many users at once, seconds of each, and of all."""
+    with httpx.Client(base_url=url, timeout=600, limits=httpx.Limits(max_connections=users)) as http:
+
+        def ask(text: str) -> tuple[dict[str, Any], float]:
+            start = time.perf_counter()
+            body = {"messages": messages(text), "max_tokens": tokens, "temperature": 0}
+            answer = http.post("/v1/chat/completions", json=body).raise_for_status()
+            return answer.json(), time.perf_counter() - start
+
+        start = time.perf_counter()
+        with ThreadPoolExecutor(users) as pool:
+            found = list(pool.map(ask, texts))
+        seconds = time.perf_counter() - start
+    return [answer for answer, _ in found], [each for _, each in found], seconds
+
+
+def rate(answers: list[dict[str, Any]], seconds: float) -> float:
+    """Written tokens a second."""
+    return sum(answer["usage"]["completion_tokens"] for answer in answers) / seconds
+
+
+def side_by_side(url: str, texts: list[str], users: int, tokens: int, rounds: int) -> dict[str, Any]:
+    """Users at once against one by one, in turns, so that a busy machine slows both."""
+    load(url, texts[:2], 2, 2)
+    alone, together = [], []
+    for _ in range(rounds):
+        answers, _, seconds = load(url, texts[:users], 1, tokens)
+        alone.append(rate(answers, seconds))
+        answers, _, seconds = load(url, texts, users, tokens)
+        together.append(rate(answers, seconds))
+    return {
+        "users": users,
+        "tokens_of_an_answer": tokens,
+        "one_by_one_tokens_a_second": round(float(np.median(alone)), 1),
+        "together_tokens_a_second": round(float(np.median(together)), 1),
+        "ratio": round(float(np.median(np.divide(together, alone))), 2),
+        "ratios": [round(float(one), 2) for one in np.divide(together, alone)],
+    }
+
+
+def many(model: LlinkForCausalLM, url: str, texts: list[str], clients: int, tokens: int) -> dict[str, Any]:
+    """Each answer beside `generate`'s own to its text."""
+    answers, each, seconds = load(url, texts, clients, tokens)
+    own = {}
+    for text in dict.fromkeys(texts):
+        new = model.generate(messages=messages(text), max_new_tokens=tokens, do_sample=False)
+        own[text] = model.processor.batch_decode(new, skip_special_tokens=True)[0]
+    contents = [answer["choices"][0]["message"]["content"] for answer in answers]
+    return {
+        "clients": clients,
+        "requests": len(texts),
+        "answered": len(answers),
+        "distinct_answers": len(set(own.values())),
+        "same_as_generate": sum(own[text] == content for text, content in zip(texts, contents, strict=True)),
+        "tokens_a_second": round(rate(answers, seconds), 1),
+        "p50_seconds": round(float(np.percentile(each, 50)), 3),
+        "p95_seconds": round(float(np.percentile(each, 95)), 3),
+    }
+
+
+def main() -> None:
+    """Measures both parts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="Folder or repository of a model that Stage B trained.")
+    parser.add_argument("--users", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--requests", type=int, default=500)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/serving.json"))
+    args = parser.parse_args()
+    model = LlinkForCausalLM.from_pretrained(args.model)
+    texts = [pair.foreign for pair in demo_splits()["test"]]
+    chosen = random.Random(0).choices(texts[:100], k=args.requests)
+    with served(model, Limits(max_batch=args.users, max_waiting=args.clients)) as url:
+        results = {
+            "decoder_parameters": sum(weight.numel() for weight in model.decoder.parameters()),
+            "threads": torch.get_num_threads(),
+            "side_by_side": side_by_side(url, texts[: 4 * args.users], args.users, args.tokens, args.rounds),
+            "many": many(model, url, chosen, args.clients, args.tokens),
+        }
+    print(json.dumps(results, indent=1))
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
