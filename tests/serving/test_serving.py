@@ -184,15 +184,17 @@ def test_a_client_that_hangs_up_frees_its_place(server, http, model, monkeypatch
     try:
         if stream:
             with http.stream("POST", "/v1/chat/completions", json=body) as answer:
-                next(answer.iter_lines())
+                lines = answer.iter_lines()  # held: a forgotten one hangs up
+                next(lines)
+                wait_for(lambda: len(steps) > 2)
         else:
             with pytest.raises(httpx.ReadTimeout):
-                http.post("/v1/chat/completions", json=body, timeout=0.5)
+                http.post("/v1/chat/completions", json=body, timeout=0.8)
         done = len(steps)
-        assert done < 40, "vacuous unless it was cut off in the middle"
+        assert 2 < done < 40, "vacuous unless it was cut off in the middle"
         answer = http.post("/v1/chat/completions", json={**body, "max_tokens": 1, "stream": False})
         assert answer.status_code == 200
-        assert 1 < len(steps) < done + 10
+        assert len(steps) < done + 10
     finally:
         slow.remove()
 
