@@ -1,7 +1,7 @@
 """Slots in half of float16's bytes: each as eight-bit numbers and one scale.
 
-Fewer bytes change answers. A slot is no mixture of few of the decoder's embeddings, nor near few directions:
-`benchmarks/store.py` measures both beside this.
+A slot is no mixture of few of the decoder's embeddings: `benchmarks/store.py` measures what such ones cost and change,
+beside this.
 
 Shapes: M slots, d the decoder's width.
 """
