@@ -32,7 +32,7 @@ from torch import Tensor
 from llink import LlinkForCausalLM, SlotStore
 from llink.data.demo_corpus import demo_splits
 from llink.store.index import VectorIndex
-from llink.store.slot_codec import pack_slots, unpack_slots
+from llink.store.slot_codec import bytes_of_slot, pack_slots, unpack_slots
 
 RANKS = (1, 5, 20)
 _PROMPT = "Translate to English."
@@ -157,7 +157,7 @@ def kept_slots(model: LlinkForCausalLM, texts: list[str], new: int) -> dict[str,
     mixed = {f"{count}_embeddings": (pursued(slots, words, count), 6 * count) for count in (8, 16, 32)}
     kinds = {
         "float16": (slots.half().float(), 2 * width),
-        "eight_bits": (unpack_slots(pack_slots(slots), width), width + 4),
+        "eight_bits": (unpack_slots(pack_slots(slots), width), bytes_of_slot(width)),
         **mixed,
     }
     lengths = [len(row) for row in rows]
