@@ -3,8 +3,8 @@
     python benchmarks/soak.py --kills 200
     python benchmarks/soak.py --kills 20 --commands align inject
 
-Each command runs once unbroken, on the tiny pair of `assets/` and the demo's sentences, then is killed (`kill -9`) again
-and again, each time started by the same words, until that run is through; then the next round. What it leaves is
+Each command runs once unbroken, on the tiny pair of `assets/` and the demo's sentences; then it is killed (`kill -9`)
+again and again, each time started by the same words, until that run is through; then the next round. What it leaves is
 compared: weights tensor by tensor, rows and lines byte by byte. Written to `benchmarks/results/soak.json`: kills,
 rounds, how many ended differently, and how many could not go on.
 """
