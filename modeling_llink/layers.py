@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..configuration_bases import text_config
 from .errors import NotFittedError
 
 
@@ -170,9 +171,14 @@ class _ReachedError(Exception):
 _reading: ContextVar[tuple[dict[int, Tensor], int] | None] = ContextVar("reading", default=None)
 
 
-def _one_stream(state: Tensor, length: int) -> Tensor:
-    """A hidden state as (B, L, d); of one that runs in several streams (Gemma 3n, hyper-connections) their mean."""
-    return state if state.dim() == 3 else state.mean(dim=2 if state.shape[1] == length else 0)
+def _one_stream(state: Tensor | tuple[Tensor, ...], length: int) -> Tensor:
+    """A hidden state as (B, L, d); of one that runs in several streams (Gemma 3n, hyper-connections) their mean.
+
+    What stands beside the tokens is left out: PEGASUS-X's states of the whole text, and what it fills its blocks with.
+    """
+    state = state if isinstance(state, Tensor) else state[0]
+    state = state if state.dim() == 3 else state.mean(dim=2 if state.shape[1] == length else 0)
+    return state[:, :length]
 
 
 def hidden_states(model: PreTrainedModel, layers: Sequence[int], **inputs: Any) -> list[Tensor]:
@@ -232,6 +238,6 @@ def _read(number: int, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str
 
 def _blocks(model: PreTrainedModel) -> list[nn.Module]:
     """The model's transformer blocks, in order: its one list of as many modules as it has layers; none if unclear."""
-    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    count = getattr(text_config(model.config), "num_hidden_layers", None)
     found = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
     return list(found[0]) if len(found) == 1 else []

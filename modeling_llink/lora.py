@@ -112,7 +112,11 @@ def linear_layers(decoder: PreTrainedModel) -> list[str]:
         for name, child in module.named_children():
             if isinstance(child, nn.Linear) or type(child).__name__ == "Conv1D":
                 fused = hasattr(module, "A_log") and not name.startswith("in_proj")
-                found += [] if child is head or fused else [names[child]]
+                # A router or a projection in groups can be a Linear with a pass of its own, to which PEFT would add its
+                # product all the same. Quantised layers' passes are known to PEFT.
+                other = isinstance(child, nn.Linear) and type(child).forward is not nn.Linear.forward
+                other = other and not getattr(decoder, "is_quantized", False)
+                found += [] if child is head or fused or other else [names[child]]
             elif name == "router":
                 continue
             elif not isinstance(child, PreTrainedModel) or type(child.config) is type(part.config):

@@ -13,7 +13,8 @@ from llink.modeling_llink.lora import lora_modules
 
 #: One of each kind: plain, composite, embeddings for each layer, scaled embeddings, experts, hybrid, state-space.
 DECODERS = ("llama", "gemma3", "gemma4", "gemma4_text", "gemma3n_text", "falcon_h1", "qwen3_next", "glm4_moe", "mamba2")
-ENCODERS = ("bert", "mt5", "m2m_100", "modernbert", "embedding_gemma2_text", "qwen3")
+DECODERS += ("mllama", "phimoe")  # text part of another name, vocabulary smaller than its embeddings; a Linear router
+ENCODERS = ("bert", "mt5", "m2m_100", "modernbert", "embedding_gemma2_text", "qwen3", "t5gemma", "pegasus_x")
 
 
 @pytest.fixture
@@ -70,6 +71,68 @@ def test_lora_stays_out_of_the_vision_tower(bases):
     assert any(name.endswith("q_proj") for name, _ in model.decoder.named_modules() if "vision" in name)  # or vacuous
     assert len(names) == 12
     assert all("language_model" in name for name in names)
+
+
+def test_lora_stays_out_of_layers_with_a_pass_of_their_own(bases):
+    """A router that is a Linear and gives three things; PEFT would add its product to them."""
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(decoder="phimoe"))
+    own = [name for name, module in model.decoder.named_modules() if type(module).__name__ == "PhimoeTopKRouter"]
+    assert own, "vacuous unless the router is a Linear"
+    assert all(isinstance(model.decoder.get_submodule(name), torch.nn.Linear) for name in own)
+    assert not {name for name, _ in lora_modules(model.decoder)} & set(own)
+
+
+def test_a_composite_whose_text_part_has_no_entry_of_its_own(bases):
+    """Llama 3.2 Vision: its text part's configuration is in no list, and it embeds more than its vocabulary."""
+    encoder, decoder = bases(decoder="mllama")
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder)
+    assert type(model.decoder).__name__ == "MllamaForCausalLM"
+    assert model.config.reserved_token_start == model.get_input_embeddings().weight.shape[0] > model.config.vocab_size
+    with pytest.raises(BaseModelError, match="encoder_is_causal=True"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(decoder, decoder)
+
+
+def test_an_encoders_layers_are_counted_in_itself(bases):
+    """T5Gemma's encoder and decoder may differ in depth and width."""
+    encoder, decoder = bases(encoder="t5gemma")
+    config = any_base.small_config("t5gemma", "encoder")
+    config.decoder.num_hidden_layers, config.decoder.hidden_size = 1, 48
+    config.decoder.layer_types = config.decoder.layer_types[:1]
+    torch.manual_seed(0)
+    any_base.AutoModel.from_config(config).save_pretrained(encoder)
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(
+        encoder, decoder, slot_expander="tokens", slot_layers=[1, -1]
+    )
+    assert (model.config.encoder_hidden_size, model.config.states_width) == (32, 64)
+    assert model.get_pooled_features(["abc"]).shape == (1, 32)
+    assert sum("decoder" in name for name, _ in model.encoder.named_parameters()) == 0
+
+
+def test_what_stands_beside_the_tokens_is_no_state(bases):
+    """PEGASUS-X fills its blocks of 512 and carries states of the whole text."""
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(encoder="pegasus_x"))
+    ids = torch.arange(40, 47).unsqueeze(0)
+    assert model.passage_states(ids, torch.ones_like(ids), [0, 1, 2]).shape == (1, 7, 3 * 32)
+
+
+@pytest.mark.parametrize(("kind", "model_type"), [("decoder", "blt"), ("encoder", "perceiver")])
+def test_bases_that_read_no_tokens_are_refused(tmp_path, base_folder, kind, model_type):
+    """Of bytes in patches, or of latents: told from the configuration, before any weights are there."""
+    folder = tmp_path / "base"
+    any_base.CONFIG_MAPPING[model_type]().save_pretrained(folder)
+    other = {"encoder": base_folder("encoder", "xlm-roberta"), "decoder": base_folder("decoder", "llama")}
+    with pytest.raises(BaseModelError, match=f"hidden_size.*Choose another {kind}"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(**{**other, kind: str(folder)})
+
+
+def test_a_base_that_needs_another_library_says_which(bases, monkeypatch):
+    def needs(*_, **__):
+        raise ImportError("TimmWrapperModel requires the timm library but it was not found in your environment.")
+
+    given = bases()
+    monkeypatch.setattr(any_base.AutoModelForCausalLM, "from_pretrained", needs)
+    with pytest.raises(BaseModelError, match=r"requires the timm library.*Install what it names"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(*given)
 
 
 def test_padding_is_looked_up_where_slots_stand(bases):
