@@ -179,7 +179,7 @@ def base_tokenizer(kind: str, name_or_path: str, revision: str | None = None, **
     advice = "Save the one it was trained with in the same place."
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, **hub)
-    except OSError as error:
+    except (OSError, ImportError) as error:
         raise BaseModelError(
             f"The tokenizer of the {kind} {name_or_path!r} cannot be loaded: {remedy(name_or_path, revision, error)}"
         ) from error

@@ -181,13 +181,23 @@ def merge_lora(decoder: PreTrainedModel) -> None:
     """Adds LoRA to the weights that it adapts and takes its layers out; a tied embedding stays tied.
 
     Raises:
-        LlinkCheckpointError: If the decoder is quantised: its weights could not hold the sum.
+        LlinkCheckpointError: If the decoder is quantised, or some of its blocks share weights (Zamba): no weight could
+            hold the sum.
     """
     if getattr(decoder, "is_quantized", False):
         raise LlinkCheckpointError(
             "LoRA cannot be merged into a quantised decoder: load the model without quantisation."
         )
-    for name, module in list(lora_modules(decoder)):
+    adapted = list(lora_modules(decoder))
+    of_weight = {id(module.get_base_layer().weight): name for name, module in adapted}
+    if len(of_weight) < len(adapted):
+        name, module = next((n, m) for n, m in adapted if of_weight[id(m.get_base_layer().weight)] != n)
+        raise LlinkCheckpointError(
+            f"LoRA cannot be merged into {type(decoder).__name__}: {name} and "
+            f"{of_weight[id(module.get_base_layer().weight)]} are one weight, and each has LoRA of its own. Use the "
+            "model as it is."
+        )
+    for name, module in adapted:
         module.merge(safe_merge=True)
         decoder.set_submodule(name, module.get_base_layer())
     del decoder.peft_config

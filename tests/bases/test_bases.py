@@ -9,11 +9,13 @@ import user
 
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.errors import BaseModelError, LlinkCheckpointError
+from llink.modeling_llink.layers import hidden_states
 from llink.modeling_llink.lora import lora_modules
 
 #: One of each kind: plain, composite, embeddings for each layer, scaled embeddings, experts, hybrid, state-space.
 DECODERS = ("llama", "gemma3", "gemma4", "gemma4_text", "gemma3n_text", "falcon_h1", "qwen3_next", "glm4_moe", "mamba2")
-DECODERS += ("mllama", "phimoe")  # text part of another name, vocabulary smaller than its embeddings; a Linear router
+#: A text part of another name with more than its vocabulary embedded, a Linear router, shared blocks, streams in a row.
+DECODERS += ("mllama", "phimoe", "zamba2", "qwen4_exp_text")
 ENCODERS = ("bert", "mt5", "m2m_100", "modernbert", "embedding_gemma2_text", "qwen3", "t5gemma", "pegasus_x")
 
 
@@ -113,6 +115,32 @@ def test_what_stands_beside_the_tokens_is_no_state(bases):
     model = LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(encoder="pegasus_x"))
     ids = torch.arange(40, 47).unsqueeze(0)
     assert model.passage_states(ids, torch.ones_like(ids), [0, 1, 2]).shape == (1, 7, 3 * 32)
+
+
+def test_lora_of_blocks_that_share_weights_is_not_merged(bases):
+    """Zamba: each place has LoRA of its own, and one weight cannot hold both."""
+    model = tiny.wake(LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(decoder="zamba2")))
+    before = {name: tensor.clone() for name, tensor in model.decoder.state_dict().items()}
+    with pytest.raises(LlinkCheckpointError, match="are one weight"):
+        model.merge_and_unload()
+    assert not model.config.lora_merged
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.decoder.state_dict().items())
+
+
+def test_streams_that_stand_side_by_side_are_one_state(bases):
+    """Qwen 4's blocks pass on hc_count streams in one row; the last state is one."""
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(decoder="qwen4_exp_text"))
+    ids, part = torch.tensor([[150, 160, 170]]), model.decoder.model
+    blocks: list = []
+    with torch.no_grad(), part.layers[1].register_forward_pre_hook(lambda _, args: blocks.append(args[0])):
+        first, middle, last = hidden_states(part, [0, 1, -1], input_ids=ids)
+        (alone,) = hidden_states(part, [1], input_ids=ids)
+        (end,) = hidden_states(part, [-1], input_ids=ids)
+    assert blocks[0].shape == (1, 3, 64), "vacuous unless streams stand side by side"
+    assert torch.allclose(middle, (blocks[0][..., :32] + blocks[0][..., 32:]) / 2, atol=1e-6)
+    assert torch.equal(middle, alone)
+    assert torch.equal(last, end)
+    assert torch.allclose(first, part.embed_tokens(ids), atol=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "model_type"), [("decoder", "blt"), ("encoder", "perceiver")])
