@@ -93,7 +93,7 @@ def build_model(
             planned = plan_config(encoder, decoder, encoder_revision, decoder_revision, hub, **config | last)
         if kind == "decoder" and config.get("reserved_token_start") is None:  # rows beside the vocabulary: an image's
             rows = bases[kind].get_input_embeddings().weight.shape[0]
-            planned.reserved_token_start = max(planned.reserved_token_start, rows)
+            planned.reserved_token_start = max(planned.reserved_token_start or 0, int(rows))
         setattr(planned, f"{kind}_revision", commit)
         setattr(planned, f"{kind}_config", bases[kind].config)
     model = model_class(planned, bases["encoder"], bases["decoder"])

@@ -32,7 +32,8 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "bases")]
 RUNS, RECORD = ROOT / "runs" / "bases", ROOT / "benchmarks" / "results" / "bases.json"
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
-os.environ |= {"HF_MODULES_CACHE": str(RUNS / "modules")}
+MODULES = tempfile.TemporaryDirectory(prefix="llink-bases-modules-")  # of the checkpoints, which bring their code
+os.environ |= {"HF_MODULES_CACHE": MODULES.name}
 
 import accelerate  # noqa: E402, F401 - what llink imports, once for all processes
 import datasets  # noqa: E402, F401

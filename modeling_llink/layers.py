@@ -177,11 +177,11 @@ def _one_stream(state: Tensor | tuple[Tensor, ...], length: int, width: int | No
     Streams stand in a dimension of their own, or side by side (Qwen 4): then a state is several `width`s wide. What
     stands beside the tokens is left out: PEGASUS-X's states of the whole text, and what it fills its blocks with.
     """
-    state = state if isinstance(state, Tensor) else state[0]
-    state = state if state.dim() == 3 else state.mean(dim=2 if state.shape[1] == length else 0)
-    if width and state.shape[-1] > width and state.shape[-1] % width == 0:
-        state = state.unflatten(-1, (-1, width)).mean(dim=-2)
-    return state[:, :length]
+    tokens = state[0] if isinstance(state, tuple) else state
+    tokens = tokens if tokens.dim() == 3 else tokens.mean(dim=2 if tokens.shape[1] == length else 0)
+    if width and tokens.shape[-1] > width and tokens.shape[-1] % width == 0:
+        tokens = tokens.unflatten(-1, (-1, width)).mean(dim=-2)
+    return tokens[:, :length]
 
 
 def hidden_states(model: PreTrainedModel, layers: Sequence[int], **inputs: Any) -> list[Tensor]:
