@@ -116,8 +116,8 @@ def _check_gradients(model: LlinkForCausalLM) -> None:
     found = torch.autograd.grad(loss, weights, allow_unused=True) if loss.requires_grad else ()
     if all(gradient is None or not gradient.any() for gradient in found):
         raise BaseModelError(
-            f"LoRA in {model.config.lora_target_modules} of {_decoder(model)} gets no gradient: these layers are not "
-            "called. Name others with lora_target_modules."
+            f"{_decoder(model)} gives LoRA in {model.config.lora_target_modules} no gradient: these layers are not "
+            "called, or where torch takes none. Name others with lora_target_modules, or choose another decoder."
         )
 
 

@@ -62,9 +62,22 @@ def serve(pipe) -> None:
         imported = (work / "imported").read_text().split()
     bring(imported)
     rows = [("decoder", name) for name in any_base.DECODERS] + [("encoder", name) for name in any_base.ENCODERS]
-    pipe.send((rows + [("encoder", name) for name in any_base.EMBEDDERS], imported))
+    pipe.send((rows + [("encoder", name) for name in any_base.EMBEDDERS], imported, notes(any_base)))
     for seconds, log, *arguments in iter(pipe.recv, None):
         pipe.send(limited(journey, seconds, log, *arguments))
+
+
+def notes(any_base) -> list[str]:
+    """What the lists of architectures leave out, and what is made otherwise than whole."""
+    said = [f"Left out, for they are no language models: {quoted(sorted(any_base.NO_LANGUAGE_MODELS))}."]
+    part = any_base.TEXT_PART
+    if part:
+        said.append(f"Made of its text part alone, for want of a library for its vision tower: {quoted(sorted(part))}.")
+    return said
+
+
+def quoted(names) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def bring(modules: list[str]) -> None:
@@ -172,7 +185,7 @@ def code() -> str:
     return done.stdout.strip() or "no commit"
 
 
-def page(rows: list[dict[str, str]], missing: list[tuple[str, str]]) -> str:
+def page(rows: list[dict], missing: list[tuple[str, str]], remarks: list[str]) -> str:
     """`docs/bases.md`, of what was tried and what was not yet."""
     commits = ", ".join(f"{count} at {commit}" for commit, count in Counter(row["code"] for row in rows).items())
     order = {"passes": 0, "refused": 1, "fails": 2, "not made": 3}
@@ -192,11 +205,13 @@ def page(rows: list[dict[str, str]], missing: list[tuple[str, str]]) -> str:
         "*refused* is said when the model is built, in these words. *not made*: no tiny model of this architecture "
         f"could be made, so nothing is known. Tried: {commits}.",
         "",
+        " ".join(remarks),
+        "",
     ]
     for kind in ("decoder", "encoder"):
         own = [row for row in rows if row["kind"] == kind]
         counts = ", ".join(f"{sum(row['status'] == status for row in own)} {status}" for status in order)
-        passing = ", ".join(f"`{row['name']}`" for row in own if row["status"] == "passes")
+        passing = quoted(row["name"] for row in own if row["status"] == "passes")
         lines += [f"## {kind.title()}s", "", f"{len(own)} architectures: {counts}.", "", f"**Passes:** {passing}.", ""]
         lines += ["| architecture | | why, or what of it |", "|---|---|---|"]
         for row in own:
@@ -205,7 +220,7 @@ def page(rows: list[dict[str, str]], missing: list[tuple[str, str]]) -> str:
                 lines.append(f"| `{row['name']}` | {row['status']} | {why} |")
         lines.append("")
         if left := [name for kind_, name in missing if kind_ == kind]:
-            lines += [f"**Not tried yet** ({len(left)}): {', '.join(f'`{name}`' for name in left)}.", ""]
+            lines += [f"**Not tried yet** ({len(left)}): {quoted(left)}.", ""]
     return "\n".join(lines)
 
 
@@ -225,7 +240,7 @@ def main() -> None:
     pipe, other = FORK.Pipe()
     server = FORK.Process(target=serve, args=(other,))
     server.start()
-    wanted, imported = pipe.recv()
+    wanted, imported, remarks = pipe.recv()
     bring([name for name in imported if name.partition(".")[0] not in OWN])
     for place, (kind, name) in enumerate(wanted, start=1):
         if args.kind not in (None, kind) or (args.only is not None and name not in args.only):
@@ -242,7 +257,7 @@ def main() -> None:
     pipe.send(None)
     server.join()
     tried = [done[row] for row in wanted if row in done]
-    args.page.write_text(page(tried, [row for row in wanted if row not in done]), "utf-8")
+    args.page.write_text(page(tried, [row for row in wanted if row not in done], remarks), "utf-8")
     print(f"Wrote {args.page}.")
 
 

@@ -8,9 +8,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..configuration_llink import LlinkConfig
@@ -112,16 +113,30 @@ def linear_layers(decoder: PreTrainedModel) -> list[str]:
         for name, child in module.named_children():
             if isinstance(child, nn.Linear) or type(child).__name__ == "Conv1D":
                 fused = hasattr(module, "A_log") and not name.startswith("in_proj")
-                # A router or a projection in groups can be a Linear with a pass of its own, to which PEFT would add its
-                # product all the same. Quantised layers' passes are known to PEFT.
-                other = isinstance(child, nn.Linear) and type(child).forward is not nn.Linear.forward
-                other = other and not getattr(decoder, "is_quantized", False)
-                found += [] if child is head or fused or other else [names[child]]
+                plain = getattr(decoder, "is_quantized", False) or _gives_products(child)
+                found += [names[child]] if plain and not fused and child is not head else []
             elif name == "router":
                 continue
             elif not isinstance(child, PreTrainedModel) or type(child.config) is type(part.config):
                 waiting.append(child)
     return found
+
+
+@torch.no_grad()
+def _gives_products(layer: nn.Module) -> bool:
+    """Whether a layer gives one vector for each token, to which LoRA can be added.
+
+    A router or a projection in groups can be a Linear with a pass of its own, to which PEFT would add its product all
+    the same. Falcon's linear layers have one too, and are as others: what comes out tells.
+    """
+    if not isinstance(layer, nn.Linear) or type(layer).forward is nn.Linear.forward:
+        return True
+    tokens = torch.zeros(5, 7, layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device)
+    try:
+        found = layer(tokens)
+    except Exception:
+        return False
+    return isinstance(found, Tensor) and found.shape == (5, 7, layer.out_features)
 
 
 def text_part(decoder: PreTrainedModel) -> PreTrainedModel:

@@ -84,6 +84,15 @@ def test_lora_stays_out_of_layers_with_a_pass_of_their_own(bases):
     assert not {name for name, _ in lora_modules(model.decoder)} & set(own)
 
 
+def test_lora_is_in_linear_layers_that_are_as_others_but_for_their_class(bases):
+    """Falcon's: a class of its own, and an ordinary product."""
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(decoder="falcon"))
+    own = [name for name, module in model.decoder.named_modules() if type(module).__name__ == "FalconLinear"]
+    adapted = [name for name, _ in lora_modules(model.decoder)]
+    assert len(adapted) == 2 * 4
+    assert {name.removesuffix(".base_layer") for name in own} == set(adapted)
+
+
 def test_a_composite_whose_text_part_has_no_entry_of_its_own(bases):
     """Llama 3.2 Vision: its text part's configuration is in no list, and it embeds more than its vocabulary."""
     encoder, decoder = bases(decoder="mllama")
@@ -253,7 +262,7 @@ def test_lora_that_never_gets_a_gradient_is_refused(base_folder, monkeypatch):
 
     monkeypatch.setattr(LlamaMLP, "forward", fused)
     given = base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")
-    with pytest.raises(BaseModelError, match="gets no gradient"):
+    with pytest.raises(BaseModelError, match="no gradient: these layers are not called"):
         LlinkForCausalLM.from_encoder_decoder_pretrained(*given, lora_target_modules=["down_proj"])
     LlinkForCausalLM.from_encoder_decoder_pretrained(*given)
 
