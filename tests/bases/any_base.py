@@ -107,6 +107,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("axk1", "axk2", "deepseek_v3", "deepseek_v32", "glm_moe_dsa", "youtu"), _ROTARY),
     **dict.fromkeys(("glm4_moe_lite", "kimi_linear", "minicpm3", "sarvam_mla"), _ROTARY),
     "bailing_hybrid": {**_ROTARY, "n_group": 1, "topk_group": 1, "num_local_experts": 4, "num_experts_per_tok": 1},
+    "bert-generation": {"is_decoder": True},
     "bamba": {"attn_layer_indices": [1]},
     "deepseek_v2": {**_ROTARY, "num_experts_per_tok": 1},
     "deepseek_v4": {"num_key_value_heads": 1},

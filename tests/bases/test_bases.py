@@ -252,6 +252,34 @@ def test_bases_that_do_not_leave_out_padding_are_refused(bases, kind, model_type
         LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(**{kind: model_type}))
 
 
+ANSWER = {"foreign_text": user.PASSAGES[:2], "prompt": user.PROMPTS[:2], "do_sample": False}
+ANSWER |= {"max_new_tokens": 6, "min_new_tokens": 6}
+
+
+@pytest.mark.parametrize("decoder", ["llama", "mamba", "openai-gpt", "own"])
+def test_answers_are_the_same_with_and_without_the_cache(bases, tmp_path, decoder):
+    """Each step's inputs are the decoder's own: Mamba's mask ends with the prompt, others keep nothing."""
+    encoder, folder = bases(decoder="llama" if decoder == "own" else decoder)
+    folder = own_code.save_own("decoder", tmp_path / "own") if decoder == "own" else folder
+    torch.manual_seed(0)
+    given = dict(slot_expander="tokens", trust_remote_code=True)
+    model = tiny.wake(LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, folder, **given))
+    assert model.generation_config.use_cache is not False
+    answers = model.generate(**ANSWER)
+    assert torch.equal(answers, model.generate(**ANSWER, use_cache=False))
+    assert answers.unique().numel() > 2, "vacuous unless what follows depends on what stands before"
+
+
+def test_a_cache_that_changes_answers_is_not_used(bases, tmp_path):
+    """GIT counts positions of padded rows otherwise from its cache; that it is left out is said once, and travels."""
+    with pytest.warns(UserWarning, match="answers otherwise with its cache than without"):
+        model = LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(decoder="git"))
+    tiny.wake(model)
+    assert torch.equal(model.generate(**ANSWER), model.generate(**ANSWER, use_cache=False))
+    model.save_pretrained(tmp_path / "light")
+    assert LlinkForCausalLM.from_pretrained(tmp_path / "light").generation_config.use_cache is False
+
+
 def test_lora_that_never_gets_a_gradient_is_refused(base_folder, monkeypatch):
     """A layer whose weight is read without calling it, as fused kernels do."""
     from transformers.models.llama.modeling_llama import LlamaMLP

@@ -118,6 +118,8 @@ class Journey:
         given = dict(foreign_text=PASSAGES[:2], prompt=PROMPTS[:2], max_new_tokens=4, min_new_tokens=4)
         greedy = self.model.generate(**given, do_sample=False)
         assert greedy.shape == (2, 4), greedy.shape
+        anew = self.model.generate(**given, do_sample=False, use_cache=False)
+        assert torch.equal(greedy, anew), f"without a cache other tokens follow: {greedy.tolist()}, {anew.tolist()}"
         assert self.model.generate(**given, num_beams=2, do_sample=False).shape[0] == 2
         assert self.model.generate(**given, do_sample=True, num_return_sequences=2).shape == (4, 4)
 
