@@ -6,6 +6,7 @@ What fails here would train without an error and answer wrongly.
 from __future__ import annotations
 
 import inspect
+import warnings
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ def check_bases(model: LlinkForCausalLM) -> None:
     """Refuses bases that llink would be wrong on, by name, with what to do.
 
     A batch gives what its rows give alone, for both; the decoder reads what is put in the place of its embeddings, and
-    reads it as its own; LoRA gets a gradient.
+    reads it as its own; LoRA gets a gradient. A decoder that answers otherwise with its cache answers without it.
 
     Raises:
         BaseModelError: If one of these does not hold.
@@ -36,7 +37,7 @@ def check_bases(model: LlinkForCausalLM) -> None:
             f"{_decoder(model)} has embeddings {width} wide and its layers {model.config.hidden_size}: slots are put "
             "in with the embeddings. Choose a decoder of one width."
         )
-    for check in (_check_encoder, _check_batch, _check_slots, _check_gradients):
+    for check in (_check_encoder, _check_batch, _check_slots, _check_gradients, _check_cache):
         try:
             check(model)
         except BaseModelError:
@@ -116,8 +117,25 @@ def _check_gradients(model: LlinkForCausalLM) -> None:
     found = torch.autograd.grad(loss, weights, allow_unused=True) if loss.requires_grad else ()
     if all(gradient is None or not gradient.any() for gradient in found):
         raise BaseModelError(
-            f"LoRA in {model.config.lora_target_modules} of {_decoder(model)} gets no gradient: these layers are not "
-            "called. Name others with lora_target_modules."
+            f"{_decoder(model)} gives LoRA in {model.config.lora_target_modules} no gradient: these layers are not "
+            "called, or where torch takes none. Name others with lora_target_modules, or choose another decoder."
+        )
+
+
+@torch.no_grad()
+def _check_cache(model: LlinkForCausalLM) -> None:
+    """A batch's second token is the same from the cache as from all tokens read again; else it is not kept."""
+    ids, mask = _padded(_some_ids(model.config.vocab_size), left=True, fill=model.config.filler_token_id)
+    asked = dict(max_new_tokens=2, min_new_tokens=2, do_sample=False, pad_token_id=model.config.filler_token_id)
+    asked |= dict(attention_mask=mask.to(model.device), return_dict_in_generate=True, output_logits=True)
+    cached, anew = (model.generate(ids.to(model.device), use_cache=kept, **asked) for kept in (True, False))
+    alike = cached.sequences[:, -2] == anew.sequences[:, -2]  # or one had the choice between two
+    if alike.any() and _differ(model.decoder, cached.logits[-1][alike], anew.logits[-1][alike]):
+        model.generation_config.use_cache = False
+        warnings.warn(
+            f"{_decoder(model)} answers otherwise with its cache than without, in batches at least: it is not used "
+            "(generation_config.use_cache=False), and long answers take longer.",
+            stacklevel=5,
         )
 
 

@@ -91,6 +91,9 @@ def build_model(
         if kind == "encoder" and (width := last_width(bases[kind])) != planned.encoder_hidden_size:
             last = {"encoder_last_width": width}
             planned = plan_config(encoder, decoder, encoder_revision, decoder_revision, hub, **config | last)
+        if kind == "decoder" and config.get("reserved_token_start") is None:  # rows beside the vocabulary: an image's
+            rows = bases[kind].get_input_embeddings().weight.shape[0]
+            planned.reserved_token_start = max(planned.reserved_token_start or 0, int(rows))
         setattr(planned, f"{kind}_revision", commit)
         setattr(planned, f"{kind}_config", bases[kind].config)
     model = model_class(planned, bases["encoder"], bases["decoder"])
@@ -176,7 +179,7 @@ def base_tokenizer(kind: str, name_or_path: str, revision: str | None = None, **
     advice = "Save the one it was trained with in the same place."
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, **hub)
-    except OSError as error:
+    except (OSError, ImportError) as error:
         raise BaseModelError(
             f"The tokenizer of the {kind} {name_or_path!r} cannot be loaded: {remedy(name_or_path, revision, error)}"
         ) from error

@@ -23,13 +23,19 @@ def is_read(config: PretrainedConfig | None) -> bool:
     return config is not None and not stands_in(config)
 
 
+def text_config(config: PretrainedConfig) -> PretrainedConfig:
+    """The part of a base's configuration that is about text; of an encoder-decoder its encoder's (T5Gemma)."""
+    own = getattr(config, "encoder", None)
+    return own if isinstance(own, PretrainedConfig) else config.get_text_config()
+
+
 def layer_number(name: str, value: Any, base: PretrainedConfig | None) -> int | float:
     """A layer, or a share of a base's layers, as the layer's number; a share stays one as long as there is no base.
 
     Raises:
         LlinkConfigError: If it is neither, or the base has no such layer.
     """
-    layers = getattr(base.get_text_config() if is_read(base) else None, "num_hidden_layers", None)
+    layers = getattr(text_config(base) if is_read(base) else None, "num_hidden_layers", None)
     if isinstance(value, float) and value.is_integer() and value != 1:
         value = int(value)
     if isinstance(value, float) and 0 < value <= 1:
@@ -52,7 +58,7 @@ def layer_number(name: str, value: Any, base: PretrainedConfig | None) -> int | 
 
 def encoder_positions(config: PretrainedConfig) -> int:
     """Tokens that the encoder's position table holds; RoBERTa-like encoders start counting after the padding id."""
-    config = config.get_text_config()
+    config = text_config(config)
     positions = getattr(config, "max_position_embeddings", None) or 1_000_000
     offset = config.pad_token_id + 1 if "roberta" in config.model_type else 0
     return positions - offset

@@ -5,7 +5,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PretrainedConfig
 
-from .configuration_bases import as_config, encoder_positions, is_read, layer_number
+from .configuration_bases import as_config, encoder_positions, is_read, layer_number, text_config
 from .errors_llink import LlinkConfigError
 from .errors_llink import LlinkError as LlinkError
 
@@ -335,7 +335,7 @@ class LlinkConfig(PretrainedConfig):
         return sum(self._width_of(layer) for layer in self.slot_layers or ())
 
     def _width_of(self, layer: int | float) -> int:
-        config = self.encoder_config.get_text_config()
+        config = text_config(self.encoder_config)
         is_last = layer in (-1, getattr(config, "num_hidden_layers", None))
         return (is_last and self.encoder_last_width) or int(config.hidden_size)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
+from ..configuration_bases import text_config
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 from ..modeling_llink.bases import load_base
 from ..modeling_llink.checkpoint import read_bridge, staged
@@ -97,7 +98,7 @@ class LangBridgeForCausalLM(PreTrainedModel):
         super().__init__(config)
         self.encoder, self.decoder, self.processor = encoder, decoder, processor
         self.generation_config = decoder.generation_config
-        d_e, d = (base.config.get_text_config().hidden_size for base in (encoder, decoder))
+        d_e, d = (text_config(base.config).hidden_size for base in (encoder, decoder))
         self.bridge = nn.Linear(d_e, d)
         self.end_of_source = nn.Parameter(torch.zeros(d))
         self.bridge.to(self.device)

@@ -32,7 +32,7 @@ from torch import Tensor
 from llink import LlinkForCausalLM, SlotStore
 from llink.data.demo_corpus import demo_splits
 from llink.store.index import VectorIndex
-from llink.store.slot_codec import pack_slots, unpack_slots
+from llink.store.slot_codec import bytes_of_slot, pack_slots, unpack_slots
 
 RANKS = (1, 5, 20)
 _PROMPT = "Translate to English."
@@ -157,7 +157,7 @@ def kept_slots(model: LlinkForCausalLM, texts: list[str], new: int) -> dict[str,
     mixed = {f"{count}_embeddings": (pursued(slots, words, count), 6 * count) for count in (8, 16, 32)}
     kinds = {
         "float16": (slots.half().float(), 2 * width),
-        "eight_bits": (unpack_slots(pack_slots(slots), width), width + 4),
+        "eight_bits": (unpack_slots(pack_slots(slots), width), bytes_of_slot(width)),
         **mixed,
     }
     lengths = [len(row) for row in rows]
@@ -210,10 +210,16 @@ def main() -> None:
     results = json.loads(args.output.read_text("utf-8")) if args.output.is_file() else {}
     with tempfile.TemporaryDirectory(prefix="llink-store-") as folder:
         for name, found in _parts(model, args, Path(folder)):
-            results[name] = found
+            results[name] = {"bases": _bases(model), **found}
             print(name, json.dumps(found, indent=1))
             args.output.parent.mkdir(parents=True, exist_ok=True)
             args.output.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def _bases(model: LlinkForCausalLM) -> str:
+    """What the figures were measured on, by its sizes: names of folders say nothing to others."""
+    kinds = f"{model.config.encoder_config.model_type} and {model.config.decoder_config.model_type}"
+    return f"{kinds}, d = {model.config.hidden_size}, {model.config.slot_expander} slots, stage {model.config.stage}"
 
 
 def _parts(model: LlinkForCausalLM, args: argparse.Namespace, folder: Path) -> Any:

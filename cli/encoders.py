@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..building import base_tokenizer, encoder_fields
+from ..configuration_bases import text_config
 from ..configuration_llink import POOLINGS, LlinkConfig, LlinkConfigError
 from ..data.pairs import check_pairs, dataset_groups, read_pairs, sentences
 from ..evaluation.plot_retrieval import plot_encoders
@@ -89,7 +90,7 @@ def run(argv: Sequence[str]) -> None:
         place = settings[name].get("encoder_subfolder", "")
         tokenizers[name] = base_tokenizer("encoder", name, subfolder=place, **hub)
     layers = {
-        name: layer_numbers(config.get_text_config().num_hidden_layers, args.layers, name)
+        name: layer_numbers(text_config(config).num_hidden_layers, args.layers, name)
         for name, config in configs.items()
     }
     if args.decoder is not None:
@@ -112,7 +113,7 @@ def run(argv: Sequence[str]) -> None:
                 {
                     "encoder": name,
                     "layer": layer,
-                    "depth": config.get_text_config().num_hidden_layers if layer == -1 else layer,
+                    "depth": text_config(config).num_hidden_layers if layer == -1 else layer,
                     "pooling": pooling,
                     "prefix": prefix,
                     "probe": rank_report(probe_ranks(features, folds or probe_folds(targets, groups, **given))),

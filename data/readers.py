@@ -277,16 +277,25 @@ def _csv_options(source: Input, choices: Sequence[tuple[str, ...]]) -> dict[str,
         tried = {one: _first_rows(path, delimiter=one) for one in source.delimiter or _DELIMITERS}
         dialect = {"delimiter": max(tried, key=lambda one: _likeliness(tried[one], choices))}
     names, *row = _first_rows(path, **dialect) or [[]]
+    names = [name or f"Unnamed: {place}" for place, name in enumerate(names)]  # as pandas calls an index without a name
     if file_format == "csv" and len(names) < 2:
         raise DataError(f"{path}: its first line, {names}, is one column. Say what separates columns with --delimiter.")
     if row and len(row[0]) > len(names):  # datasets would silently take the first of them for a row's name
         raise DataError(f"{path}: the first row has {len(names)} columns, the second {len(row[0])}.")
     options: dict[str, Any] = {"keep_default_na": False, "na_filter": False, **dialect}
     if file_format == "tsv":
-        options["lineterminator"] = "\n"
+        if _ends_lines_alone(path):  # a carriage return within a line is then a part of its text
+            options["lineterminator"] = "\n"
         if not any(set(pair) <= set(names) for pair in choices if pair != _NUMBERED):
             options["names"] = names = [str(number) for number in range(1, len(names) + 1)]
     return {**options, "features": Features({name: Value("string") for name in names})}
+
+
+def _ends_lines_alone(path: Path) -> bool:
+    """Whether the first line ends with a line feed and no carriage return before it."""
+    with open_stream(path) as stream:
+        line = stream.readline(1 << 20)
+    return line.endswith(b"\n") and not line.endswith(b"\r\n") and b"\r" not in line
 
 
 def _first_rows(path: Path, **dialect: Any) -> list[list[str]]:

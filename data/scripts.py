@@ -120,6 +120,19 @@ _OTHERS = {
     **{"Tfng": "zgh", "Thaa": "dv", "Thai": "th", "Tibt": "bo dz"},
 }
 
+_THREE_LETTERS = """
+afr af amh am ara ar asm as aze az bel be bul bg ben bn bod bo tib bo bos bs cat ca ces cs cze cs cym cy wel cy dan da
+deu de ger de div dv dzo dz ell el gre el eng en spa es est et eus eu baq eu fas fa per fa fin fi fra fr fre fr gle ga
+glg gl guj gu hau ha heb he hin hi hrv hr hat ht hun hu hye hy arm hy ind id ibo ig isl is ice is ita it iku iu jpn ja
+jav jv kat ka geo ka kaz kk khm km kan kn kor ko kas ks kur ku kir ky lat la ltz lb lug lg lin ln lao lo lit lt lav lv
+mlg mg mri mi mao mi mkd mk mac mk mal ml mon mn mar mr msa ms may ms mlt mt mya my bur my nob nb nep ne nld nl dut nl
+nno nn nor no nya ny oci oc orm om ori or pan pa pol pl pus ps por pt que qu ron ro rum ro rus ru kin rw san sa snd sd
+sin si slk sk slo sk slv sl smo sm sna sn som so sqi sq alb sq srp sr sot st sun su swe sv swa sw tam ta tel te tgk tg
+tha th tir ti tuk tk tgl tl tsn tn tur tr tso ts tat tt uig ug ukr uk urd ur uzb uz vie vi wol wo xho xh yid yi yor yo
+zho zh chi zh zul zu
+"""
+#: Code of three letters (ISO 639-2, both of its kinds) → the one of two, which tags prefer.
+_SHORT = dict(zip(_THREE_LETTERS.split()[::2], _THREE_LETTERS.split()[1::2], strict=True))
 #: Language (ISO 639) → the script that it is mostly written in.
 LANGUAGE_SCRIPTS: dict[str, str] = {
     language: code for code, languages in {"Latn": _LATIN, **_OTHERS}.items() for language in languages.split()
@@ -179,5 +192,6 @@ def word_count(text: str, script: str) -> int:
 
 
 def primary_language(tag: str) -> str:
-    """The language of a BCP-47 tag without region and script, in lower case: `EN_gb` → `en`."""
-    return tag.replace("_", "-").partition("-")[0].lower()
+    """The language of a tag alone, in lower case, and in two letters where it has such: `EN_gb` and `eng` → `en`."""
+    language = tag.replace("_", "-").partition("-")[0].lower()
+    return _SHORT.get(language, language)

@@ -67,6 +67,11 @@ def read_tmx(path: Path, target: str, foreign: str, watch: Callable[[bytes], obj
         yield from pairs
     if not complete:
         found = sorted(units.languages)
+        if {0, 1} <= set(units.languages.values()):
+            raise DataError(
+                f"{path}: of {seen} translation units none holds text of both {wanted[0]!r} and {wanted[1]!r} in its "
+                "<seg> elements, though both languages are named. Export it anew as TMX 1.4."
+            )
         raise DataError(
             f"{path}: none of {seen} translation units has both {wanted[0]!r} and {wanted[1]!r}; its languages are "
             f"{', '.join(found[:_SHOWN]) or 'none'}{', …' if len(found) > _SHOWN else ''}. Give the right --language."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -33,10 +34,13 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+)
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from ..configuration_bases import stands_in
+from ..configuration_bases import stands_in, text_config
 from .errors import BaseModelError
 from .layers import hidden_states, input_device
 
@@ -91,7 +95,7 @@ def check_kind(kind: str, config: PretrainedConfig, name: str, causal: bool = Fa
         )
     # BERT-like models can be run causally, but only if they were trained to.
     only_masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
-    decodes = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in own
+    decodes = _causal_class(config) is not None or "AutoModelForCausalLM" in own
     if kind == "decoder" and (not decodes or only_masked or config.is_encoder_decoder):
         raise BaseModelError(
             f"The decoder {name!r} (model_type {config.model_type!r}) is not a causal language model. Choose an "
@@ -101,12 +105,12 @@ def check_kind(kind: str, config: PretrainedConfig, name: str, causal: bool = Fa
 
 def is_decoders(config: PretrainedConfig) -> bool:
     """Whether it is of an architecture whose tokens read only those before them, and says nothing else."""
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
+    if _causal_class(config) is None or config.is_encoder_decoder:
         return False
     text = config.get_text_config()
     both = getattr(text, "use_bidirectional_attention", None) in (True, "all")
     both = both or getattr(text, "is_causal", None) is False
-    return not both and type(config) not in (*MODEL_FOR_MASKED_LM_MAPPING, *MODEL_FOR_TEXT_ENCODING_MAPPING)
+    return not both and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
 
 
 def load_base(
@@ -132,6 +136,8 @@ def load_base(
     commit = _commit(kind, name_or_path, revision, subfolder, hub)
     config = base_config(kind, name_or_path, commit, subfolder, causal, **hub)
     auto = _auto_class(kind, config)
+    if auto is AutoModelForTextEncoding:  # T5Gemma reads the encoder alone only of what says that it is one
+        config.is_encoder_decoder = False
     extra = _no_pooling_layer(auto, config)
     try:
         model, info = auto.from_pretrained(
@@ -144,7 +150,7 @@ def load_base(
             **extra,
             **kwargs,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise BaseModelError(
             f"The {kind} {name_or_path!r} cannot be loaded: {remedy(name_or_path, revision, error)}"
         ) from error
@@ -175,13 +181,13 @@ def last_width(encoder: PreTrainedModel) -> int:
     Raises:
         BaseModelError: If it has none.
     """
-    ids = torch.ones(1, 1, dtype=torch.long, device=input_device(encoder))
+    ids = torch.ones(1, 8, dtype=torch.long, device=input_device(encoder))  # Funnel and CANINE read no single token
     try:
         with torch.no_grad():
             return hidden_states(encoder, [-1], input_ids=ids, attention_mask=torch.ones_like(ids))[0].shape[-1]
     except Exception as error:
         raise BaseModelError(
-            f"The encoder ({type(encoder).__name__}) does not read a token into a hidden state ({_first_line(error)}). "
+            f"The encoder ({type(encoder).__name__}) does not read tokens into hidden states ({_first_line(error)}). "
             "Choose a text encoder."
         ) from error
 
@@ -189,7 +195,8 @@ def last_width(encoder: PreTrainedModel) -> int:
 def build_base(kind: str, config: PretrainedConfig) -> PreTrainedModel:
     """Builds a base with random weights from its configuration alone."""
     auto = _auto_class(kind, config)
-    model = auto.from_config(config, **_no_pooling_layer(auto, config))
+    build = auto.from_config if hasattr(auto, "from_config") else auto._from_config
+    model = build(config, **_no_pooling_layer(auto, config))
     return _encoder_part(model) if kind == "encoder" else model
 
 
@@ -214,9 +221,22 @@ def state_prefix(kind: str, config: PretrainedConfig) -> str:
     return "encoder." if taken_out and type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING else ""
 
 
+def _causal_class(config: PretrainedConfig) -> Any:
+    """The class that reads a causal language model of this configuration; None where there is none.
+
+    transformers lists the language models of some composite ones (Llama 3.2 Vision, Emu3) under the whole's
+    configuration alone, and gives them the text's when it loads them.
+    """
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
+    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type.removesuffix("_text_model"))
+    found = None if name is None else getattr(transformers, name)
+    return found if found is not None and found.config_class is type(config) else None
+
+
 def _auto_class(kind: str, config: PretrainedConfig) -> Any:
     if kind == "decoder":
-        return AutoModelForCausalLM
+        return _causal_class(config) or AutoModelForCausalLM
     # Of an encoder-decoder only the encoder is wanted; where transformers has a class for it, the decoder stays unread.
     if type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
         return AutoModelForTextEncoding
@@ -224,7 +244,9 @@ def _auto_class(kind: str, config: PretrainedConfig) -> Any:
 
 
 def _encoder_part(model: PreTrainedModel) -> PreTrainedModel:
-    return model.get_encoder() if hasattr(model, "encoder") and hasattr(model, "decoder") else model
+    """An encoder-decoder's encoder; Funnel has both parts too, and is an encoder whole."""
+    both = hasattr(model, "encoder") and hasattr(model, "decoder")
+    return model.get_encoder() if both and model.config.is_encoder_decoder else model
 
 
 def _no_pooling_layer(auto: Any, config: PretrainedConfig) -> dict[str, bool]:
@@ -269,7 +291,12 @@ _LARGEST = {"hidden_size": 65_536, "num_hidden_layers": 1_024, "vocab_size": 8_3
 
 def _check_sizes(kind: str, config: PretrainedConfig, name: str) -> None:
     """Raises [`BaseModelError`] if no model of these sizes can exist."""
-    config = config.get_text_config()
+    config = text_config(config)
+    if getattr(config, "hidden_size", None) is None:
+        raise BaseModelError(
+            f"The {kind} {name!r} (model_type {config.model_type!r}) does not say how wide its tokens' states are "
+            f"(hidden_size): it reads a text into other pieces than tokens. Choose another {kind}."
+        )
     for field, largest in _LARGEST.items():
         value = getattr(config, field, None)
         for one in value if isinstance(value, (list, tuple)) else [value]:  # of each layer, or of all
@@ -303,6 +330,8 @@ def remedy(name: str, revision: str | None, error: Exception) -> str:
         )
     if "trust_remote_code" in str(error):
         return "it brings code of its own. Read that code, then pass trust_remote_code=True (`--trust_remote_code`)."
+    if isinstance(error, ImportError):  # a tower for images or sound that stands in a library of its own
+        return f"{_first_line(error)} Install what it names."
     if "safetensors" in str(error):
         return f"{_first_line(error)} Only safetensors weights are read: convert others with save_pretrained."
     return f"{_first_line(error)} Give a folder that holds a config.json or a repository you have access to."

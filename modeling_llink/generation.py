@@ -254,10 +254,17 @@ class LlinkGenerationMixin(GenerationMixin):
         foreign_slots: Tensor | None = None,
         foreign_mask: Tensor | None = None,
         is_first_iteration: bool = False,
+        reads_slots: Tensor | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """transformers' inputs, with those passages whose slot tokens are among the tokens still to be read."""
-        prepared = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        """The decoder's own inputs, with those passages whose slot tokens are among the tokens still to be read.
+
+        Its own: Mamba wants no mask behind its first step, GPT no cache.
+        """
+        own = getattr(self.decoder, "prepare_inputs_for_generation", super().prepare_inputs_for_generation)
+        prepared = dict(own(input_ids, is_first_iteration=is_first_iteration, **kwargs))
+        if reads_slots is not None:
+            prepared["reads_slots"] = reads_slots
         read = prepared.get("input_ids")
         # A step that reads one token reads its own: nothing on the device is asked.
         if foreign_slots is None or read is None or not (is_first_iteration or read.shape[1] > 1):

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..configuration_bases import text_config
 from .errors import NotFittedError
 
 
@@ -170,9 +171,17 @@ class _ReachedError(Exception):
 _reading: ContextVar[tuple[dict[int, Tensor], int] | None] = ContextVar("reading", default=None)
 
 
-def _one_stream(state: Tensor, length: int) -> Tensor:
-    """A hidden state as (B, L, d); of one that runs in several streams (Gemma 3n, hyper-connections) their mean."""
-    return state if state.dim() == 3 else state.mean(dim=2 if state.shape[1] == length else 0)
+def _one_stream(state: Tensor | tuple[Tensor, ...], length: int, width: int | None) -> Tensor:
+    """A hidden state as (B, L, d); of one that runs in several streams (Gemma 3n, hyper-connections) their mean.
+
+    Streams stand in a dimension of their own, or side by side (Qwen 4): then a state is several `width`s wide. What
+    stands beside the tokens is left out: PEGASUS-X's states of the whole text, and what it fills its blocks with.
+    """
+    tokens = state[0] if isinstance(state, tuple) else state
+    tokens = tokens if tokens.dim() == 3 else tokens.mean(dim=2 if tokens.shape[1] == length else 0)
+    if width and tokens.shape[-1] > width and tokens.shape[-1] % width == 0:
+        tokens = tokens.unflatten(-1, (-1, width)).mean(dim=-2)
+    return tokens[:, :length]
 
 
 def hidden_states(model: PreTrainedModel, layers: Sequence[int], **inputs: Any) -> list[Tensor]:
@@ -193,17 +202,18 @@ def hidden_states(model: PreTrainedModel, layers: Sequence[int], **inputs: Any) 
         return [model(**inputs).last_hidden_state] * len(layers)
     blocks = _blocks(model)
     numbers = [layer % (len(blocks) + 1) for layer in layers]  # what the block of this number reads is the layer's
-    length = inputs["input_ids"].shape[1]
+    length, width = inputs["input_ids"].shape[1], getattr(text_config(model.config), "hidden_size", None)
     if max(numbers) == len(blocks):
         found = model(**inputs, output_hidden_states=True).hidden_states
-        return [_one_stream(found[layer], length) for layer in layers]
+        last = len(found) - 1  # one stream, and as wide as the model makes it
+        return [_one_stream(found[layer], length, None if layer in (-1, last) else width) for layer in layers]
     hooks = [blocks[n].register_forward_pre_hook(partial(_read, n), with_kwargs=True) for n in set(numbers)]
     read: dict[int, Tensor] = {}
     before = _reading.set((read, max(numbers)))
     try:
         model(**inputs)
     except _ReachedError:
-        return [_one_stream(read[number], length) for number in numbers]
+        return [_one_stream(read[number], length, width) for number in numbers]
     finally:
         _reading.reset(before)
         for hook in hooks:
@@ -232,6 +242,6 @@ def _read(number: int, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str
 
 def _blocks(model: PreTrainedModel) -> list[nn.Module]:
     """The model's transformer blocks, in order: its one list of as many modules as it has layers; none if unclear."""
-    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    count = getattr(text_config(model.config), "num_hidden_layers", None)
     found = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
     return list(found[0]) if len(found) == 1 else []

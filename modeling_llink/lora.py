@@ -8,9 +8,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..configuration_llink import LlinkConfig
@@ -112,12 +113,30 @@ def linear_layers(decoder: PreTrainedModel) -> list[str]:
         for name, child in module.named_children():
             if isinstance(child, nn.Linear) or type(child).__name__ == "Conv1D":
                 fused = hasattr(module, "A_log") and not name.startswith("in_proj")
-                found += [] if child is head or fused else [names[child]]
+                plain = getattr(decoder, "is_quantized", False) or _gives_products(child)
+                found += [names[child]] if plain and not fused and child is not head else []
             elif name == "router":
                 continue
             elif not isinstance(child, PreTrainedModel) or type(child.config) is type(part.config):
                 waiting.append(child)
     return found
+
+
+@torch.no_grad()
+def _gives_products(layer: nn.Module) -> bool:
+    """Whether a layer gives one vector for each token, to which LoRA can be added.
+
+    A router or a projection in groups can be a Linear with a pass of its own, to which PEFT would add its product all
+    the same. Falcon's linear layers have one too, and are as others: what comes out tells.
+    """
+    if not isinstance(layer, nn.Linear) or type(layer).forward is nn.Linear.forward:
+        return True
+    tokens = torch.zeros(5, 7, layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device)
+    try:
+        found = layer(tokens)
+    except Exception:
+        return False
+    return isinstance(found, Tensor) and found.shape == (5, 7, layer.out_features)
 
 
 def text_part(decoder: PreTrainedModel) -> PreTrainedModel:
@@ -177,13 +196,23 @@ def merge_lora(decoder: PreTrainedModel) -> None:
     """Adds LoRA to the weights that it adapts and takes its layers out; a tied embedding stays tied.
 
     Raises:
-        LlinkCheckpointError: If the decoder is quantised: its weights could not hold the sum.
+        LlinkCheckpointError: If the decoder is quantised, or some of its blocks share weights (Zamba): no weight could
+            hold the sum.
     """
     if getattr(decoder, "is_quantized", False):
         raise LlinkCheckpointError(
             "LoRA cannot be merged into a quantised decoder: load the model without quantisation."
         )
-    for name, module in list(lora_modules(decoder)):
+    adapted = list(lora_modules(decoder))
+    of_weight = {id(module.get_base_layer().weight): name for name, module in adapted}
+    if len(of_weight) < len(adapted):
+        name, module = next((n, m) for n, m in adapted if of_weight[id(m.get_base_layer().weight)] != n)
+        raise LlinkCheckpointError(
+            f"LoRA cannot be merged into {type(decoder).__name__}: {name} and "
+            f"{of_weight[id(module.get_base_layer().weight)]} are one weight, and each has LoRA of its own. Use the "
+            "model as it is."
+        )
+    for name, module in adapted:
         module.merge(safe_merge=True)
         decoder.set_submodule(name, module.get_base_layer())
     del decoder.peft_config

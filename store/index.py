@@ -27,7 +27,7 @@ VECTOR = "vector"
 EXACT_ROWS = 100_000
 #: Of a large store: the share of cells that a search looks into, rows ranked again for each that is asked for, and
 #: the fewest.
-_PROBED, _AGAIN, _LEAST = 1 / 16, 20, 200
+_PROBED, _AGAIN, _LEAST = 1 / 16, 50, 1000
 _A_CELL = 64  # training vectors
 _BATCH = 8192
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -60,6 +61,21 @@ def check_arguments(args: Any, wanted: type, trainer: type) -> None:
     if not isinstance(args, wanted):
         article = "an" if wanted.__name__[0] in "AEIO" else "a"
         raise TypeError(f"args is a {type(args).__name__}; {trainer.__name__} needs {article} {wanted.__name__}.")
+
+
+def check_best_metric(args: TrainingArguments, metrics: Collection[str]) -> None:
+    """Refuses a metric of the best model that no evaluation gives.
+
+    Args:
+        args: Of the trainer.
+        metrics: Names of what an evaluation gives; of none, nothing is refused.
+
+    Raises:
+        LlinkConfigError: If it is none of them.
+    """
+    best = args.metric_for_best_model
+    if metrics and best is not None and best.removeprefix("eval_") not in metrics:
+        raise LlinkConfigError(f"metric_for_best_model={best!r} is not one of {', '.join(metrics)}.")
 
 
 def check_optimizer(args: TrainingArguments) -> None:

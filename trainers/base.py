@@ -23,7 +23,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Tr
 from ..configuration_llink import LlinkConfigError
 from ..data.one_writer import one_writer
 from ..hub_cards.verify import save_canary
-from .arguments import check_optimizer
+from .arguments import check_best_metric, check_optimizer
 from .checkpoints import UNFINISHED, check_resumable, last_checkpoint, move_into_place
 from .errors import TrainingError
 from .hub_callback import HubCallback
@@ -222,6 +222,8 @@ class LlinkTrainer(Trainer):
         if resume_from_checkpoint:
             check_resumable(resume_from_checkpoint, self.args.output_dir)
         check_optimizer(self.args)
+        if isinstance(self.eval_dataset, Dataset):  # of several sets each has its own names
+            check_best_metric(self.args, self.metric_names(self.eval_dataset))
         self._check_savable()
         set_seed(self.args.seed)  # whatever was drawn since the trainer was made
         try:

@@ -12,7 +12,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..configuration_llink import LlinkConfigError
 from ..data.instructions import instruction_dataset
-from .arguments import check_optimizer
+from .arguments import check_best_metric, check_optimizer
 from .base import LlinkTrainer
 
 
@@ -58,9 +58,7 @@ def _check_evaluation(args: TrainingArguments, metrics: Collection[str]) -> None
                     f"{name}={getattr(value, 'value', value)} has nothing to evaluate: give held-out data, or leave "
                     "it out."
                 )
-    best = args.metric_for_best_model
-    if metrics and best is not None and best.removeprefix("eval_") not in metrics:
-        raise LlinkConfigError(f"metric_for_best_model={best!r} is not one of {', '.join(metrics)}.")
+    check_best_metric(args, metrics)
 
 
 def _check_reporters(names: Collection[str]) -> None:

@@ -6,6 +6,7 @@ needs more is in [`SPECIAL`].
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,15 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
 )
 
-DECODERS = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+#: Listed as causal language models, and none: they make sound, or draft for another model, whose states they read.
+NO_LANGUAGE_MODELS = {"gemma4_assistant", "gemma4_unified_assistant", "musicgen", "musicgen_melody"}
+DECODERS = sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - NO_LANGUAGE_MODELS)
 #: Embedding models that transformers lists under no text head.
 _EMBEDDERS = {"embedding_gemma2_text", "longt5", "mt5", "umt5", "m2m_100", "nllb-moe", "switch_transformers", "fsmt"}
+#: Text parts of vision models that transformers lists as text encoders; they are decoders.
+_TEXT_PARTS = {"emu3", "llama4", "mllama", "molmo2_text"}
 ENCODERS = sorted(
-    {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES, *_EMBEDDERS}
+    ({*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES, *_EMBEDDERS} - _TEXT_PARTS)
     | ({"bart", "bigbird_pegasus", "blenderbot", "led", "marian", "mvp", "pegasus", "pegasus_x", "plbart", "t5gemma2"})
 )
 #: Decoder architectures that are tried as encoders too: with attention in both directions, or taken as they are.
@@ -86,31 +91,81 @@ SMALL: dict[str, Any] = {
 }
 #: What an architecture needs besides.
 _ROTARY = {"head_dim": 4, "num_key_value_heads": 4}
+_DOTS3 = {"num_key_value_heads": 4, "n_routed_experts": 4, "num_experts_per_tok": 1, "head_dim": 8}
+_DOTS3_SOUND = {"hidden_size": _WIDTH, "adapter_input_size": _WIDTH, "adapter_out_dim": _WIDTH}
+_QWEN4 = {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 64}
+_QWEN4 |= {
+    "indexer_compress_ratio": 4,
+    "ple_embed_dim": 16,
+    "ple_layer_ids": [1],
+    "ngram_vocab_size_base": 500,
+    "heads_per_ngram": 1,
+    "hc_count": 2,
+    "hc_lowrank": 8,
+}
 SPECIAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("axk1", "axk2", "deepseek_v3", "deepseek_v32", "glm_moe_dsa", "youtu"), _ROTARY),
-    **dict.fromkeys(("glm4_moe_lite", "kimi_linear", "minicpm3"), _ROTARY),
-    "bailing_hybrid": {"qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "head_dim": 4, "num_key_value_heads": 4},
+    **dict.fromkeys(("glm4_moe_lite", "kimi_linear", "minicpm3", "sarvam_mla"), _ROTARY),
+    "bailing_hybrid": {**_ROTARY, "n_group": 1, "topk_group": 1, "num_local_experts": 4, "num_experts_per_tok": 1},
+    "bert-generation": {"is_decoder": True},
     "bamba": {"attn_layer_indices": [1]},
     "deepseek_v2": {**_ROTARY, "num_experts_per_tok": 1},
     "deepseek_v4": {"num_key_value_heads": 1},
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 1, "moe_intermediate_size": 16, "n_shared_experts": 1},
     "mamba2": {"num_heads": 8},
-    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"]},
+    "cohere_compass_text": {
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+        }
+        | {"full_attention": None},
+    },
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8}, "ffn_config": {"ffn_hidden_size": 48}},
+    "dory": {
+        **{"n_input_layers": 1, "n_recurrent_layers": 1, "n_output_layers": 1, "num_hidden_layers": 3},
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "dots3_note": {
+        "text_config": _DOTS3,
+        "vision_config": {"adapter_in_dim": _WIDTH, "adapter_out_dim": _WIDTH},
+        "audio_config": _DOTS3_SOUND,
+    },
+    "dots3_note_text": _DOTS3,
     "esm": {"vocab_size": VOCAB, "pad_token_id": 1, "mask_token_id": 3},
     "esmc": {"num_key_value_heads": 4},
+    "funnel": {"architectures": ["FunnelModel"], "block_sizes": [1, 1]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1},
     "kimi_linear": {**_ROTARY, "num_experts_per_token": 1},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "longcat_flash": {**_ROTARY, "moe_topk": 2},
     "luke": {"entity_vocab_size": 10},
     "nemotron_h": {"n_groups": 2, "layers_block_type": ["mamba", "attention", "moe", "mlp"], "num_hidden_layers": 4},
+    "mllama": {"text_config": {"cross_attention_layers": [], "vocab_size": VOCAB}},
+    "neomme": {"head_dim": 16},
+    "qwen4_exp": {"text_config": _QWEN4},
+    "qwen4_exp_text": _QWEN4,
     "recurrent_gemma": {"num_hidden_layers": 3, "block_types": ["recurrent", "recurrent", "attention"]},
     "reformer": {"axial_pos_embds_dim": [16, 16], "axial_pos_shape": [16, 32], "is_decoder": True},
     "roc_bert": {"pronunciation_vocab_size": 10, "shape_vocab_size": 10},
-    "zamba": {"num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid"] * 2},
-    "zamba2": {"num_hidden_layers": 4, "hybrid_layer_ids": [1, 3], "layers_block_type": ["mamba", "hybrid"] * 2},
+    "xlstm": {"hidden_size": 64, "embedding_dim": 64, "qk_dim_factor": 1.0},
+    "zamba": {
+        "num_hidden_layers": 4,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "layers_block_type": ["mamba", "hybrid"] * 2,
+    },
+    "zamba2": {
+        "num_hidden_layers": 4,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "hybrid_layer_ids": [1, 3],
+        "layers_block_type": ["mamba", "hybrid"] * 2,
+    },
 }
+#: What needs a library for its vision tower is made of its text part where that library is not installed.
+TEXT_PART = {} if importlib.util.find_spec("timm") else {"gemma3n": "gemma3n_text"}
 #: Languages of architectures that ask for one.
 LANGUAGES = {"xmod": {"default_language": "en_XX", "languages": ["en_XX"]}}
 SPECIAL |= LANGUAGES
@@ -119,6 +174,7 @@ _IDS = {"pad_token_id": 1, "eos_token_id": 0, "bos_token_id": 0, "cls_token_id":
 
 def small_config(model_type: str, kind: str) -> PretrainedConfig:
     """The configuration of a tiny base; `kind` is `encoder` or `decoder`."""
+    model_type = TEXT_PART.get(model_type, model_type)
     ids = _IDS | ({"eos_token_id": 2} if kind == "encoder" else {})
     return _small(CONFIG_MAPPING[model_type], ids, SPECIAL.get(model_type, {}))
 
@@ -145,7 +201,8 @@ def _small(config_class: type[PretrainedConfig], ids: dict[str, int], special: d
     fields = {name: value for name, value in fields.items() if not isinstance(_own(config_class, name), property)}
     if "layers_block_type" in special:
         fields.pop("layer_types", None)
-    return config_class(**{**fields, **special})
+    own = {name: value for name, value in special.items() if name not in config_class.sub_configs}
+    return config_class(**{**fields, **own})
 
 
 def _own(config_class: type, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What an encoder wants of its texts: a prefix, a sentence-transformers folder's settings, a language's tag."""
+"""What an encoder wants of its texts: a prefix, a sentence-transformers folder's settings."""
 
 import json
 import shutil
@@ -7,11 +7,8 @@ import warnings
 import any_base
 import pytest
 import torch
-from transformers import NllbTokenizer
 
-from llink.building import build_processor
-from llink.configuration_llink import LlinkConfigError
-from llink.encoder_settings import embedding_settings, language_code, script_of
+from llink.encoder_settings import embedding_settings
 from llink.modeling_llink import LlinkForCausalLM, LlinkProcessor
 
 TEXTS = ["the cat", "ក្មេងទៅសាលា at noon 12"]
@@ -129,52 +126,3 @@ def test_what_cannot_be_used_is_named(folder, base_folder):
 
 def test_an_ordinary_folder_has_no_settings(base_folder):
     assert embedding_settings(base_folder("encoder", "xlm-roberta")) is None
-
-
-# ------------------------------------------------------------------ the language
-
-
-def nllb() -> NllbTokenizer:
-    letters = ["<s>", "<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz"]
-    return NllbTokenizer(vocab={letter: i for i, letter in enumerate(letters)}, merges=[])
-
-
-@pytest.mark.parametrize(
-    ("language", "code"),
-    [("km", "khm_Khmr"), ("zh", "zho_Hans"), ("zh-Hant", "zho_Hant"), ("khm_Khmr", "khm_Khmr"), ("ceb", "ceb_Latn")],
-)
-def test_languages_have_the_tokenizers_own_codes(language, code):
-    assert language_code(nllb(), language) == code
-
-
-def test_a_tokenizer_that_tags_needs_a_language_that_it_knows(base_folder):
-    with pytest.raises(LlinkConfigError, match="would tag all as 'eng_Latn'"):
-        language_code(nllb(), None)
-    with pytest.raises(LlinkConfigError, match=r"'tlh'.*khm_Khmr"):
-        language_code(nllb(), "tlh")
-    assert language_code(built(base_folder).processor.encoder_tokenizer, "km") is None
-
-
-def test_scripts_of_languages():
-    found = {tag: script_of(tag) for tag in ("km", "ja", "sr", "sr-Latn", "tlh", None)}
-    assert found == {"km": "Khmr", "ja": "Jpan", "sr": "Cyrl", "sr-Latn": "Latn", "tlh": None, None: None}
-
-
-def test_each_text_is_tagged_with_the_models_language(base_folder, tmp_path):
-    model = built(base_folder, source_language="km")
-    processor = build_processor(model.config, model.processor.tokenizer, nllb())
-    tag = processor.encoder_tokenizer.convert_tokens_to_ids("khm_Khmr")
-    assert tag in processor.read_passages(["abc"])[0][0].ids
-    processor.save_pretrained(tmp_path)
-    again = LlinkProcessor.from_pretrained(tmp_path)
-    assert again.read_passages(["abc"])[0][0].ids == processor.read_passages(["abc"])[0][0].ids
-
-
-def test_text_in_another_script_is_warned_of_once(base_folder):
-    processor = built(base_folder, source_language="km").processor
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        processor.read_passages(["ក្មេងទៅសាលា ABC", "2024-01-01"])
-        with pytest.raises(UserWarning, match=r"'we eat rice'.*Khmr"):
-            processor.read_passages(["ក្មេងទៅសាលា", "we eat rice"])
-        processor.read_passages(["we eat rice"])

@@ -30,6 +30,9 @@ class Journey:
         encoder, decoder: Folders.
         work: A folder for what is written.
         config: Fields of `LlinkConfig`, beyond the defaults.
+
+    Attributes:
+        remarks: What is refused, in words, of a journey that goes well otherwise.
     """
 
     options: dict = {}  # noqa: RUF012 - what loading is given
@@ -38,6 +41,7 @@ class Journey:
     def __init__(self, encoder: str, decoder: str, work: Path, **config) -> None:
         self.encoder, self.decoder, self.work = encoder, decoder, Path(work)
         self.config = config
+        self.remarks: list[str] = []
 
     def run(self) -> None:
         for step in self.STEPS:
@@ -114,6 +118,8 @@ class Journey:
         given = dict(foreign_text=PASSAGES[:2], prompt=PROMPTS[:2], max_new_tokens=4, min_new_tokens=4)
         greedy = self.model.generate(**given, do_sample=False)
         assert greedy.shape == (2, 4), greedy.shape
+        anew = self.model.generate(**given, do_sample=False, use_cache=False)
+        assert torch.equal(greedy, anew), f"without a cache other tokens follow: {greedy.tolist()}, {anew.tolist()}"
         assert self.model.generate(**given, num_beams=2, do_sample=False).shape[0] == 2
         assert self.model.generate(**given, do_sample=True, num_return_sequences=2).shape == (4, 4)
 
@@ -151,10 +157,17 @@ class Journey:
         reloads(self.work, [str(self.work / kind) for kind in SAVED])
 
     def merge(self) -> None:
-        """Merged LoRA answers alike."""
+        """Merged LoRA answers alike, or is refused where blocks share weights."""
+        from llink.modeling_llink.errors import LlinkCheckpointError
+
         inputs = self.inputs(PROMPTS, PASSAGES)
         wanted = self._last(inputs)
-        self.model.merge_and_unload()
+        try:
+            self.model.merge_and_unload()
+        except LlinkCheckpointError as error:
+            if "are one weight" not in str(error):
+                raise
+            self.remarks.append(str(error))
         same(self._last(inputs), wanted, "merged it answers otherwise")
 
     def inputs(self, prompts: list[str], passages: list[str] | None = None):
