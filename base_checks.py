@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from .configuration_bases import text_config
 from .modeling_llink import LlinkForCausalLM
 from .modeling_llink.errors import BaseModelError
 from .modeling_llink.layers import encoder_states
@@ -68,17 +67,11 @@ def check_end(tokenizer: PreTrainedTokenizerBase, name: str | None) -> None:
 
 def _check_encoder(model: LlinkForCausalLM) -> None:
     config = model.config
-    last = getattr(text_config(config.encoder_config), "num_hidden_layers", -1)  # slots of tokens read it, later
-    layers = sorted({config.encoder_layer, last, *(config.slot_layers or ())})
+    layers = sorted({config.encoder_layer, *(config.slot_layers or ())})
     ids, mask = _padded(_some_ids(config.encoder_config.get_text_config().vocab_size), left=False, fill=_pad(model))
     alone = encoder_states(model.encoder, layers, ids[:1, :_SHORT], mask[:1, :_SHORT])
     together = encoder_states(model.encoder, layers, ids, mask)
     for layer, one, two in zip(layers, alone, together, strict=True):
-        if two.shape[-1] != config.width_of(layer):
-            raise BaseModelError(
-                f"The encoder {config.encoder_name_or_path!r} ({type(model.encoder).__name__}) gives states "
-                f"{two.shape[-1]} wide at layer {layer}, where it should be {config.width_of(layer)}. Choose another."
-            )
         if _differ(model.encoder, two[:1, :_SHORT], one):
             raise BaseModelError(
                 f"The encoder {config.encoder_name_or_path!r} ({type(model.encoder).__name__}) reads a text otherwise "

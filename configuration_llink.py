@@ -327,15 +327,14 @@ class LlinkConfig(PretrainedConfig):
     @property
     def encoder_hidden_size(self) -> int:
         """d_e, the width of the encoder's hidden state that is pooled."""
-        return self.width_of(self.encoder_layer)
+        return self._width_of(self.encoder_layer)
 
     @property
     def states_width(self) -> int:
         """C, the width of the hidden states that slots of tokens are made of, side by side."""
-        return sum(self.width_of(layer) for layer in self.slot_layers or ())
+        return sum(self._width_of(layer) for layer in self.slot_layers or ())
 
-    def width_of(self, layer: int | float) -> int:
-        """The width of the encoder's hidden state at a layer."""
+    def _width_of(self, layer: int | float) -> int:
         config = text_config(self.encoder_config)
         is_last = layer in (-1, getattr(config, "num_hidden_layers", None))
         return (is_last and self.encoder_last_width) or int(config.hidden_size)
