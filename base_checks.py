@@ -71,6 +71,12 @@ def _check_encoder(model: LlinkForCausalLM) -> None:
     ids, mask = _padded(_some_ids(config.encoder_config.get_text_config().vocab_size), left=False, fill=_pad(model))
     alone = encoder_states(model.encoder, layers, ids[:1, :_SHORT], mask[:1, :_SHORT])
     together = encoder_states(model.encoder, layers, ids, mask)
+    widths = {layer: states.shape[-1] for layer, states in zip(layers, alone, strict=True)}
+    if config.slot_layers and sum(widths[layer] for layer in config.slot_layers) != config.states_width:
+        raise BaseModelError(
+            f"The encoder {config.encoder_name_or_path!r} ({type(model.encoder).__name__}) has layers of other widths "
+            f"({widths}) than its configuration says ({config.states_width} in all). Name its last: slot_layers=[-1]."
+        )
     for layer, one, two in zip(layers, alone, together, strict=True):
         if _differ(model.encoder, two[:1, :_SHORT], one):
             raise BaseModelError(

@@ -26,7 +26,7 @@ def is_read(config: PretrainedConfig | None) -> bool:
 def text_config(config: PretrainedConfig) -> PretrainedConfig:
     """The part of a base's configuration that is about text; of an encoder-decoder its encoder's (T5Gemma)."""
     own = getattr(config, "encoder", None)
-    return own if isinstance(own, PretrainedConfig) else config.get_text_config()
+    return (own if isinstance(own, PretrainedConfig) else config).get_text_config()
 
 
 def layer_number(name: str, value: Any, base: PretrainedConfig | None) -> int | float:

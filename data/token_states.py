@@ -60,7 +60,7 @@ def token_states(
     """
     processor, layers = model.processor, model.config.slot_layers
     counts = [sum(max(piece.slots) for piece in pieces) for pieces in texts]
-    shape = sum(counts), len(layers) * model.config.encoder_hidden_size
+    shape = sum(counts), model.config.states_width
     read = [[(piece.ids, piece.slots) for piece in pieces] for pieces in texts]
     spec = {"version": _VERSION, "base": base_fingerprint(model, "encoder"), "layers": layers, "texts": read}
     name = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:32]

@@ -204,9 +204,14 @@ def hidden_states(model: PreTrainedModel, layers: Sequence[int], **inputs: Any) 
     numbers = [layer % (len(blocks) + 1) for layer in layers]  # what the block of this number reads is the layer's
     length, width = inputs["input_ids"].shape[1], getattr(text_config(model.config), "hidden_size", None)
     if max(numbers) == len(blocks):
-        found = model(**inputs, output_hidden_states=True).hidden_states
-        last = len(found) - 1  # one stream, and as wide as the model makes it
-        return [_one_stream(found[layer], length, None if layer in (-1, last) else width) for layer in layers]
+        output = model(**inputs, output_hidden_states=True)
+        last = len(output.hidden_states) - 1
+        return [
+            output.last_hidden_state[:, :length]  # normed, one stream, and as wide as the model makes it
+            if layer in (-1, last)
+            else _one_stream(output.hidden_states[layer], length, width)
+            for layer in layers
+        ]
     hooks = [blocks[n].register_forward_pre_hook(partial(_read, n), with_kwargs=True) for n in set(numbers)]
     read: dict[int, Tensor] = {}
     before = _reading.set((read, max(numbers)))

@@ -131,6 +131,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "audio_config": _DOTS3_SOUND,
     },
     "dots3_note_text": _DOTS3,
+    "embedding_gemma2_text": {"embedding_dim": 24},  # its last state is projected
     "esm": {"vocab_size": VOCAB, "pad_token_id": 1, "mask_token_id": 3},
     "esmc": {"num_key_value_heads": 4},
     "funnel": {"architectures": ["FunnelModel"], "block_sizes": [1, 1]},

@@ -9,14 +9,24 @@ import user
 
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.errors import BaseModelError, LlinkCheckpointError
-from llink.modeling_llink.layers import hidden_states
+from llink.modeling_llink.layers import encoder_states, hidden_states
 from llink.modeling_llink.lora import lora_modules
 
 #: One of each kind: plain, composite, embeddings for each layer, scaled embeddings, experts, hybrid, state-space.
 DECODERS = ("llama", "gemma3", "gemma4", "gemma4_text", "gemma3n_text", "falcon_h1", "qwen3_next", "glm4_moe", "mamba2")
 #: A text part of another name with more than its vocabulary embedded, a Linear router, shared blocks, streams in a row.
 DECODERS += ("mllama", "phimoe", "zamba2", "qwen4_exp_text")
-ENCODERS = ("bert", "mt5", "m2m_100", "modernbert", "embedding_gemma2_text", "qwen3", "t5gemma", "pegasus_x")
+ENCODERS = (
+    "bert",
+    "mt5",
+    "m2m_100",
+    "modernbert",
+    "embedding_gemma2_text",
+    "qwen3",
+    "t5gemma",
+    "t5gemma2",
+    "pegasus_x",
+)
 
 
 @pytest.fixture
@@ -117,6 +127,30 @@ def test_an_encoders_layers_are_counted_in_itself(bases):
     assert (model.config.encoder_hidden_size, model.config.states_width) == (32, 64)
     assert model.get_pooled_features(["abc"]).shape == (1, 32)
     assert sum("decoder" in name for name, _ in model.encoder.named_parameters()) == 0
+
+
+def test_the_last_layer_is_one_whatever_else_is_read(bases):
+    """Reformer's is twice as wide as the last of the states that it lists."""
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(*bases(encoder="reformer"), slot_expander="tokens")
+    ids = torch.arange(40, 47).unsqueeze(0)
+    (alone,), (_, beside) = (hidden_states(model.encoder, layers, input_ids=ids) for layers in ([-1], [1, -1]))
+    listed = model.encoder(input_ids=ids, output_hidden_states=True).hidden_states[-1]
+    assert listed.shape != alone.shape, "vacuous unless the last that is listed is another"
+    assert torch.equal(alone, beside)
+    assert model.config.states_width == 32 + 32 + 64
+    assert len(model.encode_foreign(["abc"])) == 1
+
+
+def test_layers_of_other_widths_are_refused(base_folder, monkeypatch):
+    from llink import base_checks
+
+    def wide(*given):
+        return [states.repeat(1, 1, 2) for states in encoder_states(*given)]
+
+    monkeypatch.setattr(base_checks, "encoder_states", wide)
+    given = base_folder("encoder", "xlm-roberta"), base_folder("decoder", "llama")
+    with pytest.raises(BaseModelError, match=r"slot_layers=\[-1\]"):
+        LlinkForCausalLM.from_encoder_decoder_pretrained(*given, slot_expander="tokens")
 
 
 def test_what_stands_beside_the_tokens_is_no_state(bases):
