@@ -24,7 +24,7 @@ from ..configuration_llink import LlinkConfigError
 from ..data.one_writer import one_writer
 from ..hub_cards.verify import save_canary
 from .arguments import check_best_metric, check_optimizer
-from .checkpoints import UNFINISHED, check_resumable, last_checkpoint, move_into_place
+from .checkpoints import UNFINISHED, check_resumable, done_already, last_checkpoint, move_into_place
 from .errors import TrainingError
 from .hub_callback import HubCallback
 from .sampling import GroupedByLength
@@ -212,15 +212,13 @@ class LlinkTrainer(Trainer):
             TrainingError: If the loss becomes NaN or infinite, or the checkpoint to resume from (True: the newest whole
                 one) is missing, torn, or holds the model alone.
             DataError: If another run is writing the output folder.
-            LlinkConfigError: If there are no training data, the model could not be saved, or there is no such optimiser
-                or schedule.
+            LlinkConfigError: If there are no data, the model could not be saved, or there is no such optimiser.
         """
         if self.train_dataset is None:
             raise LlinkConfigError("Training needs a train_dataset.")
         if resume_from_checkpoint is True and (resume_from_checkpoint := last_checkpoint(self.args.output_dir)) is None:
             raise TrainingError(f"{self.args.output_dir} holds no checkpoint: start without resume_from_checkpoint.")
-        if resume_from_checkpoint:
-            check_resumable(resume_from_checkpoint, self.args.output_dir)
+        check_resumable(resume_from_checkpoint, self.args.output_dir)
         check_optimizer(self.args)
         if isinstance(self.eval_dataset, Dataset):  # of several sets each has its own names
             check_best_metric(self.args, self.metric_names(self.eval_dataset))
@@ -228,6 +226,10 @@ class LlinkTrainer(Trainer):
         set_seed(self.args.seed)  # whatever was drawn since the trainer was made
         try:
             with one_writer(self.args.output_dir, inside=True) if self.args.should_save else nullcontext():
+                if resume_from_checkpoint and (state := done_already(resume_from_checkpoint, self.args.max_steps)):
+                    self._load_from_checkpoint(str(resume_from_checkpoint))  # transformers would take one more step
+                    self.state = state
+                    return TrainOutput(state.global_step, 0.0, {})
                 return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
             self.model.eval()

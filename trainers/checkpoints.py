@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from transformers import TrainerState
 from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -85,17 +86,19 @@ def last_checkpoint(output_dir: str | os.PathLike) -> str | None:
     return None
 
 
-def check_resumable(folder: str | os.PathLike, output_dir: str | os.PathLike) -> None:
+def check_resumable(folder: str | os.PathLike | bool | None, output_dir: str | os.PathLike) -> None:
     """Refuses a checkpoint that a run could not go on from.
 
     Args:
-        folder: The checkpoint.
+        folder: The checkpoint; of none, nothing is refused.
         output_dir: The run's folder, in which others are looked for.
 
     Raises:
         TrainingError: If it is no folder, torn, or holds the model alone; names the newest that is whole.
     """
-    path = Path(folder)
+    if not folder:
+        return
+    path = Path(str(folder))
     if not path.is_dir():
         raise TrainingError(
             f"There is no checkpoint {folder} to resume from: give one of the folders {output_dir}/checkpoint-…, or "
@@ -109,6 +112,12 @@ def check_resumable(folder: str | os.PathLike, output_dir: str | os.PathLike) ->
             f"Cannot resume from {folder}: {reason}. Resume from another checkpoint, or load this one's model and "
             "start a new run."
         )
+
+
+def done_already(folder: str | os.PathLike, max_steps: int) -> TrainerState | None:
+    """The state of a whole checkpoint that was saved after the last of `max_steps`; nothing of any other."""
+    state = TrainerState.load_from_json(str(Path(folder) / TRAINER_STATE_NAME))
+    return state if 0 < max_steps <= state.global_step else None
 
 
 def _has_optimizer(folder: Path) -> bool:

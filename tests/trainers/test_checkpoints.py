@@ -59,6 +59,14 @@ def test_torn_checkpoints_are_passed_over_and_said(damage, unbroken, tmp_path, c
         trainer(tmp_path / "whole", **OPTIONS).train(str(tmp_path / "whole" / "checkpoint-6"))
 
 
+def test_a_run_that_was_done_takes_no_further_step(unbroken, tmp_path):
+    again = trainer(tmp_path / "whole", FakeModel(seed=9), **OPTIONS)
+    assert again.train(resume_from_checkpoint=True).global_step == 6
+    for name, tensor in unbroken.llink_model.bridge().items():
+        assert torch.equal(tensor, again.llink_model.bridge()[name])
+    assert again.state.log_history == unbroken.state.log_history[:-1]  # but for the summary, which comes after it
+
+
 def test_of_torn_checkpoints_alone_none_is_taken(unbroken, tmp_path):
     for folder in (tmp_path / "whole").glob("checkpoint-*"):
         (folder / "trainer_state.json").unlink()
