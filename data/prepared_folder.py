@@ -204,7 +204,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def move_into_place(made: Path, folder: Path) -> None:
-    """Puts a finished folder where it belongs, in place of the prepared folder that may stand there."""
+    """Puts a finished folder where it belongs, in place of an older one that may stand there."""
     retired = made.with_name(f"{made.name}.old")
     if folder.exists():
         folder.rename(retired)

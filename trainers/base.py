@@ -22,9 +22,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Tr
 
 from ..configuration_llink import LlinkConfigError
 from ..data.one_writer import one_writer
+from ..data.prepared_folder import move_into_place
 from ..hub_cards.verify import save_canary
 from .arguments import check_best_metric, check_optimizer
-from .checkpoints import UNFINISHED, check_resumable, done_already, last_checkpoint, move_into_place
+from .checkpoints import UNFINISHED, check_resumable, done_already, last_checkpoint
 from .errors import TrainingError
 from .hub_callback import HubCallback
 from .sampling import GroupedByLength
@@ -360,10 +361,10 @@ class LlinkTrainer(Trainer):
             self.state.best_model_checkpoint = str(run / name)
             self.state.save_to_json(str(made / TRAINER_STATE_NAME))
         move_into_place(made, run / name)
+        shutil.rmtree(run / UNFINISHED)
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(run / name))
-        best = self.state.best_model_checkpoint
-        rotate_checkpoints(str(run), self.args.save_total_limit, best_model_checkpoint=best, use_mtime=True)
+        rotate_checkpoints(str(run), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.load_weights(resume_from_checkpoint)
@@ -395,6 +396,5 @@ class LlinkTrainer(Trainer):
         return (super().push_to_hub if self.hub is None else self.hub.push)(*args, **kwargs)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if self._is_saving:
-            return  # it has no name yet
-        (super()._push_from_checkpoint if self.hub is None else self.hub.push_checkpoint)(checkpoint_folder)
+        if not self._is_saving:  # else it has no name yet
+            (super()._push_from_checkpoint if self.hub is None else self.hub.push_checkpoint)(checkpoint_folder)

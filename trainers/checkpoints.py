@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -21,20 +20,6 @@ logger = logging.getLogger(__name__)
 
 #: Where a checkpoint is written, within the run's folder, until all of it is there.
 UNFINISHED = ".unfinished"
-
-
-def move_into_place(made: Path, folder: Path) -> None:
-    """Gives a finished checkpoint its name; an older one of that name goes when it stands.
-
-    Args:
-        made: The finished folder, within `UNFINISHED`.
-        folder: Its place.
-    """
-    old = made.with_name(f"{made.name}.old")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(made, folder)
-    shutil.rmtree(made.parent, ignore_errors=True)
 
 
 def torn(folder: Path) -> str | None:
