@@ -1,4 +1,5 @@
-"""Writes the tables of `docs/evidence.md` from the results beside this file, so that no number there is typed by hand.
+"""Writes the tables of `docs/evidence.md` and of the pages in `docs/evidence/` from the results beside this file, so that
+no number there is typed by hand.
 
     python benchmarks/evidence/tables.py
 
@@ -24,7 +25,8 @@ from llink.evaluation.plot_retrieval import DIRECTION_TITLES, ROW_TITLES, direct
 from llink.evaluation.report import table, with_interval
 
 HERE = Path(__file__).parent
-DOCUMENT = HERE.parent.parent / "docs" / "evidence.md"
+DOCS = HERE.parent.parent / "docs"
+PAGES = [DOCS / "evidence.md", *sorted((DOCS / "evidence").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- (\S+): (.*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -170,9 +172,10 @@ def block(match: re.Match) -> str:
 
 
 def filled(text: str) -> str:
-    """The document with all tables as the results have them."""
+    """A page with all its tables as the results have them."""
     return BLOCK.sub(block, text)
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(filled(DOCUMENT.read_text("utf-8")), "utf-8")
+    for page in PAGES:
+        page.write_text(filled(page.read_text("utf-8")), "utf-8")
