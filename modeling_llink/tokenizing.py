@@ -4,14 +4,56 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import regex
 from transformers import PreTrainedTokenizerBase
 
 #: A tokenizer keeps what its last call asked for, such as to split special tokens, and all threads share it.
 _TOKENIZING = threading.Lock()
+#: How many texts of so many characters a tokenizer's ids are kept of.
+_SHORT_TEXTS, _SHORT_CHARS = 8192, 16
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    """What a tokenizer says whatever the text, until it is changed.
+
+    Attributes:
+        state: By it a change shows: tokens added, special ones set, another language's code put before a text.
+        added: Added tokens that are no blanks, the longest first.
+        control: Ids that no text may be read into; see [`control_ids`].
+        frame: The special tokens that it puts before and after a text.
+        short: Ids of short texts, such as numbers, which stand in many passages.
+    """
+
+    state: tuple[Any, ...]
+    added: tuple[str, ...]
+    control: frozenset[int]
+    frame: tuple[list[int], list[int]]
+    short: dict[str, list[int]] = field(default_factory=dict)
+
+
+_VOCABULARIES: WeakKeyDictionary[PreTrainedTokenizerBase, _Vocabulary] = WeakKeyDictionary()
+
+
+def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> _Vocabulary:
+    """Asked once of a fast tokenizer: for every text it would take as long as to tokenise a sentence."""
+    state: tuple[Any, ...] = ()
+    if tokenizer.is_fast:
+        framed_by = repr(tokenizer.backend_tokenizer.post_processor)
+        state = len(tokenizer), dict(tokenizer.special_tokens_map), framed_by
+        known = _VOCABULARIES.get(tokenizer)
+        if known is not None and known.state == state:
+            return known
+    added = sorted((one for one in tokenizer.get_added_vocab() if not one.isspace()), key=len, reverse=True)
+    known = _Vocabulary(state, tuple(added), _control_ids(tokenizer), _frame(tokenizer))
+    if tokenizer.is_fast:
+        _VOCABULARIES[tokenizer] = known
+    return known
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False, **options: Any) -> list[int]:
@@ -28,7 +70,13 @@ def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def encode_literal(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Tokenises text, without special tokens around it, so that nothing in it becomes a control token."""
-    return encode_spans(tokenizer, text)[0]
+    short = _vocabulary(tokenizer).short
+    if (known := short.get(text)) is not None:
+        return [*known]
+    ids = encode_spans(tokenizer, text)[0]
+    if len(text) <= _SHORT_CHARS and len(short) < _SHORT_TEXTS:
+        short[text] = ids
+    return [*ids]
 
 
 def encode_spans(
@@ -41,14 +89,14 @@ def encode_spans(
     characters that the tokenizer normalises into one (`＜/s＞`), which only the ids show. A tokenizer that does not say
     what its tokens stand for reads the text between two `borders` by itself.
     """
-    added = [token for token in tokenizer.get_added_vocab() if not token.isspace() and token in text]
+    vocabulary = _vocabulary(tokenizer)
     cuts: set[int] = set()
-    if added:
-        pattern = "|".join(map(regex.escape, sorted(added, key=len, reverse=True)))
+    if added := [token for token in vocabulary.added if token in text]:
+        pattern = "|".join(map(regex.escape, added))
         cuts = {match.start() + 1 for match in regex.finditer(pattern, text, overlapped=True)}
     if not tokenizer.is_fast:
         cuts |= set(borders)
-    control = control_ids(tokenizer)
+    control = vocabulary.control
     while True:
         edges = [0, *sorted(cuts - {0, len(text)}), len(text)]
         ids: list[int] = []
@@ -88,16 +136,24 @@ def control_spans(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[i
     return sorted({(start, end) for token, (start, end) in found if token in control and end > start})
 
 
-def control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Ids that no text may be read into: special and added tokens, but for blanks and what is merely unknown."""
+    return _vocabulary(tokenizer).control
+
+
+def _control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     ids = {number for token, number in tokenizer.get_added_vocab().items() if not token.isspace()}
     ids |= set(tokenizer.all_special_ids)
     framing = {getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "cls", "sep", "mask")}
-    return ids if tokenizer.unk_token_id in framing else ids - {tokenizer.unk_token_id}
+    return frozenset(ids if tokenizer.unk_token_id in framing else ids - {tokenizer.unk_token_id})
 
 
 def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """The special tokens that a tokenizer puts before and after a text."""
+    return _vocabulary(tokenizer).frame
+
+
+def _frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     framed, bare = encode(tokenizer, "a", special=True), encode(tokenizer, "a")
     start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
     return framed[:start], framed[start + len(bare) :]

@@ -9,13 +9,14 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, normalizers
+from tokenizers.processors import TemplateProcessing
 
 from llink.data.normalization import clean_invisible
 from llink.modeling_llink.errors import ForeignTextError
 from llink.modeling_llink.passages import Passage, ReadingOptions, check_passages, read_passage
 from llink.modeling_llink.pieces import cut_text
 from llink.modeling_llink.processing_llink import LlinkProcessor
-from llink.modeling_llink.tokenizing import encode_literal
+from llink.modeling_llink.tokenizing import encode_literal, frame
 
 #: Pieces whose code points belong together: Khmer and Burmese stacks, emoji with joiners, skin tones, flags, Hangul.
 CLUSTERS = [
@@ -187,6 +188,19 @@ def test_an_added_token_of_one_character_stays_text():
     control = tokenizer.convert_tokens_to_ids("¤")
     assert tokenizer.encode("a¤b")[2] == control, "vacuous unless it is recognised"
     assert control not in encode_literal(tokenizer, "a¤b")
+
+
+def test_a_tokenizer_that_is_changed_later_is_asked_anew():
+    tokenizer = tiny.encoder_tokenizer("xlm-roberta")
+    assert encode_literal(tokenizer, "a¤b") == encode_literal(tokenizer, "a¤b")
+    assert frame(tokenizer)[0], "vacuous unless a text is framed"
+    tokenizer.add_tokens(["¤"])
+    assert tokenizer.convert_tokens_to_ids("¤") not in encode_literal(tokenizer, "a¤b")
+    tokenizer.add_special_tokens({"mask_token": "b"})
+    assert "b" not in tokenizer.convert_ids_to_tokens(encode_literal(tokenizer, "a¤b"))
+    bare = TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+    tokenizer.backend_tokenizer.post_processor = bare
+    assert frame(tokenizer) == ([], [])
 
 
 def lookalikes() -> dict[str, list[str]]:
