@@ -83,6 +83,7 @@ def run(args: DemoArguments) -> dict[str, Any]:
         ASSETS / "encoder",
         ASSETS / "decoder",
         dtype="float32",
+        source_language="km",
         lora_dropout=0.0,  # one pass over the rows needs none, and drawing the masks takes a third of a step
         attn_implementation="eager",  # the fused attention's backward pass is the slower one on a CPU
         encoder_layer=2,
@@ -128,7 +129,6 @@ def _align(
         save_strategy="no",
         logging_steps=20,
         report_to=[],
-        dataloader_pin_memory=False,
         seed=args.seed,
         feature_batch_size=64,
         feature_cache_dir=str(Path(args.output_dir) / "features"),
@@ -154,7 +154,6 @@ def _learn_words(
         save_strategy="no",
         logging_steps=20,
         report_to=[],
-        dataloader_pin_memory=False,
         seed=args.seed,
         feature_batch_size=64,
         feature_cache_dir=str(Path(args.output_dir) / "features"),
@@ -179,7 +178,6 @@ def _inject(model: LlinkForCausalLM, splits: dict[str, list[DemoPair]], args: De
         save_strategy="no",
         logging_steps=10,
         report_to=[],
-        dataloader_pin_memory=False,
         seed=args.seed,
         feature_batch_size=64,
         feature_cache_dir=str(Path(args.output_dir) / "features"),

@@ -61,7 +61,7 @@ def _show(manifest: dict[str, Any], seconds: dict[str, Seconds], config: Prepare
     needed = shares_to_reach(manifest["splits"])
     remedy = "too few for these sizes" if needed is None else f"--shares {' '.join(map(str, needed))} would reach it"
     for split in manifest["splits"]:
-        if split["pairs"] < split["most"]:
+        if config.sizes_given and split["pairs"] < split["most"]:
             share = f"a share of {split['share']:.3g}"
             print(f"{split['name']} has {split['pairs']} of {split['most']} pairs, {share}: {remedy}.")
     print(_time_table(manifest, seconds) if seconds else f"\n{config.output_dir} held this data already.")

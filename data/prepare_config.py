@@ -128,8 +128,8 @@ class PrepareConfig:
         default=None,
         metadata={
             "help": "Share of all sentences that falls to each split. Keep them from run to run: they decide where a "
-            "sentence goes. When not given they follow from the sizes: in proportion, or where one size is -1, so that "
-            "the others are reached."
+            "sentence goes. When not given they follow from the sizes, so that each is reached but "
+            "for one of -1, which takes the rest."
         },
     )
     split_by: Literal["english", "both"] = field(
@@ -252,10 +252,15 @@ class PrepareConfig:
         """Whether the shares follow from the corpus, so that the sizes are reached."""
         return self.shares is None and any(split.size == -1 for split in self.split_plan())
 
+    @property
+    def sizes_given(self) -> bool:
+        """Whether somebody asked for these sizes."""
+        return self.splits != list(_DEFAULT_SPLITS)
+
     def fitted_splits(self, pairs: int) -> list[Split]:
         """The splits of a corpus of so many distinct pairs."""
         splits = self.split_plan()
-        most = _MOST_HELD_OUT if self.splits == list(_DEFAULT_SPLITS) else 1.0
+        most = 1.0 if self.sizes_given else _MOST_HELD_OUT
         return fit_shares(splits, pairs, most) if self.fits_shares else splits
 
     def rules(self) -> CleaningRules:

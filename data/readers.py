@@ -98,15 +98,23 @@ def plan_inputs(files: Sequence[str], file_format: str | None = None) -> list[In
         if len(aligned) == 2:
             inputs.append(Input(path.name, kind, tuple(aligned)))
             aligned = []
+    if aligned and not file_format and _first_line_has_tab(aligned[0]):  # what Excel calls Unicode text
+        inputs.append(Input(aligned[0].name, "tsv", (aligned[0],)))
+        aligned = []
     if aligned:
         raise DataError(
-            f"{aligned[0]} is taken as one side of line-aligned text and has no partner: give the target "
+            f"{aligned[0].name} is taken as one side of line-aligned text and has no partner: give the target "
             f"side (English), then the foreign file, or say --format ({', '.join(FORMATS)})."
         )
     names = [item.name for item in inputs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"Several inputs are called {', '.join(repeated)}, so their rows' ids would repeat: rename.")
     return inputs
+
+
+def _first_line_has_tab(path: Path) -> bool:
+    with path.open("rb") as file:
+        return path.suffix.lower() not in _COMPRESSED and b"\t" in file.readline(1 << 16)
 
 
 def check_input(

@@ -68,8 +68,8 @@ def parse_splits(splits: Sequence[str], shares: Sequence[float] | None = None) -
 
     Args:
         splits: One item a split; a size of -1 takes everything.
-        shares: One a split, of a sum of at most 1. By default in proportion to the sizes; where one is -1, it gets
-            what is left when every other split has 0.05.
+        shares: One a split, of a sum of at most 1. By default by the sizes, so that each is reached; where one is
+            -1, it gets what is left when every other split has 0.05.
 
     Raises:
         LlinkConfigError: If an item, a name, a size or a share makes no sense.
@@ -93,7 +93,8 @@ def parse_splits(splits: Sequence[str], shares: Sequence[float] | None = None) -
 def _usual_shares(sizes: Sequence[int]) -> list[float]:
     open_ended = sizes.count(-1)
     if open_ended == 0:
-        return [size / sum(sizes) for size in sizes]
+        wanted = [_share_of(size, 1) for size in sizes]
+        return [share / sum(wanted) for share in wanted]
     if open_ended > 1 or len(sizes) > 1 / _DEFAULT_SHARE:
         raise LlinkConfigError("--splits with more than one size of -1, or of more than 20 splits, need --shares.")
     return [1 - _DEFAULT_SHARE * (len(sizes) - 1) if size == -1 else _DEFAULT_SHARE for size in sizes]

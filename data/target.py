@@ -7,6 +7,8 @@ wherever pairs and instruction rows are.
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +42,8 @@ LANGUAGE_NAMES: dict[str, str] = dict(
     tuple(entry.strip().split(" ", 1))
     for entry in _NAMES.split(",")  # type: ignore[misc]
 )
+#: A language of two or three letters, and what follows it.
+_TAG = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8})*")
 
 
 def is_english(language: str) -> bool:
@@ -72,13 +76,19 @@ def language_tag(given: str) -> str:
     """The BCP-47 tag that is meant: by itself, by an English name (Khmer), or by its script's code (Khmr).
 
     Raises:
-        LlinkConfigError: If several languages are written in the script.
+        LlinkConfigError: If it is none of them, or several languages are written in the script.
     """
     named = {name.casefold(): code for code, name in LANGUAGE_NAMES.items()}
     if given.casefold() in named:
         return named[given.casefold()]
     script = REGION_SCRIPTS.get(given.title(), given.title())
     if script not in SCRIPTS:
+        if not _TAG.fullmatch(given):
+            near = difflib.get_close_matches(given.title(), LANGUAGE_NAMES.values(), n=1)
+            raise LlinkConfigError(
+                f"{given!r} is no language: give a BCP-47 tag, such as km or zh-Hant, or one of the English names that "
+                f"llink knows{f' ({near[0]}?)' if near else ''}."
+            )
         return given
     written = [language for language, code in LANGUAGE_SCRIPTS.items() if code == script]
     if len(written) != 1:

@@ -43,7 +43,8 @@ def main() -> None:
     """Trains, evaluates, saves, and answers once."""
     (args,) = HfArgumentParser(Arguments).parse_args_into_dataclasses()
     train, held_out = (read_pairs(*files, language=args.language) for files in (args.pairs, args.eval_pairs))
-    model = LlinkForCausalLM.from_encoder_decoder_pretrained(args.encoder, args.decoder)
+    language = None if args.language == "und" else args.language
+    model = LlinkForCausalLM.from_encoder_decoder_pretrained(args.encoder, args.decoder, source_language=language)
     common = {"max_steps": args.max_steps, "save_strategy": "no", "report_to": []}
 
     config = AlignConfig(f"{args.output_dir}/align", **common)

@@ -66,6 +66,7 @@ def push_to_hub(
         LlinkPushError: If the files are not complete, reload to another model, or the upload fails.
         LlinkCheckpointError: If a folder holds no llink model.
     """
+    look(HfApi(token=options.get("token")), repo_id, options.get("revision"))  # can it be reached at all?
     with temporary_stage() as folder:
         stage = Path(folder)
         if isinstance(model, (str, os.PathLike)):

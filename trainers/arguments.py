@@ -30,6 +30,11 @@ class LlinkTrainingArguments(TrainingArguments):
     by its first dimension: losses over passages, slots and positions would be wrong without a sign of it.
     """
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not torch.accelerator.is_available():  # there is nothing to pin memory for, and torch says so every time
+            self.dataloader_pin_memory = False
+
     @property
     def n_gpu(self) -> int:
         """GPUs of this process: 1 at most."""

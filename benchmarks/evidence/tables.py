@@ -1,5 +1,6 @@
-"""Writes the tables of `docs/evidence.md` and of the pages in `docs/evidence/` from the results beside this file, so that
-no number there is typed by hand.
+"""Writes the tables of `docs/evidence.md` and of the pages in `docs/evidence/` from the results beside this file.
+
+So no number there is typed by hand.
 
     python benchmarks/evidence/tables.py
 

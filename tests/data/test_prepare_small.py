@@ -49,6 +49,37 @@ def test_sizes_are_reached_exactly(tmp_path):
     assert found["train"] > 600
 
 
+def test_sizes_of_all_splits_are_reached_from_hardly_more_pairs(tmp_path):
+    found = sizes(run(tmp_path / "out", lines(tmp_path, pairs(800)), splits=["train=680", "held_out=80"]))
+    assert found == {"train": 680, "held_out": 80}
+
+
+def test_sizes_that_nobody_asked_for_are_not_missed(tmp_path, capsys):
+    files = lines(tmp_path, pairs(300))
+    command = [
+        "prepare",
+        "--input",
+        *files,
+        "--language",
+        "km",
+        "--workers",
+        "0",
+        "--output_dir",
+        str(tmp_path / "out"),
+    ]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "| held_out |" in said, "vacuous unless there is such a split"
+    assert "too few" not in said
+    assert "would reach" not in said
+
+
+def test_excels_unicode_text_is_a_table(tmp_path):
+    rows = "".join(f"{english}\t{foreign}\r\n" for english, foreign in pairs(300))
+    (tmp_path / "sheet.txt").write_text("english\tforeign\r\n" + rows, "utf-16")
+    assert sum(sizes(run(tmp_path / "out", [str(tmp_path / "sheet.txt")])).values()) > 250
+
+
 def test_the_share_that_would_reach_a_size_is_named_and_does(tmp_path, capsys):
     files = lines(tmp_path, pairs(800))
     command = ["prepare", "--input", *files, "--language", "Khmer", "--workers", "0", "--splits", "train=-1", "dev=80"]
@@ -68,6 +99,14 @@ def test_the_share_that_would_reach_a_size_is_named_and_does(tmp_path, capsys):
 )
 def test_languages_are_understood(given, tag):
     assert language_tag(given) == tag
+
+
+@pytest.mark.parametrize("given", ["klingonish", "the language of Cambodia", "k", "1"])
+def test_what_is_no_language_is_refused(given):
+    with pytest.raises(LlinkConfigError, match="is no language: give a BCP-47 tag"):
+        language_tag(given)
+    with pytest.raises(LlinkConfigError, match=r"\(Khmer\?\)"):
+        language_tag("Kmher")
 
 
 def test_a_script_of_many_languages_is_none():

@@ -81,10 +81,10 @@ def assert_nothing_crosses(*runs):
 
 
 def test_shares_follow_sizes():
-    assert parse_splits(["train=100000", "held_out=40000"]) == [
-        Split("train", 100000, 100000 / 140000),
-        Split("held_out", 40000, 40000 / 140000),
-    ]
+    train, held_out = parse_splits(["train=100000", "held_out=40000"])
+    assert (train.size, held_out.size, train.share + held_out.share) == (100000, 40000, 1.0)
+    spread = (140000 * held_out.share * train.share) ** 0.5  # of how many of 140,000 sentences fall to either
+    assert 0 < 140000 * held_out.share - 40000 < 2 * spread, "the smaller is more easily missed"
     assert [split.share for split in parse_splits(["train=-1", "dev=1024", "test=1024"])] == [0.9, 0.05, 0.05]
     assert [split.share for split in parse_splits(["a=-1", "b=-1"], [0.6, 0.2])] == [0.6, 0.2]
     assert parse_splits(["all=-1"]) == [Split("all", -1, 1.0)]
