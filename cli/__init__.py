@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "eval usage": "Does the decoder read its slots?",
     "eval translation": "Translations beside the base decoder's.",
     "eval outputs": "Answers of llink and the baselines, kept for the other evaluations.",
+    "eval content": "Do answers say what the text says: likelihood, the encoder, letters, literals.",
     "eval judge": "Blinded pairwise comparison by a language model (table 2).",
     "eval numeric": "Are numbers, units, dates, names and URLs kept exactly?",
     "eval tokens": "Tokens, memory and work of raw text against slots (figure 2).",

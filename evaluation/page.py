@@ -24,6 +24,7 @@ TITLES = {
     "translation": "Translation",
     "usage": "Does the decoder read the slots?",
     "numeric": "Exact numbers, units, dates and names",
+    "content": "Do the answers say what the text says?",
     "judge": "Pairwise judgement",
     "tokens": "Tokens and cost",
     "representations": "Representations",

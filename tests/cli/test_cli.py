@@ -521,6 +521,7 @@ WRITING = {
     "encoders": "--encoders e --pairs a b",
     "eval retrieval": "--model m --pairs a b",
     "eval usage": "--model m --instructions i",
+    "eval content": "--model m --outputs a",
     "eval translation": "--model m --pairs a b",
     "eval outputs": "--model m --instructions i",
     "eval judge": "--outputs a b --judge-model j",
