@@ -1,5 +1,8 @@
 """Gathers the whole runs of study.py into one record of the evidence; what was cut short is named and left out.
 
+Of runs whose Stage B was cut short, the dictionary may be whole all the same: how many of the references' words it
+holds goes into a record of its own, `NAME-words`.
+
 python benchmarks/evidence/study_record.py runs/study NAME
 """
 
@@ -28,8 +31,14 @@ def main() -> None:
         machine = run["machine"]
         kept = ("question", "method", "languages", "counts", "rows", "batch", "seed", "seconds", "took", "recall")
         results[path.stem] = {key: run[key] for key in kept if key in run} | {"sets": sets_of(run)}
+    write(name, "languages", results, machine)
+    write(f"{name}-words", "dictionary", dictionaries(folder), machine)
+
+
+def write(name: str, kind: str, results: dict[str, Any], machine: dict[str, str]) -> None:
+    """One record."""
     record = {
-        "kind": "languages",
+        "kind": kind,
         "results": results,
         "arguments": {"runs": "study.yaml", "only": sorted(results)},
         "versions": {"llink": llink.__version__, **{key: machine[key] for key in ("torch", "transformers", "peft")}},
@@ -38,6 +47,19 @@ def main() -> None:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", "utf-8")
     print(f"{path.name}: {', '.join(results)}")
+
+
+def dictionaries(folder: Path) -> dict[str, Any]:
+    """The dictionaries of Khmer alone by `tokens_per_slot`: steps, and the share of words found on each test set."""
+    found: dict[int, Any] = {}
+    for path in sorted(folder.glob("*.json")):
+        run = json.loads(path.read_text("utf-8"))
+        changed = run.get("model") or {}
+        if run["languages"] == ["km"] and "recall" in run and not changed.keys() - {"tokens_per_slot"}:
+            share = changed.get("tokens_per_slot", 1)
+            if share not in found or run["took"]["lexicon_steps"] > found[share]["steps"]:
+                found[share] = {"steps": run["took"]["lexicon_steps"], "recall": run["recall"]}
+    return {str(share): found[share] for share in sorted(found)}
 
 
 def whole(run: dict[str, Any]) -> bool:

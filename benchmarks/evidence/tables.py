@@ -114,6 +114,14 @@ def languages(records: dict[str, dict[str, Any]], measure: str) -> str:
     return table(["run", "trained on", *columns], cells)
 
 
+def dictionary(records: dict[str, dict[str, Any]]) -> str:
+    """Dictionaries by the tokens that share a slot: how many of the references' words some slot names first."""
+    rows = {share: row for results in records.values() for share, row in results.items()}
+    columns = sorted({name for row in rows.values() for name in row["recall"]})
+    cells = [[share, *(row["recall"].get(c, "") for c in columns), row["steps"]] for share, row in rows.items()]
+    return table(["tokens a slot", *columns, "steps"], cells)
+
+
 def judge(records: dict[str, dict[str, Any]]) -> str:
     """Judges' records: a row a comparison."""
     return judge_table(
@@ -152,7 +160,7 @@ def systems(records: dict[str, dict[str, Any]], columns: tuple[str, ...]) -> str
 
 
 #: Tables that show all of their records.
-WHOLE = {"usage": usage, "tokens": tokens, "judge": judge, "steps": steps, "reading": reading}
+WHOLE = {"usage": usage, "tokens": tokens, "judge": judge, "dictionary": dictionary, "steps": steps, "reading": reading}
 
 
 def block(match: re.Match) -> str:
