@@ -20,6 +20,7 @@ class Limits:
         max_tokens: Length of an answer, and what it is when a request does not say.
         max_body: Bytes of a request.
         max_passages: Foreign passages of a request, and texts of one for vectors.
+        cache_bytes: What slots of passages, kept for when these come again, take.
     """
 
     max_waiting: int = 64
@@ -27,6 +28,7 @@ class Limits:
     max_tokens: int = 512
     max_body: int = 2**20
     max_passages: int = 64
+    cache_bytes: int = 64 * 2**20
 
 
 @dataclass(frozen=True)
