@@ -7,7 +7,12 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..store.slot_store import Answer as StoreAnswer
+    from ..store.slot_store import SlotStore
+    from .reading import Reader
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,17 @@ class Answer:
 
 
 class Engine(ABC):
-    """Generates answers and makes vectors."""
+    """Generates answers and makes vectors.
+
+    Attributes:
+        limits: What it takes at most.
+        reader: What reads its requests.
+        store: A store of its model, which `ask` asks.
+    """
+
+    limits: Limits
+    reader: Reader
+    store: SlotStore | None
 
     @abstractmethod
     async def generate(self, request: ChatRequest) -> Answer:
@@ -136,9 +151,20 @@ class Engine(ABC):
             LlinkError: If a text is unusable, or the model is not trained.
         """
 
-    @property
     @abstractmethod
-    def alive(self) -> bool:
+    async def ask(self, question: str, **options: Any) -> StoreAnswer:
+        """An answer from the store, with the passages that it was read from.
+
+        Args:
+            question, options: As `SlotStore.ask` takes them.
+
+        Raises:
+            ApiError: If there is no store; 429 and 503 as `generate`.
+            LlinkError: If the question cannot be asked.
+        """
+
+    @abstractmethod
+    async def healthy(self) -> bool:
         """Whether requests are answered."""
 
     @property

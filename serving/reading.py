@@ -108,6 +108,10 @@ class Reader:
             "passage_too_long",
         )
 
+    def decode(self, ids: list[int]) -> str:
+        """The text of an answer's tokens."""
+        return self.processor.decode(ids, skip_special_tokens=True)
+
     # ------------------------------------------------------------------ what the model makes of them, in one thread
 
     def batch(self, prompts: Sequence[Prompt]) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
