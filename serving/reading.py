@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..modeling_llink import LlinkForCausalLM
+from ..modeling_llink.errors import SlotMismatchError
 from ..modeling_llink.passages import Passage, check_passage
 from ..modeling_llink.prompts import FOREIGN_PART
 from ..modeling_llink.slots import injected
@@ -142,15 +143,22 @@ class Reader:
                 mask[row, place, : len(slots)] = True
         return tensors, padded, mask
 
-    @torch.no_grad()
     def embeddings(self, prompt: Prompt) -> Tensor:
         """What the decoder's layers read of a prompt (S, d): its tokens' embeddings, and slots in their places."""
         inputs, slots, mask = self.batch([prompt])
-        ids, embed, config = inputs["input_ids"], self.model.get_input_embeddings(), self.model.config
-        places = ids >= config.reserved_token_start  # (1, S)
-        rows = torch.zeros(0, config.hidden_size, device=ids.device) if slots is None else slots[mask]  # (M, d)
-        with injected(embed, places, rows):
-            return embed(ids.masked_fill(places, config.filler_token_id))[0]
+        rows = torch.zeros(0, self.model.config.hidden_size) if slots is None else slots[mask]  # (M, d)
+        return self.embedded(inputs["input_ids"], rows)
+
+    @torch.no_grad()
+    def embedded(self, input_ids: Tensor, slots: Tensor) -> Tensor:
+        """Ids (1, S) of which M are those of slots, and slots (M, d) → embeddings (S, d)."""
+        embed, config = self.model.get_input_embeddings(), self.model.config
+        input_ids = input_ids.to(self.model.device)
+        places = input_ids >= config.reserved_token_start  # (1, S)
+        if int(places.sum()) != len(slots):
+            raise SlotMismatchError(f"{len(slots)} slots do not fit a prompt with places for {int(places.sum())}.")
+        with injected(embed, places, slots):
+            return embed(input_ids.masked_fill(places, config.filler_token_id))[0]
 
     def vectors(self, texts: Sequence[str], side: str) -> tuple[list[list[float]], int]:
         """N texts → their vectors (N, d) of length one, and how many tokens they have.

@@ -20,7 +20,7 @@ from ..modeling_llink import LlinkForCausalLM
 from ..store.slot_store import Answer as StoreAnswer
 from ..store.slot_store import SlotStore
 from .engine import Answer, ChatRequest, Engine, Limits
-from .errors import ApiError
+from .errors import ApiError, no_store
 from .reading import Prompt, Reader
 from .rows import Row, Rows, end_ids
 
@@ -105,7 +105,7 @@ class TransformersEngine(Engine):
     async def ask(self, question: str, **options: Any) -> StoreAnswer:
         store = self.store
         if store is None:
-            raise ApiError(404, "This server has no store: start it with --store.", "no_store")
+            raise no_store()
         return await self._call(lambda: store.ask(question, **options))
 
     async def _call(self, work: Callable[[], Any]) -> Any:
