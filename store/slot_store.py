@@ -257,6 +257,8 @@ class SlotStore:
         Raises:
             StoreError: As `ask`.
         """
+        if prompt is not None and not prompt.strip():
+            raise StoreError("The prompt is empty: say what is wanted of the passages, or leave it out.")
         found = self.search(question, k, side)
         slots = self.slots([one.row for one in found])
         prompt = question.strip() if prompt is None else prompt
