@@ -173,6 +173,13 @@ class Reader:
             if any(one.cut for one in read):
                 raise self._too_long(next(text for text, one in zip(texts, read, strict=True) if one.cut))
             tokens = sum(len(piece.ids) for one in read for piece in one.pieces)
+        elif self.model.config.lora_merged:
+            raise ApiError(
+                400,
+                "LoRA is merged into this model's decoder, whose vectors of English texts are no longer those that "
+                "passages were aligned with: serve the model as it was before merging.",
+                "lora_merged",
+            )
         else:
             tokenizer = self.processor.tokenizer
             lengths = [len(encode_literal(tokenizer, check_passage(text, row))) for row, text in enumerate(texts)]

@@ -357,5 +357,7 @@ def test_a_merged_model_does_not_pass_for_the_base_decoder(make_model):
     plain = {"messages": [{"role": "user", "content": "the cat"}], "max_tokens": 2}
     with served(make_model().merge_and_unload()) as (url, _), httpx.Client(base_url=url, timeout=60) as http:
         assert refused(http, "/v1/chat/completions", plain, 400, "LoRA is merged")
+        assert refused(http, "/v1/embeddings", {"input": "a", "side": "english"}, 400, "LoRA is merged")
+        assert http.post("/v1/embeddings", json={"input": "a"}).status_code == 200
         body = {"messages": about("a"), "max_tokens": 2}
         assert http.post("/v1/chat/completions", json=body).status_code == 200
