@@ -4,9 +4,11 @@
    ratio.
 2. Many clients and requests: seconds to an answer, and whether each is what `generate` answers by itself.
 3. Questions about one passage, with its slots kept and encoding it each time; one new token each.
+4. Prompts that share a long system prompt, against those whose own begins otherwise; one new token each.
 
-With `--engine-url` a running vLLM answers, which serves the model's exported decoder and does not copy numbers. Writes
-JSON, one entry an engine. The server runs in a thread of this process, and its clients share the processor with it.
+A part is left out with a size of 0. With `--engine-url` a running vLLM answers, which serves the model's exported
+decoder and does not copy numbers. Writes JSON, one entry an engine. The server runs in a thread of this process, and its
+clients share the processor with it.
 """
 
 from __future__ import annotations
@@ -141,6 +143,23 @@ def again(urls: dict[str, str], text: str, questions: int) -> dict[str, Any]:
     return {"questions": questions, "characters": len(text), **times, "encoded_over_kept": round(encoded / kept, 2)}
 
 
+def beginnings(url: str, text: str, system: str, questions: int) -> dict[str, Any]:
+    """The same passage behind the same system prompt and behind one of its own, by turns."""
+    seconds = {"shared": 0.0, "own": 0.0}
+    with httpx.Client(base_url=url, timeout=600) as http:
+        for number in range(-1, questions):  # the first finds everything cold
+            for name, content in (("shared", system), ("own", f"{number} {system}")):
+                said = [{"role": "system", "content": content}, *messages(text, f"{_PROMPT} {number}")]
+                start = time.perf_counter()
+                answer = http.post("/v1/chat/completions", json={"messages": said, "max_tokens": 1, "temperature": 0})
+                answer.raise_for_status()
+                seconds[name] += (time.perf_counter() - start) * (number >= 0)
+    tokens = answer.json()["usage"]["prompt_tokens"]
+    times = {f"{name}_ms": round(1000 * each / questions, 2) for name, each in seconds.items()}
+    ratio = round(seconds["own"] / seconds["shared"], 2)
+    return {"questions": questions, "prompt_tokens": tokens, **times, "own_over_shared": ratio}
+
+
 def main() -> None:
     """Measures all parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -151,26 +170,33 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--again", type=int, default=100)
+    parser.add_argument("--beginnings", type=int, default=100)
     parser.add_argument("--engine-url", help="A running vLLM.")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/serving.json"))
     args = parser.parse_args()
     model = LlinkForCausalLM.from_pretrained(args.model)
     texts = [pair.foreign for pair in demo_splits()["test"]]
     chosen = random.Random(0).choices(texts[:100], k=args.requests)
+    system = " ".join(pair.english for pair in demo_splits()["test"][100:120])
     limits = {"max_batch": args.users, "max_waiting": args.clients}
     results = json.loads(args.output.read_text("utf-8")) if args.output.is_file() else {}
     with (
         served(model, Limits(**limits), args.engine_url) as url,
         served(model, Limits(**limits, cache_bytes=0), args.engine_url) as without_cache,
     ):
-        copying = None if args.engine_url is None else False
-        results["transformers" if args.engine_url is None else "vllm"] = {
-            "decoder_parameters": sum(weight.numel() for weight in model.decoder.parameters()),
-            "threads": torch.get_num_threads(),
-            "side_by_side": side_by_side(url, texts[: 4 * args.users], args.users, args.tokens, args.rounds),
-            "many": many(model, url, chosen, args.clients, args.tokens, copying),
-            "again": again({"kept": url, "encoded": without_cache}, " ".join(texts[:8]), args.again),
-        }
+        found = results.setdefault("transformers" if args.engine_url is None else "vllm", {})
+        found["decoder_parameters"] = sum(weight.numel() for weight in model.decoder.parameters())
+        found["threads"] = torch.get_num_threads()
+        if args.rounds:
+            four = texts[: 4 * args.users]
+            found["side_by_side"] = side_by_side(url, four, args.users, args.tokens, args.rounds)
+        if args.requests:
+            copying = None if args.engine_url is None else False
+            found["many"] = many(model, url, chosen, args.clients, args.tokens, copying)
+        if args.again:
+            found["again"] = again({"kept": url, "encoded": without_cache}, " ".join(texts[:8]), args.again)
+        if args.beginnings:
+            found["beginnings"] = beginnings(url, texts[0], system, args.beginnings)
     print(json.dumps(results, indent=1))
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", "utf-8")
