@@ -7,8 +7,8 @@
 4. Prompts that share a long system prompt, against those whose own begins otherwise; one new token each.
 
 A part is left out with a size of 0. With `--engine-url` a running vLLM answers, which serves the model's exported
-decoder and does not copy numbers. Writes JSON, one entry an engine. The server runs in a thread of this process, and its
-clients share the processor with it.
+decoder and does not copy numbers. Writes JSON, one entry an engine. The server runs in a thread of this process, and
+its clients share the processor with it.
 """
 
 from __future__ import annotations

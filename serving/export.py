@@ -15,6 +15,7 @@ from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.checkpoint import save_base
 from ..modeling_llink.errors import LlinkCheckpointError
 from ..modeling_llink.prompts import PLAIN_CHAT_TEMPLATE, refusing
+from ..modeling_llink.slots import injected
 
 #: Difference of logits, as a share of their spread, beyond which two passes are not the same.
 CLOSE = 0.05
@@ -55,9 +56,9 @@ def export_decoder(model: LlinkForCausalLM, folder: str | os.PathLike) -> None:
     tokenizer = copy.deepcopy(model.processor.tokenizer)
     template = model.processor.chat_template or PLAIN_CHAT_TEMPLATE
     tokenizer.chat_template = template.removeprefix(refusing("") or "")  # which foreign parts are not for anyway
+    _check_embeddings(model)
     if not model.config.lora_merged:
         model.merge_and_unload()
-    _check_embeddings(model)
     settings = copy.deepcopy(model.generation_config)
     if settings.eos_token_id is None:
         settings.eos_token_id = tokenizer.eos_token_id
@@ -74,16 +75,25 @@ def export_decoder(model: LlinkForCausalLM, folder: str | os.PathLike) -> None:
 
 @torch.no_grad()
 def _check_embeddings(model: LlinkForCausalLM) -> None:
-    """Some decoders do more with tokens than look them up (Falcon-H1, Gemma 3n): embeddings would miss that."""
-    vocabulary = model.config.vocab_size
-    ids = torch.linspace(vocabulary // 3, 2 * vocabulary // 3, 7).long().unsqueeze(0).to(model.device)  # (1, S)
-    wanted = model.decoder(input_ids=ids).logits.float()
+    """Some decoders do more with tokens than look them up (Falcon-H1, Gemma 4): embeddings would miss that.
+
+    Tried with a slot that is no token's embedding.
+    """
+    embed, config = model.get_input_embeddings(), model.config
+    ids = torch.linspace(config.vocab_size // 3, 2 * config.vocab_size // 3, 7).long()[None].to(model.device)  # (1, S)
+    slot = -embed(ids[:, 2])  # (1, d)
+    ids[0, 2] = config.reserved_token_start
+    places = ids >= config.reserved_token_start  # (1, S)
+    wanted = model(input_ids=ids, foreign_slots=slot[None, None]).logits.float()
     try:
-        found = model.decoder(inputs_embeds=model.get_input_embeddings()(ids)).logits.float()
-    except (TypeError, ValueError, RuntimeError) as error:
+        with injected(embed, places, slot):
+            embeddings = embed(ids.masked_fill(places, config.filler_token_id))  # (1, S, d)
+        found = model.decoder(inputs_embeds=embeddings).logits.float()
+    except Exception as error:  # whatever a decoder makes of what it does not know
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise LlinkCheckpointError(
-            f"{type(model.decoder).__name__} does not take embeddings in place of tokens ({error}): use `llink serve` "
-            "without another engine."
+            f"{type(model.decoder).__name__} does not take embeddings in place of tokens ({reason:.200}): use `llink "
+            "serve` without another engine."
         ) from error
     if not bool((found - wanted).abs().max() <= CLOSE * wanted.std()):
         raise LlinkCheckpointError(

@@ -231,7 +231,7 @@ class VllmEngine(Engine):
         return ApiError(
             503,
             f"The engine at {self.url} answers in a shape that is not vLLM's ({type(error).__name__}: {error}): serve "
-            "the exported decoder with vLLM 0.11 or newer.",
+            "the exported decoder with a vLLM that knows prompt_embeds and return_token_ids (0.32 does).",
             "engine_failed",
         )
 

@@ -99,9 +99,17 @@ def test_a_decoder_that_reads_embeddings_otherwise_is_refused(make_model, tmp_pa
         embeds = 3 * model.decoder.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
         return forward(inputs_embeds=embeds, **options)
 
-    monkeypatch.setattr(model.decoder, "forward", scaling)
-    with pytest.raises(LlinkCheckpointError, match="reads embeddings otherwise"):
-        export_decoder(model, tmp_path / "decoder")
+    def knowing(input_ids=None, inputs_embeds=None, **options):
+        if inputs_embeds is not None:
+            raise RuntimeError("whose are these?")
+        return forward(input_ids=input_ids, **options)
+
+    for own, told in ((scaling, "reads embeddings otherwise"), (knowing, r"not take embeddings .*whose are these\?")):
+        monkeypatch.setattr(model.decoder, "forward", own)
+        with pytest.raises(LlinkCheckpointError, match=told):
+            export_decoder(model, tmp_path / "decoder")
+    assert not model.config.lora_merged
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_says_how_to_go_on(make_model, tmp_path, capsys):
