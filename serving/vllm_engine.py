@@ -73,6 +73,7 @@ class VllmEngine(Engine):
             base_url=self.url,
             timeout=httpx.Timeout(READ, connect=CONNECT),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            trust_env=False,  # it is reached directly, whatever proxy the environment names
         )
         self._thread = ThreadPoolExecutor(1, "llink-reader")
         self._known, self._closing = False, False

@@ -75,7 +75,7 @@ def _wait(running: subprocess.Popen, url: str) -> None:
     end = time.monotonic() + START
     while running.poll() is None and time.monotonic() < end:
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/health", timeout=5).status_code == 200:
+            if httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == 200:
                 return
         time.sleep(0.5)
     what = f"took longer than {START} seconds" if running.poll() is None else f"ended with {running.returncode}"
