@@ -3,8 +3,12 @@
 1. Tokens a second of several users at once, each with one request after the other, and of one user: in one run, as a
    ratio.
 2. Many clients and requests: seconds to an answer, and whether each is what `generate` answers by itself.
+3. Questions about one passage, with its slots kept and encoding it each time; one new token each.
+4. Prompts that share a long system prompt, against those whose own begins otherwise; one new token each.
 
-Writes JSON. The server runs in a thread of this process, and its clients share the processor with it.
+A part is left out with a size of 0. With `--engine-url` a running vLLM answers, which serves the model's exported
+decoder and does not copy numbers. Writes JSON, one entry an engine. The server runs in a thread of this process, and
+its clients share the processor with it.
 """
 
 from __future__ import annotations
@@ -31,15 +35,17 @@ from llink.data.demo_corpus import demo_splits
 from llink.serving.app import build
 from llink.serving.engine import Limits
 from llink.serving.transformers_engine import TransformersEngine
+from llink.serving.vllm_engine import VllmEngine
 
 _PROMPT = "Translate to English."
 
 
 @contextmanager
-def served(model: LlinkForCausalLM, limits: Limits) -> Iterator[str]:
+def served(model: LlinkForCausalLM, limits: Limits, vllm: str | None = None) -> Iterator[str]:
     """The address of a model's server while the block runs."""
+    engine = TransformersEngine(model, limits) if vllm is None else VllmEngine(model, vllm, limits)
     listening = socket.create_server(("127.0.0.1", 0))
-    app = build(TransformersEngine(model, limits), "model")
+    app = build(engine, "model")
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -52,9 +58,9 @@ def served(model: LlinkForCausalLM, limits: Limits) -> Iterator[str]:
         thread.join()
 
 
-def messages(text: str) -> list[dict[str, Any]]:
+def messages(text: str, prompt: str = _PROMPT) -> list[dict[str, Any]]:
     """A request about one passage."""
-    content = [{"type": "text", "text": _PROMPT}, {"type": "foreign_text", "text": text}]
+    content = [{"type": "text", "text": prompt}, {"type": "foreign_text", "text": text}]
     return [{"role": "user", "content": content}]
 
 
@@ -99,12 +105,15 @@ def side_by_side(url: str, texts: list[str], users: int, tokens: int, rounds: in
     }
 
 
-def many(model: LlinkForCausalLM, url: str, texts: list[str], clients: int, tokens: int) -> dict[str, Any]:
+def many(
+    model: LlinkForCausalLM, url: str, texts: list[str], clients: int, tokens: int, copy_numbers: bool | None
+) -> dict[str, Any]:
     """Each answer beside `generate`'s own to its text."""
     answers, each, seconds = load(url, texts, clients, tokens)
     own = {}
     for text in dict.fromkeys(texts):
-        new = model.generate(messages=messages(text), max_new_tokens=tokens, do_sample=False)
+        options = {"max_new_tokens": tokens, "do_sample": False, "copy_numbers": copy_numbers}
+        new = model.generate(messages=messages(text), **options)
         own[text] = model.processor.batch_decode(new, skip_special_tokens=True)[0]
     contents = [answer["choices"][0]["message"]["content"] for answer in answers]
     return {
@@ -119,8 +128,40 @@ def many(model: LlinkForCausalLM, url: str, texts: list[str], clients: int, toke
     }
 
 
+def again(urls: dict[str, str], text: str, questions: int) -> dict[str, Any]:
+    """The same questions about one passage to several servers by turns: whatever else the machine does falls on all."""
+    seconds = dict.fromkeys(urls, 0.0)
+    with httpx.Client(timeout=600) as http:
+        for number in range(-1, questions):  # the first finds everything cold
+            for name, url in urls.items():
+                body = {"messages": messages(text, f"{_PROMPT} {number}"), "max_tokens": 1, "temperature": 0}
+                start = time.perf_counter()
+                http.post(f"{url}/v1/chat/completions", json=body).raise_for_status()
+                seconds[name] += (time.perf_counter() - start) * (number >= 0)
+    kept, encoded = seconds["kept"], seconds["encoded"]
+    times = {f"{name}_ms": round(1000 * each / questions, 2) for name, each in seconds.items()}
+    return {"questions": questions, "characters": len(text), **times, "encoded_over_kept": round(encoded / kept, 2)}
+
+
+def beginnings(url: str, text: str, system: str, questions: int) -> dict[str, Any]:
+    """The same passage behind the same system prompt and behind one of its own, by turns."""
+    seconds = {"shared": 0.0, "own": 0.0}
+    with httpx.Client(base_url=url, timeout=600) as http:
+        for number in range(-1, questions):  # the first finds everything cold
+            for name, content in (("shared", system), ("own", f"{number} {system}")):
+                said = [{"role": "system", "content": content}, *messages(text, f"{_PROMPT} {number}")]
+                start = time.perf_counter()
+                answer = http.post("/v1/chat/completions", json={"messages": said, "max_tokens": 1, "temperature": 0})
+                answer.raise_for_status()
+                seconds[name] += (time.perf_counter() - start) * (number >= 0)
+    tokens = answer.json()["usage"]["prompt_tokens"]
+    times = {f"{name}_ms": round(1000 * each / questions, 2) for name, each in seconds.items()}
+    ratio = round(seconds["own"] / seconds["shared"], 2)
+    return {"questions": questions, "prompt_tokens": tokens, **times, "own_over_shared": ratio}
+
+
 def main() -> None:
-    """Measures both parts."""
+    """Measures all parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="Folder or repository of a model that Stage B trained.")
     parser.add_argument("--users", type=int, default=16)
@@ -128,18 +169,34 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--requests", type=int, default=500)
+    parser.add_argument("--again", type=int, default=100)
+    parser.add_argument("--beginnings", type=int, default=100)
+    parser.add_argument("--engine-url", help="A running vLLM.")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/serving.json"))
     args = parser.parse_args()
     model = LlinkForCausalLM.from_pretrained(args.model)
     texts = [pair.foreign for pair in demo_splits()["test"]]
     chosen = random.Random(0).choices(texts[:100], k=args.requests)
-    with served(model, Limits(max_batch=args.users, max_waiting=args.clients)) as url:
-        results = {
-            "decoder_parameters": sum(weight.numel() for weight in model.decoder.parameters()),
-            "threads": torch.get_num_threads(),
-            "side_by_side": side_by_side(url, texts[: 4 * args.users], args.users, args.tokens, args.rounds),
-            "many": many(model, url, chosen, args.clients, args.tokens),
-        }
+    system = " ".join(pair.english for pair in demo_splits()["test"][100:120])
+    limits = {"max_batch": args.users, "max_waiting": args.clients}
+    results = json.loads(args.output.read_text("utf-8")) if args.output.is_file() else {}
+    with (
+        served(model, Limits(**limits), args.engine_url) as url,
+        served(model, Limits(**limits, cache_bytes=0), args.engine_url) as without_cache,
+    ):
+        found = results.setdefault("transformers" if args.engine_url is None else "vllm", {})
+        found["decoder_parameters"] = sum(weight.numel() for weight in model.decoder.parameters())
+        found["threads"] = torch.get_num_threads()
+        if args.rounds:
+            four = texts[: 4 * args.users]
+            found["side_by_side"] = side_by_side(url, four, args.users, args.tokens, args.rounds)
+        if args.requests:
+            copying = None if args.engine_url is None else False
+            found["many"] = many(model, url, chosen, args.clients, args.tokens, copying)
+        if args.again:
+            found["again"] = again({"kept": url, "encoded": without_cache}, " ".join(texts[:8]), args.again)
+        if args.beginnings:
+            found["beginnings"] = beginnings(url, texts[0], system, args.beginnings)
     print(json.dumps(results, indent=1))
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", "utf-8")

@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 import random
+import resource
 import sys
 import tempfile
 import time
@@ -72,9 +73,17 @@ def finding(model: LlinkForCausalLM, rows: list[dict[str, str]], questions: int,
     }
 
 
-def scale(vectors: np.ndarray, size: int, noise: float, folder: Path) -> dict[str, Any]:
-    """The index of `size` vectors: the given ones (N, d) again and again, each time with noise of its own."""
-    draw, width = np.random.default_rng(0), vectors.shape[1]
+def scale(vectors: np.ndarray, size: int, noise: float, wanted: int, folder: Path) -> dict[str, Any]:
+    """The index of `size` vectors: the given ones (N, d) again and again, each time with noise of its own.
+
+    With `wanted` they are first turned into a space of that width, where the noise is as wide.
+    """
+    draw, width = np.random.default_rng(0), wanted or vectors.shape[1]
+    if wanted:
+        turned, _ = np.linalg.qr(
+            draw.standard_normal((wanted, vectors.shape[1]))
+        )  # (wanted, d) of columns at right angles
+        vectors = (vectors @ turned.T).astype(np.float32)
     tables = []
     for start in range(0, size, 50_000):
         rows = vectors[np.arange(start, min(start + 50_000, size)) % len(vectors)]
@@ -91,6 +100,7 @@ def scale(vectors: np.ndarray, size: int, noise: float, folder: Path) -> dict[st
     start = time.perf_counter()
     index = VectorIndex(data, folder / "index.faiss")
     built = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     queries = vectors[draw.choice(len(vectors), 100, replace=False)]
     exact = _nearest(data, queries, 10)
     start = time.perf_counter()
@@ -102,7 +112,9 @@ def scale(vectors: np.ndarray, size: int, noise: float, folder: Path) -> dict[st
         "vectors": size,
         "width": width,
         "exact": index.exact,
+        "noise": noise,
         "build_seconds": round(built, 1),
+        "process_peak_mb": peak,
         "index_bytes": kept,
         "vector_bytes": file.stat().st_size,
         "search_ms": round(10 * searched, 2),
@@ -201,6 +213,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=0, help="Only so many documents; all when 0.")
     parser.add_argument("--vectors", type=int, default=1_000_000)
     parser.add_argument("--noise", type=float, default=0.3, help="Length of the noise on vectors of length one.")
+    parser.add_argument("--width", type=int, default=0, help="Of those vectors; the model's own when 0.")
     parser.add_argument("--answers", type=int, default=300)
     parser.add_argument("--new-tokens", type=int, default=32)
     parser.add_argument("--again", type=int, default=100)
@@ -236,7 +249,7 @@ def _parts(model: LlinkForCausalLM, args: argparse.Namespace, folder: Path) -> A
         if args.questions:
             yield "finding", finding(model, rows, args.questions, folder / "store")
     if args.vectors:
-        yield "scale", scale(model.encode(texts[:3000]), args.vectors, args.noise, folder)
+        yield "scale", scale(model.encode(texts[:3000]), args.vectors, args.noise, args.width, folder)
     if args.answers and model.config.stage == "inject":
         chosen = random.Random(1).sample(texts, min(args.answers, len(texts)))
         yield "slots", kept_slots(model, chosen, args.new_tokens)

@@ -42,6 +42,7 @@ COMMANDS: dict[str, str] = {
     "eval representations": "What the decoder's layers make of the text (figure 3).",
     "report": "One page of everything that a run's folders hold.",
     "app": "A page to ask a model on.",
+    "export": "The decoder with LoRA merged, for vLLM behind `llink serve`.",
     "serve": "A model behind OpenAI's protocol: chats and vectors.",
     "space": "That page, as a Space on the Hub.",
     "push": "A checkpoint onto the Hub, checked and in one commit.",

@@ -17,16 +17,15 @@ from starlette.types import Receive, Scope, Send
 
 from ..errors_llink import LlinkError
 from .door import Door, Metrics, error_response, read_json
-from .engine import Answer
+from .engine import Answer, Engine
 from .errors import ApiError, error_body
 from .protocol import Completion, embeddings_body, read_chat, read_embedding, read_question
-from .transformers_engine import TransformersEngine
 
 #: Seconds that answers have left when the server is told to stop.
 GRACE = 30
 
 
-def build(engine: TransformersEngine, name: str, key: str | None = None, created: int = 0) -> FastAPI:
+def build(engine: Engine, name: str, key: str | None = None, created: int = 0) -> FastAPI:
     """The server's application.
 
     Args:
@@ -78,7 +77,7 @@ def serve(app: FastAPI, host: str, port: int, started: Callable[[], Any] = lambd
 class _Routes:
     """What each address does."""
 
-    def __init__(self, engine: TransformersEngine, name: str, metrics: Metrics, created: int) -> None:
+    def __init__(self, engine: Engine, name: str, metrics: Metrics, created: int) -> None:
         self._engine, self._name, self._limits, self._metrics = engine, name, engine.limits, metrics
         self._card = {"id": name, "object": "model", "created": created, "owned_by": "llink"}
 
@@ -134,11 +133,13 @@ class _Routes:
         return JSONResponse(self._card)
 
     async def health(self) -> Response:
-        alive = self._engine.alive
+        alive = await self._engine.healthy()
         return JSONResponse({"status": "ok" if alive else "stopped"}, 200 if alive else 503)
 
     async def metrics_page(self) -> Response:
-        return PlainTextResponse(self._metrics.text(self._engine), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(
+            self._metrics.text(self._engine, await self._engine.healthy()), media_type="text/plain; version=0.0.4"
+        )
 
 
 class _Stream(StreamingResponse):

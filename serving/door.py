@@ -24,26 +24,33 @@ class Metrics:
         self.seconds = defaultdict[str, float](float)
         self.tokens = Counter[str]()
 
-    def text(self, engine: Engine) -> str:
+    def text(self, engine: Engine, healthy: bool) -> str:
         """All of them, in Prometheus' text format."""
-        lines = ["# HELP llink_requests_total Requests by path and status.", "# TYPE llink_requests_total counter"]
+        lines = _head("requests_total", "counter", "Requests by path and status.")
         for (path, status), count in sorted(self.requests.items()):
             lines.append(f'llink_requests_total{{path="{path}",status="{status}"}} {count}')
-        lines += ["# HELP llink_request_seconds Time of requests.", "# TYPE llink_request_seconds summary"]
+        lines += _head("request_seconds", "summary", "Time of requests.")
         for path, seconds in sorted(self.seconds.items()):
             count = sum(number for (one, _), number in self.requests.items() if one == path)
             lines.append(f'llink_request_seconds_sum{{path="{path}"}} {seconds:.6f}')
             lines.append(f'llink_request_seconds_count{{path="{path}"}} {count}')
-        lines += ["# HELP llink_tokens_total Tokens read and written.", "# TYPE llink_tokens_total counter"]
+        lines += _head("tokens_total", "counter", "Tokens read and written.")
         lines += [f'llink_tokens_total{{kind="{kind}"}} {self.tokens[kind]}' for kind in ("prompt", "completion")]
-        lines += ["# HELP llink_waiting_requests Requests that wait.", "# TYPE llink_waiting_requests gauge"]
-        lines.append(f"llink_waiting_requests {engine.waiting}")
+        cache = engine.reader.cache
+        lines += _head("passages_total", "counter", "Foreign passages whose slots were kept, and those encoded.")
+        lines += [f'llink_passages_total{{slots="kept"}} {cache.hits}']
+        lines += [f'llink_passages_total{{slots="encoded"}} {cache.misses}']
+        lines += [*_head("cache_bytes", "gauge", "Bytes of kept slots."), f"llink_cache_bytes {cache.bytes}"]
         lines += [
-            "# HELP llink_up Whether the engine answers.",
-            "# TYPE llink_up gauge",
-            f"llink_up {int(engine.alive)}",
+            *_head("waiting_requests", "gauge", "Requests that wait."),
+            f"llink_waiting_requests {engine.waiting}",
         ]
+        lines += [*_head("up", "gauge", "Whether the engine answers."), f"llink_up {int(healthy)}"]
         return "\n".join(lines) + "\n"
+
+
+def _head(name: str, kind: str, described: str) -> list[str]:
+    return [f"# HELP llink_{name} {described}", f"# TYPE llink_{name} {kind}"]
 
 
 class Door:

@@ -7,7 +7,12 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..store.slot_store import Answer as StoreAnswer
+    from ..store.slot_store import SlotStore
+    from .reading import Reader
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,7 @@ class Limits:
         max_tokens: Length of an answer, and what it is when a request does not say.
         max_body: Bytes of a request.
         max_passages: Foreign passages of a request, and texts of one for vectors.
+        cache_bytes: What slots of passages, kept for when these come again, take.
     """
 
     max_waiting: int = 64
@@ -27,6 +33,7 @@ class Limits:
     max_tokens: int = 512
     max_body: int = 2**20
     max_passages: int = 64
+    cache_bytes: int = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,17 @@ class Answer:
 
 
 class Engine(ABC):
-    """Generates answers and makes vectors."""
+    """Generates answers and makes vectors.
+
+    Attributes:
+        limits: What it takes at most.
+        reader: What reads its requests.
+        store: A store of its model, which `ask` asks.
+    """
+
+    limits: Limits
+    reader: Reader
+    store: SlotStore | None
 
     @abstractmethod
     async def generate(self, request: ChatRequest) -> Answer:
@@ -134,9 +151,20 @@ class Engine(ABC):
             LlinkError: If a text is unusable, or the model is not trained.
         """
 
-    @property
     @abstractmethod
-    def alive(self) -> bool:
+    async def ask(self, question: str, **options: Any) -> StoreAnswer:
+        """An answer from the store, with the passages that it was read from.
+
+        Args:
+            question, options: As `SlotStore.ask` takes them.
+
+        Raises:
+            ApiError: If there is no store; 429 and 503 as `generate`.
+            LlinkError: If the question cannot be asked.
+        """
+
+    @abstractmethod
+    async def healthy(self) -> bool:
         """Whether requests are answered."""
 
     @property

@@ -10,6 +10,10 @@ from ..errors_llink import LlinkError
 _TYPES = {401: "authentication_error", 404: "not_found_error", 413: "invalid_request_error", 429: "rate_limit_error"}
 
 
+class EngineStartError(LlinkError):
+    """An engine of the server's own that does not start."""
+
+
 class ApiError(LlinkError):
     """A request that is refused or fails, with the HTTP status that says so.
 
@@ -37,3 +41,8 @@ def error_body(status: int, message: str, code: str | None = None, param: str | 
     """What a failed request is answered with, in OpenAI's shape."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "code": code, "param": param}}
+
+
+def no_store() -> ApiError:
+    """A question to a server without a collection."""
+    return ApiError(404, "This server has no store: start it with --store.", "no_store")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
+from ..modeling_llink import LlinkForCausalLM
 from .engine import Answer, ChatRequest, Delta
 
 #: What a decoder writes for bytes that are no character yet.
@@ -43,6 +44,11 @@ class Row:
         self._ids += [] if ends else [token]
         finish = "stop" if ends else "length" if self._tokens >= self._max_tokens else None
         if finish or self._request.stream or self._request.stop:
+            self._tell(self._decode(self._ids), finish)
+
+    def end(self, finish: str) -> None:
+        """The answer has ended, and this is why."""
+        if not self.done:
             self._tell(self._decode(self._ids), finish)
 
     def _tell(self, text: str, finish: str | None) -> None:
@@ -81,3 +87,10 @@ class Rows(StoppingCriteria):
         for row, token in zip(self.rows, input_ids[:, -1].tolist(), strict=True):
             row.put(token, token in self.end_ids)
         return torch.tensor([row.done for row in self.rows], device=input_ids.device)
+
+
+def end_ids(model: LlinkForCausalLM) -> set[int]:
+    """Tokens that end a model's answers."""
+    ids = model.generation_config.eos_token_id
+    ids = model.processor.tokenizer.eos_token_id if ids is None else ids
+    return set(ids) if isinstance(ids, (list, tuple)) else {ids}

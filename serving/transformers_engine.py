@@ -17,14 +17,12 @@ from transformers import StoppingCriteriaList
 
 from ..errors_llink import LlinkError
 from ..modeling_llink import LlinkForCausalLM
-from ..modeling_llink.passages import check_passage
-from ..modeling_llink.prompts import FOREIGN_PART
-from ..modeling_llink.tokenizing import encode_literal
 from ..store.slot_store import Answer as StoreAnswer
 from ..store.slot_store import SlotStore
 from .engine import Answer, ChatRequest, Engine, Limits
-from .errors import ApiError
-from .rows import Row, Rows
+from .errors import ApiError, no_store
+from .reading import Prompt, Reader
+from .rows import Row, Rows, end_ids
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ class _Chat:
 
     request: ChatRequest
     answer: Answer
-    max_tokens: int
+    prompt: Prompt
     key: tuple
     options: dict[str, Any]
 
@@ -80,7 +78,7 @@ class TransformersEngine(Engine):
 
     def __init__(self, model: LlinkForCausalLM, limits: Limits | None = None, store: SlotStore | None = None) -> None:
         self.model, self.limits, self.store = model.eval(), limits or Limits(), store
-        self.processor = model.processor  # loaded now, not by several threads at once
+        self.reader = Reader(self.model, self.limits)
         self._positions = getattr(model.decoder.config.get_text_config(), "max_position_embeddings", None)
         self._jobs: list[_Chat | _Call] = []
         self._entering, self._closing = 0, False
@@ -92,41 +90,22 @@ class TransformersEngine(Engine):
 
     async def generate(self, request: ChatRequest) -> Answer:
         with self._place():
-            prompt_tokens, foreign = await asyncio.to_thread(self._check, request)
-            room = self.limits.max_tokens if self._positions is None else self._positions - prompt_tokens
-            max_tokens = request.max_tokens or min(self.limits.max_tokens, room)
-            if room < max_tokens or room < 1:
-                raise ApiError(
-                    400,
-                    f"The prompt has {prompt_tokens} tokens and the answer may have {max(max_tokens, 1)}: the "
-                    f"decoder reads {self._positions} together. Shorten the conversation, or ask for fewer tokens.",
-                    "context_length_exceeded",
-                    "messages",
-                )
+            prompt = await asyncio.to_thread(self.reader.chat, request)
             options = self._options(request)
             sampled = options.get("do_sample", self.model.generation_config.do_sample)
             alone = object() if sampled and request.seed is not None else None
-            key = (foreign, *sorted(options.items()), alone)
-            chat = _Chat(request, Answer(prompt_tokens, request.n), max_tokens, key, options)
+            key = (bool(prompt.passages), *sorted(options.items()), alone)
+            chat = _Chat(request, Answer(len(prompt.ids), request.n), prompt, key, options)
             self._enter(chat)
         return chat.answer
 
     async def embed(self, texts: Sequence[str], side: str) -> tuple[list[list[float]], int]:
-        return await self._call(lambda: self._embed(texts, side))
+        return await self._call(lambda: self.reader.vectors(texts, side))
 
     async def ask(self, question: str, **options: Any) -> StoreAnswer:
-        """An answer from the store, with the passages that it was read from.
-
-        Args:
-            question, options: As `SlotStore.ask` takes them.
-
-        Raises:
-            ApiError: If there is no store; 429 and 503 as `generate`.
-            LlinkError: If the question cannot be asked.
-        """
         store = self.store
         if store is None:
-            raise ApiError(404, "This server has no store: start it with --store.", "no_store")
+            raise no_store()
         return await self._call(lambda: store.ask(question, **options))
 
     async def _call(self, work: Callable[[], Any]) -> Any:
@@ -159,56 +138,6 @@ class TransformersEngine(Engine):
             self._jobs.append(job)
             self._changed.notify_all()
 
-    def _check(self, request: ChatRequest) -> tuple[int, bool]:
-        """Tokens of a request's prompt, and whether it holds foreign text.
-
-        Raises:
-            ApiError, LlinkError: If it cannot be answered.
-        """
-        parts = [part for message in request.messages for part in _parts(message)]
-        texts = [part.get("text") for part in parts if part.get("type") == FOREIGN_PART]
-        if len(texts) > self.limits.max_passages:
-            most = self.limits.max_passages
-            raise ApiError(400, f"{len(texts)} passages are more than {most}: give fewer.", "too_many_passages")
-        self._check_lengths(texts)
-        config = self.model.config
-        if texts and config.stage != "inject":
-            raise ApiError(
-                400,
-                f"This model's stage is {config.stage!r}: its decoder has not learned to read foreign text. It makes "
-                "vectors (/v1/embeddings); for answers serve a model that Stage B trained (`llink inject`).",
-                "model_not_trained",
-            )
-        if not texts and config.lora_merged:
-            raise ApiError(
-                400,
-                "LoRA is merged into this model's decoder, which therefore no longer answers prompts without foreign "
-                "text as the base does: give a foreign_text part, or serve the model as it was before merging.",
-                "lora_merged",
-            )
-        ids, passages = self.processor.render(request.messages)
-        if cut := [passage for passage in passages if self.processor.read(passage).cut]:
-            raise self._too_long(cut[0])
-        return len(ids), bool(passages)
-
-    def _check_lengths(self, texts: Sequence[Any]) -> None:
-        """Refuses, before any is tokenised, texts that are longer than the model reads whole."""
-        processor = self.processor
-        pieces = processor.max_pieces if processor.long_passages == "split" else 1
-        for text in texts:
-            if isinstance(text, str) and len(text) > processor.max_foreign_chars * pieces:
-                raise self._too_long(text)
-
-    def _too_long(self, text: str) -> ApiError:
-        chars, tokens = self.processor.max_foreign_chars, self.processor.max_foreign_tokens
-        pieces = self.processor.max_pieces if self.processor.long_passages == "split" else 1
-        return ApiError(
-            400,
-            f"The passage that begins with {text[:30]!r} is too long: it has {len(text)} characters, and the model "
-            f"reads {pieces} piece(s) of up to {chars} characters and {tokens} tokens. Give it in several parts.",
-            "passage_too_long",
-        )
-
     def _options(self, request: ChatRequest) -> dict[str, Any]:
         """How tokens are chosen, in the words of transformers' `generate`."""
         if request.temperature is None and request.top_p is None:
@@ -222,8 +151,12 @@ class TransformersEngine(Engine):
             "top_k": self.model.generation_config.top_k or 0,  # transformers' own 50 is nobody's wish
         }
 
+    async def healthy(self) -> bool:
+        return self.alive
+
     @property
     def alive(self) -> bool:
+        """Whether its thread runs and takes requests."""
         return self._thread.is_alive() and not self._closing
 
     @property
@@ -280,7 +213,7 @@ class TransformersEngine(Engine):
             if isinstance(job, _Call) or job.key != first.key:
                 continue
             together = [*chosen, job]
-            length = max(one.answer.prompt_tokens for one in together) + max(one.max_tokens for one in together)
+            length = max(one.answer.prompt_tokens for one in together) + max(one.prompt.max_tokens for one in together)
             fits = self._positions is None or length <= self._positions
             if not chosen or (fits and _rows_of(together) <= self.limits.max_batch):
                 chosen = together
@@ -294,43 +227,22 @@ class TransformersEngine(Engine):
             return
         chats = [job for job in jobs if isinstance(job, _Chat)]
         pairs = [(chat, index) for chat in chats for index in range(chat.request.n)]
-        rows = [Row(chat.request, chat.answer, index, chat.max_tokens, self._decode) for chat, index in pairs]
+        decode, prompts = self.reader.decode, [chat.prompt for chat, _ in pairs]
+        rows = [Row(chat.request, chat.answer, index, chat.prompt.max_tokens, decode) for chat, index in pairs]
         seed = chats[0].request.seed
-        with torch.random.fork_rng() if seed is not None else contextlib.nullcontext():
+        with torch.no_grad(), torch.random.fork_rng() if seed is not None else contextlib.nullcontext():
             if seed is not None:
                 torch.manual_seed(seed)
-            self.model.generate(
-                messages=[chat.request.messages for chat, _ in pairs],
-                max_new_tokens=max(chat.max_tokens for chat in chats),
-                num_beams=1,
-                num_return_sequences=1,
-                stopping_criteria=StoppingCriteriaList([Rows(rows, self._end_ids())]),
-                **chats[0].options,
-            )
-
-    def _decode(self, ids: list[int]) -> str:
-        return self.processor.decode(ids, skip_special_tokens=True)
-
-    def _end_ids(self) -> set[int]:
-        ids = self.model.generation_config.eos_token_id
-        ids = self.processor.tokenizer.eos_token_id if ids is None else ids
-        return set(ids) if isinstance(ids, (list, tuple)) else {ids}
-
-    def _embed(self, texts: Sequence[str], side: str) -> tuple[list[list[float]], int]:
-        if side == "foreign":
-            self._check_lengths(texts)
-            read = [self.processor.read(check_passage(text, row)) for row, text in enumerate(texts)]
-            if any(one.cut for one in read):
-                raise self._too_long(next(text for text, one in zip(texts, read, strict=True) if one.cut))
-            tokens = sum(len(piece.ids) for one in read for piece in one.pieces)
-        else:
-            tokenizer = self.processor.tokenizer
-            lengths = [len(encode_literal(tokenizer, check_passage(text, row))) for row, text in enumerate(texts)]
-            most = self.model.config.teacher_max_tokens
-            if max(lengths) > most:
-                raise ApiError(400, f"An English text has {max(lengths)} tokens, and {most} are read: shorten it.")
-            tokens = sum(lengths)
-        return self.model.encode(list(texts), side).tolist(), tokens
+            inputs, slots, mask = self.reader.batch(prompts)
+            settings = {
+                "max_new_tokens": max(prompt.max_tokens for prompt in prompts),
+                "num_beams": 1,
+                "num_return_sequences": 1,
+                "stopping_criteria": StoppingCriteriaList([Rows(rows, end_ids(self.model))]),
+                **({} if mask is None else {"foreign_mask": mask}),
+            }
+            # What `generate(messages=…)` does when it has rendered them and encoded their passages.
+            self.model._generate_from(inputs, slots, None, settings | chats[0].options)
 
 
 def _fail(jobs: Sequence[_Chat | _Call], error: Exception) -> None:
@@ -340,9 +252,3 @@ def _fail(jobs: Sequence[_Chat | _Call], error: Exception) -> None:
 
 def _rows_of(jobs: Sequence[_Chat | _Call]) -> int:
     return sum(job.request.n if isinstance(job, _Chat) else 1 for job in jobs)
-
-
-def _parts(message: Any) -> list[dict[str, Any]]:
-    """The parts of a message that are dictionaries; rendering refuses what is none."""
-    content = message.get("content") if isinstance(message, dict) else None
-    return [part for part in content if isinstance(part, dict)] if isinstance(content, (list, tuple)) else []

@@ -59,6 +59,23 @@ class Answer:
     passages: list[Found]
 
 
+@dataclass(frozen=True)
+class StoreReading:
+    """What a question is answered from.
+
+    Attributes:
+        found: The nearest first.
+        prompt: What the decoder is asked, with places for them.
+        slots: Those of each (K, d).
+        input_ids: The prompt as the decoder reads it (1, S).
+    """
+
+    found: list[Found]
+    prompt: str
+    slots: list[Tensor]
+    input_ids: Tensor
+
+
 class SlotStore:
     """Foreign passages with the vectors by which questions find them, and the slots that the decoder reads.
 
@@ -225,23 +242,36 @@ class SlotStore:
         Raises:
             StoreError: As `search`; if the model has not learned to read slots, or the pieces do not fit the decoder.
         """
+        reading = self.reading(question, k, side, prompt)
+        options = {"do_sample": False, **generation}
+        tokens = self.model.generate(foreign_slots=[reading.slots], prompt=reading.prompt, **options)
+        text = self.model.processor.batch_decode(tokens, skip_special_tokens=True)[0].strip()
+        return Answer(text, reading.found)
+
+    def reading(self, question: str, k: int = 3, side: str = "english", prompt: str | None = None) -> StoreReading:
+        """What `ask` gives the decoder to read.
+
+        Args:
+            question, k, side, prompt: As in `ask`.
+
+        Raises:
+            StoreError: As `ask`.
+        """
+        if prompt is not None and not prompt.strip():
+            raise StoreError("The prompt is empty: say what is wanted of the passages, or leave it out.")
         found = self.search(question, k, side)
         slots = self.slots([one.row for one in found])
         prompt = question.strip() if prompt is None else prompt
         prompt = prompt if FOREIGN_TOKEN in prompt else "\n".join([prompt, *[FOREIGN_TOKEN] * k])
-        self._check_room(prompt, slots)
-        tokens = self.model.generate(foreign_slots=[slots], prompt=prompt, **{"do_sample": False, **generation})
-        return Answer(self.model.processor.batch_decode(tokens, skip_special_tokens=True)[0].strip(), found)
-
-    def _check_room(self, prompt: str, slots: list[Tensor]) -> None:
         processor, counts = self.model.processor, [len(one) for one in slots]
-        length = processor.render_batch([[processor.user_message(prompt, len(slots))]], [counts])["input_ids"].shape[1]
+        ids = processor.render_batch([[processor.user_message(prompt, len(slots))]], [counts])["input_ids"]  # (1, S)
         most = getattr(self.model.decoder.config.get_text_config(), "max_position_embeddings", None)
-        if most is not None and length >= most:
+        if most is not None and ids.shape[1] >= most:
             raise StoreError(
-                f"The question and {len(slots)} pieces take {length} tokens, and the decoder reads {most}: ask with a "
-                "smaller k."
+                f"The question and {len(slots)} pieces take {ids.shape[1]} tokens, and the decoder reads {most}: ask "
+                "with a smaller k."
             )
+        return StoreReading(found, prompt, slots, ids)
 
     def push_to_hub(self, repo_id: str, **hub: Any) -> Any:
         """Puts the store on the Hub as a dataset with a card, in one commit; `load` takes its name.

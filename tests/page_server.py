@@ -24,13 +24,13 @@ def model_serving(*arguments):
         yield address
 
 
-def model_running(*arguments):
-    """The same with its process, on a port of its own whatever the arguments say."""
+def model_running(*arguments, port=None):
+    """The same with its process, on a port of its own whatever the arguments say, or on `port`."""
     words = list(arguments)
     if "--port" in words:
         place = words.index("--port")
         del words[place : place + 2]
-    return _running("serve", SERVED, *words, "--port", str(free_port()))
+    return _running("serve", SERVED, *words, "--port", str(port or free_port()))
 
 
 @contextmanager

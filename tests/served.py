@@ -10,12 +10,14 @@ import uvicorn
 from llink.serving.app import build
 from llink.serving.engine import Limits
 from llink.serving.transformers_engine import TransformersEngine
+from llink.serving.vllm_engine import VllmEngine
 
 
 @contextmanager
-def served(model, key=None, store=None, name="tiny", **limits):
-    """The address of a model's server and its engine."""
-    engine = TransformersEngine(model, Limits(**limits), store)
+def served(model, key=None, store=None, name="tiny", vllm=None, **limits):
+    """The address of a model's server and its engine; `vllm` is the address of that one's."""
+    limits = Limits(**limits)
+    engine = VllmEngine(model, vllm, limits, store) if vllm else TransformersEngine(model, limits, store)
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(build(engine, name, key), log_level="error", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)

@@ -34,6 +34,25 @@ def test_the_command_serves_and_stops(folder, monkeypatch):
         process.wait(20)
 
 
+@pytest.mark.slow
+def test_one_that_is_killed_starts_again_at_its_address(folder):
+    content = [{"type": "foreign_text", "text": "ក្មេងទៅសាលា"}]
+    body = {"messages": [{"role": "user", "content": content}], "max_tokens": 300}
+    with model_running(folder) as (address, process), httpx.Client(timeout=60) as http:
+        whole = http.post(f"{address}/chat/completions", json=body).json()["choices"][0]
+        assert whole["finish_reason"] == "length", "vacuous unless there is time to kill it"
+        with http.stream("POST", f"{address}/chat/completions", json={**body, "stream": True}) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            process.kill()
+            with pytest.raises(httpx.HTTPError):
+                list(lines)
+        process.wait(20)
+    with model_running(folder, port=int(address.rpartition(":")[2].removesuffix("/v1"))) as (again, _):
+        assert again == address
+        assert httpx.post(f"{again}/chat/completions", json=body, timeout=60).json()["choices"][0] == whole
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

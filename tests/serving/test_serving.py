@@ -158,14 +158,14 @@ def test_of_many_at_once_none_is_lost_or_mixed_up(client, model, monkeypatch):
         (about(TEXTS[i % 4], prompt=f"{i} cats?") if i % 3 else [{"role": "user", "content": f"{i} dogs"}], 4 + i % 9)
         for i in range(32)
     ]
-    sizes, generate = [], model.generate
+    sizes, generate = [], model._generate_from
 
-    def counting(**options):
-        sizes.append(len(options["messages"]))
-        return generate(**options)
+    def counting(inputs, *options):
+        sizes.append(len(inputs["input_ids"]))
+        return generate(inputs, *options)
 
     with monkeypatch.context() as patch, ThreadPoolExecutor(32) as pool:
-        patch.setattr(model, "generate", counting)
+        patch.setattr(model, "_generate_from", counting)
         answers = list(pool.map(lambda one: ask(client, one[0], max_tokens=one[1], temperature=0), asked))
     assert sum(sizes) == 32
     assert max(sizes) > 2, "vacuous unless they share batches"
@@ -175,11 +175,10 @@ def test_of_many_at_once_none_is_lost_or_mixed_up(client, model, monkeypatch):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_hangs_up_frees_its_place(server, http, model, monkeypatch, stream):
-    _, engine = server
+def test_a_client_that_hangs_up_frees_its_place(http, model, monkeypatch, stream):
     steps = []
     slow = model.register_forward_pre_hook(lambda *_: (steps.append(1), time.sleep(0.05))[2:])
-    monkeypatch.setattr(engine, "_end_ids", set)  # an answer of full length
+    monkeypatch.setattr("llink.serving.transformers_engine.end_ids", lambda _: set())  # an answer of full length
     body = {"messages": about(TEXTS[0]), "max_tokens": 64, "stream": stream}
     try:
         if stream:
@@ -200,17 +199,17 @@ def test_a_client_that_hangs_up_frees_its_place(server, http, model, monkeypatch
 
 
 def test_who_finds_the_queue_full_comes_again(model, monkeypatch):
-    begun, free, generate = threading.Event(), threading.Event(), model.generate
+    begun, free, generate = threading.Event(), threading.Event(), model._generate_from
 
-    def held(**options):
+    def held(*options):
         begun.set()
         assert free.wait(20)
-        return generate(**options)
+        return generate(*options)
 
     with served(model, max_waiting=1, max_tokens=8) as (url, engine), ThreadPoolExecutor(2) as pool:
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         with monkeypatch.context() as patch:
-            patch.setattr(model, "generate", held)
+            patch.setattr(model, "_generate_from", held)
             first = pool.submit(ask, client, about(TEXTS[0]), max_tokens=3)
             assert begun.wait(20)
             second = pool.submit(ask, client, about(TEXTS[1]), max_tokens=3)
@@ -225,11 +224,11 @@ def test_who_finds_the_queue_full_comes_again(model, monkeypatch):
 
 
 def test_an_engine_that_fails_says_so_and_goes_on(client, model, monkeypatch):
-    def failing(**options):
+    def failing(*options):
         raise RuntimeError("device-side assert")
 
     with monkeypatch.context() as patch:
-        patch.setattr(model, "generate", failing)
+        patch.setattr(model, "_generate_from", failing)
         with pytest.raises(openai.InternalServerError, match="device-side assert") as told:
             ask(client, about(TEXTS[0]))
         assert told.value.status_code == 503
@@ -358,5 +357,7 @@ def test_a_merged_model_does_not_pass_for_the_base_decoder(make_model):
     plain = {"messages": [{"role": "user", "content": "the cat"}], "max_tokens": 2}
     with served(make_model().merge_and_unload()) as (url, _), httpx.Client(base_url=url, timeout=60) as http:
         assert refused(http, "/v1/chat/completions", plain, 400, "LoRA is merged")
+        assert refused(http, "/v1/embeddings", {"input": "a", "side": "english"}, 400, "LoRA is merged")
+        assert http.post("/v1/embeddings", json={"input": "a"}).status_code == 200
         body = {"messages": about("a"), "max_tokens": 2}
         assert http.post("/v1/chat/completions", json=body).status_code == 200

@@ -52,6 +52,15 @@ def test_files_are_indexed_and_asked(folder, tmp_path, monkeypatch, capsys):
     assert answer.strip()
     assert found.startswith("1.000  animals, dog: a dog runs\n")
     assert len(found.splitlines()) == 2
+    asked = ["ask", "store", TEXTS[2], "--k", "2", "--side", "foreign", "--max-new-tokens", "4", "--prompt"]
+    assert main([*asked, "Which cat?"]) == 0
+    other = capsys.readouterr().out.rsplit("\n\n", 1)[0]
+    wanted = SlotStore.load("store").ask(TEXTS[2], 2, "foreign", "Which cat?", max_new_tokens=4).text
+    assert other == wanted != answer
+    assert main([*asked, " "]) == 2
+    assert "The prompt is empty" in capsys.readouterr().err
+    assert main([*asked, "<foreign_emb>?"]) == 2
+    assert "holds 1 <foreign_emb> placeholder(s) for 2 passage(s)" in capsys.readouterr().err
     assert main(["ask", "store", TEXTS[2], "--k", "1", "--side", "foreign", "--search-only"]) == 0
     assert capsys.readouterr().out == "1.000  animals, dog: a dog runs\n"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from llink import StoreError
 from llink.store import index as index_module
@@ -79,3 +79,12 @@ def test_without_faiss_the_remedy_is_told(vectors, monkeypatch):
     monkeypatch.setattr(index_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(StoreError, match=r"pip install 'llink\[store\]'"):
         VectorIndex(dataset(vectors))
+
+
+def test_vectors_are_read_from_whichever_file_holds_them(vectors):
+    rows = concatenate_datasets([dataset(vectors[:1000]), dataset(vectors[1000:1001]), dataset(vectors[1001:])])
+    chosen = [2999, 0, 999, 1000, 1001, 0]
+    stored = vectors.astype(np.float16).astype(np.float32)
+    assert np.array_equal(VectorIndex(rows).vectors(chosen), stored[chosen])
+    backwards = VectorIndex(rows.select(range(N - 1, -1, -1)))
+    assert np.array_equal(backwards.vectors(chosen), stored[::-1][chosen])
