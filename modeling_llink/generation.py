@@ -264,7 +264,7 @@ class LlinkGenerationMixin(GenerationMixin):
         own = getattr(self.decoder, "prepare_inputs_for_generation", super().prepare_inputs_for_generation)
         prepared = dict(own(input_ids, is_first_iteration=is_first_iteration, **kwargs))
         if reads_slots is not None:
-            prepared["reads_slots"] = reads_slots
+            prepared["reads_slots"] = reads_slots.tolist()
         read = prepared.get("input_ids")
         # A step that reads one token reads its own: nothing on the device is asked.
         if foreign_slots is None or read is None or not (is_first_iteration or read.shape[1] > 1):

@@ -10,7 +10,7 @@ import importlib
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -51,7 +51,8 @@ class LlinkOutput(CausalLMOutputWithPast):
         """A decoder's output with the slots beside it; a tuple (`return_dict=False`) as it is."""
         if not isinstance(output, ModelOutput):
             return output
-        own = {field.name: output[field.name] for field in fields(cls) if field.name in output}
+        names = cls.__dataclass_fields__  # which torch.compile reads, as it does not `fields`
+        own = {name: output[name] for name in names if name in output}
         return cls(**own, foreign_slots=foreign_slots, foreign_mask=foreign_mask)
 
 
@@ -295,7 +296,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         foreign_features: Tensor | None = None,
         foreign_slots: Tensor | None = None,
         foreign_mask: Tensor | None = None,
-        reads_slots: Tensor | None = None,
+        reads_slots: Tensor | Sequence[bool] | None = None,
         cache: Any = None,
         **kwargs: Any,
     ) -> LlinkOutput:
@@ -321,7 +322,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         )  # (B, T, K, d), (B, T, K)
         length = (inputs_embeds if input_ids is None else input_ids).shape[1]  # S
         told = reads_slots is not None
-        rows = (reads_slots if told else self._holds_slots(input_ids)).tolist()  # B, or one for all
+        rows = reads_slots if told else self._holds_slots(input_ids)  # B, or one for all
+        rows = rows.tolist() if isinstance(rows, Tensor) else list(rows)
         placed: AbstractContextManager = nullcontext()
         if slots is not None or (any(rows) and not told):
             positions = self._slot_places(input_ids, slots, mask)  # (B, S)
