@@ -3,8 +3,8 @@
     python benchmarks/inference.py --encoder FOLDER --decoder FOLDER --texts FILE
     python benchmarks/inference.py --small     # the embedded pair, in a minute
 
-A batch is one passage of the texts, repeated: of the 10th, 50th and 90th hundredth by length for a single row, of the
-50th for the larger batches. Every system is asked the same, greedily, one after the other in each round:
+A batch is one passage of the texts, repeated: by length those at `--shares` for a single row, the middle one for the
+larger batches. Every system is asked the same, greedily, one after the other in each round:
 
 | system | what is in the prompt |
 |---|---|
@@ -45,9 +45,7 @@ from llink.data.demo_corpus import demo_splits
 
 ASSETS = Path(llink.__file__).parent / "assets"
 PROMPT = "Translate to English."
-#: Of the texts by length, for a single row.
-SHARES = (0.1, 0.5, 0.9)
-
+#: Writes so many tokens into an empty cache.
 Task = Callable[[int, DynamicCache], Any]
 
 
@@ -153,7 +151,7 @@ def measured(systems: Systems, text: str, batch: int, new: int, repeats: int) ->
     whole, rest, behind = systems.behind_prefix(text, batch)
     first |= {"encoder": lambda: systems.model.encode_foreign([text] * batch), "plain_pass": whole, "behind": rest}
     later = {name: (lambda task=task: task(1 + new, systems.new_cache())) for name, task in asked.items()}
-    to_first, to_last = in_turns(first, repeats), in_turns(later, repeats)
+    to_first, to_last = in_turns(first, repeats), in_turns(later, repeats, warm=False)
     found: dict[str, Any] = {}
     for name, task in asked.items():
         cache = systems.new_cache()
@@ -216,6 +214,7 @@ def main() -> None:
     parser.add_argument("--encoder", default=ASSETS / "encoder", help="a folder (the embedded one)")
     parser.add_argument("--decoder", default=ASSETS / "decoder", help="a folder (the embedded one)")
     parser.add_argument("--texts", type=Path, help="passages, one a line (the embedded corpus)")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.5, 0.9], help="from the shortest, 0, to 1")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--repeats", type=int, nargs="+", default=[7, 3, 1], help="rounds, for each size of batch")
     parser.add_argument("--new-tokens", type=int, default=16, help="further tokens that are timed")
@@ -234,16 +233,16 @@ def main() -> None:
     else:
         texts = [line for line in args.texts.read_text("utf-8").splitlines() if line.strip()]
     texts.sort(key=len)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     systems = Systems(args.encoder, args.decoder)
     results: dict[str, Any] = {"machine": machine(), "runs": []}
     results["bases"] = {kind: Path(getattr(args, kind)).name for kind in ("encoder", "decoder")}
     for batch, repeats in zip(args.batches, args.repeats, strict=True):
-        for share in SHARES if batch == 1 else (0.5,):
+        for share in args.shares if batch == 1 else (0.5,):
             text = texts[int(share * (len(texts) - 1))]
             results["runs"].append(measured(systems, text, batch, args.new_tokens, repeats))
             print(json.dumps(results["runs"][-1], indent=1), flush=True)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+            args.output.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     plot(results, args.output.with_suffix(".png"))
 
 

@@ -28,18 +28,21 @@ def machine() -> dict[str, Any]:
     }
 
 
-def in_turns(tasks: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[dict[str, float]]]:
+def in_turns(
+    tasks: Mapping[str, Callable[[], Any]], repeats: int, warm: bool = True
+) -> dict[str, list[dict[str, float]]]:
     """Seconds of each task, one round after the other, so that a busy machine slows all of them.
 
     Args:
-        tasks: By name. Each is run once before, unmeasured.
+        tasks: By name.
         repeats: Rounds.
+        warm: Whether each is run once before, unmeasured.
 
     Returns:
         For each a list of `wall` and `cpu` seconds. The processor time is that of this process alone: on a shared
         machine it is the one to compare.
     """
-    for task in tasks.values():
+    for task in tasks.values() if warm else ():
         task()
     found: dict[str, list[dict[str, float]]] = {name: [] for name in tasks}
     for _ in range(repeats):

@@ -41,14 +41,15 @@ def encode_spans(
     characters that the tokenizer normalises into one (`＜/s＞`), which only the ids show. A tokenizer that does not say
     what its tokens stand for reads the text between two `borders` by itself.
     """
-    added = [token for token in tokenizer.get_added_vocab() if not token.isspace() and token in text]
+    vocabulary = tokenizer.get_added_vocab()  # made anew by each call, of thousands of tokens in some tokenizers
+    added = [token for token in vocabulary if token in text and not token.isspace()]
     cuts: set[int] = set()
     if added:
         pattern = "|".join(map(regex.escape, sorted(added, key=len, reverse=True)))
         cuts = {match.start() + 1 for match in regex.finditer(pattern, text, overlapped=True)}
     if not tokenizer.is_fast:
         cuts |= set(borders)
-    control = control_ids(tokenizer)
+    control = control_ids(tokenizer, vocabulary)
     while True:
         edges = [0, *sorted(cuts - {0, len(text)}), len(text)]
         ids: list[int] = []
@@ -88,9 +89,15 @@ def control_spans(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[i
     return sorted({(start, end) for token, (start, end) in found if token in control and end > start})
 
 
-def control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids that no text may be read into: special and added tokens, but for blanks and what is merely unknown."""
-    ids = {number for token, number in tokenizer.get_added_vocab().items() if not token.isspace()}
+def control_ids(tokenizer: PreTrainedTokenizerBase, added: dict[str, int] | None = None) -> set[int]:
+    """Ids that no text may be read into: special and added tokens, but for blanks and what is merely unknown.
+
+    Args:
+        tokenizer: Of either base.
+        added: Its added tokens where they are known.
+    """
+    added = tokenizer.get_added_vocab() if added is None else added
+    ids = {number for token, number in added.items() if not token.isspace()}
     ids |= set(tokenizer.all_special_ids)
     framing = {getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "cls", "sep", "mask")}
     return ids if tokenizer.unk_token_id in framing else ids - {tokenizer.unk_token_id}
