@@ -204,7 +204,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     labels = [f"{run['batch']} × {run['characters']} characters" for run in runs]
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(runs))], labels)
     axes.set_ylabel("time to the first token\n(raw text = 1)")
-    axes.legend(ncols=3, fontsize="small")
+    figure.legend(ncols=len(names), fontsize="small", loc="outside lower center")
     figure.savefig(path, dpi=110)
 
 

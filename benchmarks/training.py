@@ -8,7 +8,8 @@
 3. `lexicon`: the dictionary's epoch on cached states against the first one, which runs the encoder.
 4. `inject`: Stage B's step against plain LoRA fine-tuning (Trainer and PEFT) on sequences of the same length, and
    against the direct fine-tune on the raw text; the memory of each at its peak.
-5. `batches`: one step of Stage A's loss at the paper's widths with a queue of 32,768, by the size of the batch.
+5. `batches`: one step of Stage A's loss at the paper's widths with a queue of 32,768, by the size of the batch, as it
+   is and with `mini_batch_size`.
 
 Seconds are processor time of this process on one thread. No time depends on what the weights are.
 """
@@ -20,6 +21,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -59,7 +61,8 @@ ASSETS = Path(llink.__file__).parent / "assets"
 QUICK = dict(report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True, logging_steps=1000)
 #: The paper's widths: XLM-R base, its projector, Llama-3.2-1B.
 PAPER = (768, 3072, 2048)
-BATCH = 32
+BATCH, MINI = 32, 256
+PARTS = ("features", "align", "lexicon", "inject", "batches")
 
 
 class StepSeconds(TrainerCallback):
@@ -253,26 +256,29 @@ def batches(sizes: list[int]) -> list[dict[str, Any]]:
     projector = LlinkProjector(d_e, inner, d, 0.0)
     queue = TeacherQueue(32_768, d)
     queue.push(torch.randn(32_768, d), torch.arange(32_768) + 10**9)
-    loss, found = AlignLoss(), []
+    found = []
     for size in sizes:
         z, h, ids = torch.randn(size, d_e), torch.randn(size, d), torch.arange(size)
 
-        def step(z: torch.Tensor = z, h: torch.Tensor = h, ids: torch.Tensor = ids, mined: bool = True) -> None:
+        def step(loss: AlignLoss, mined: bool = True, rows: tuple[torch.Tensor, ...] = (z, h, ids)) -> None:
+            z, h, ids = rows
             more = dict(queue_vectors=queue.vectors, queue_groups=queue.ids) if mined else {}
-            terms = loss(projected=projector(z), targets=h, groups=ids, temperature=0.1, **more)
-            terms["loss"].backward()
+            loss(projected=projector(z), targets=h, groups=ids, temperature=0.1, **more)["loss"].backward()
             projector.zero_grad()
 
-        def without(step: Callable[..., None] = step) -> None:
-            step(mined=False)
-
-        rounds = in_turns({"step": step, "without_queue": without}, 3 if size <= 1024 else 1)
+        tasks = {
+            "plain": partial(step, AlignLoss()),
+            "without_queue": partial(step, AlignLoss(), mined=False),
+            "mini_batches": partial(step, AlignLoss(mini_batch_size=MINI)),
+        }
+        rounds = in_turns(tasks, 3 if size <= 1024 else 1, warm=size <= 1024)
         found.append(
             {
                 "batch": size,
-                "seconds": middle(rounds["step"])["cpu"],
-                "queue_share": round(1 - 1 / ratio(rounds["step"], rounds["without_queue"]), 3),
-                "peak_mib": peak_mib(step),
+                "seconds": {name: middle(one)["cpu"] for name, one in rounds.items()},
+                "queue_share": round(1 - 1 / ratio(rounds["plain"], rounds["without_queue"]), 3),
+                "mini_batches_of_plain": ratio(rounds["mini_batches"], rounds["plain"]),
+                "peak_mib": {name: peak_mib(tasks[name]) for name in ("plain", "mini_batches")},
             }
         )
     return found
@@ -288,6 +294,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8, help="rows of a step of Stage B")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--sizes", type=int, nargs="*", default=[256, 1024, 4096, 8192], help="batches of Stage A")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, help="the others stay as they were measured"
+    )
     parser.add_argument("--small", action="store_true", help="the smallest sizes")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/training.json"))
     args = parser.parse_args()
@@ -306,8 +315,10 @@ def main() -> None:
     options = dict(dtype="float32", slot_expander="tokens")
     model = LlinkForCausalLM.from_encoder_decoder_pretrained(args.encoder, args.decoder, **options).eval()
     rows = Dataset.from_list(pairs)
-    results: dict[str, Any] = {"machine": machine(), "pairs": len(pairs)}
+    known = json.loads(args.output.read_text("utf-8")) if args.output.is_file() else {}
+    results: dict[str, Any] = {name: known[name] for name in PARTS if name in known} | {"machine": machine()}
     results["bases"] = {kind: Path(getattr(args, kind)).name for kind in ("encoder", "decoder")}
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         parts: dict[str, Callable[[], Any]] = {
@@ -317,11 +328,10 @@ def main() -> None:
             "inject": lambda: inject(model, rows, folder, args.rows, args.rounds),
             "batches": lambda: batches(args.sizes),
         }
-        for name, part in parts.items():
-            results[name] = part()
+        for name in args.parts:
+            results[name] = parts[name]()
             print(json.dumps({name: results[name]}, indent=1), flush=True)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+            args.output.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
