@@ -8,8 +8,7 @@
 3. `lexicon`: the dictionary's epoch on cached states against the first one, which runs the encoder.
 4. `inject`: Stage B's step against plain LoRA fine-tuning (Trainer and PEFT) on sequences of the same length, and
    against the direct fine-tune on the raw text; the memory of each at its peak.
-5. `batches`: one step of Stage A's loss at the paper's widths with a queue of 32,768, by the size of the batch, as it
-   is and with `mini_batch_size`.
+5. `batches`: one step of Stage A's loss at the paper's widths with a queue of 32,768, by the size of the batch.
 
 Seconds are processor time of this process on one thread. No time depends on what the weights are.
 """
@@ -61,7 +60,7 @@ ASSETS = Path(llink.__file__).parent / "assets"
 QUICK = dict(report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True, logging_steps=1000)
 #: The paper's widths: XLM-R base, its projector, Llama-3.2-1B.
 PAPER = (768, 3072, 2048)
-BATCH, MINI = 32, 256
+BATCH = 32
 PARTS = ("features", "align", "lexicon", "inject", "batches")
 
 
@@ -269,7 +268,6 @@ def batches(sizes: list[int]) -> list[dict[str, Any]]:
         tasks = {
             "plain": partial(step, AlignLoss()),
             "without_queue": partial(step, AlignLoss(), mined=False),
-            "mini_batches": partial(step, AlignLoss(mini_batch_size=MINI)),
         }
         rounds = in_turns(tasks, 3 if size <= 1024 else 1, warm=size <= 1024)
         found.append(
@@ -277,8 +275,7 @@ def batches(sizes: list[int]) -> list[dict[str, Any]]:
                 "batch": size,
                 "seconds": {name: middle(one)["cpu"] for name, one in rounds.items()},
                 "queue_share": round(1 - 1 / ratio(rounds["plain"], rounds["without_queue"]), 3),
-                "mini_batches_of_plain": ratio(rounds["mini_batches"], rounds["plain"]),
-                "peak_mib": {name: peak_mib(tasks[name]) for name in ("plain", "mini_batches")},
+                "peak_mib": peak_mib(tasks["plain"]),
             }
         )
     return found

@@ -51,8 +51,7 @@ class LlinkOutput(CausalLMOutputWithPast):
         """A decoder's output with the slots beside it; a tuple (`return_dict=False`) as it is."""
         if not isinstance(output, ModelOutput):
             return output
-        names = cls.__dataclass_fields__  # which torch.compile reads, as it does not `fields`
-        own = {name: output[name] for name in names if name in output}
+        own = {name: output[name] for name in cls.__dataclass_fields__ if name in output}
         return cls(**own, foreign_slots=foreign_slots, foreign_mask=foreign_mask)
 
 
@@ -309,8 +308,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             foreign_input_ids, foreign_attention_mask: (B, T, L) encoder tokens; rows with fewer passages, or none, are
                 masked whole at the end.
             foreign_slot_index, foreign_features, foreign_slots, foreign_mask: As `resolve_slots` takes them.
-            reads_slots: (B,) true at the rows that have LoRA; those whose `input_ids` hold slot tokens when not given.
-                `generate` gives it: there the slot tokens of earlier steps are in the cache.
+            reads_slots: (B,) true at rows with LoRA, whose slots may be in the cache; if not given, those with slot ids.
             past_key_values, cache: The cache, under either of transformers' names for it.
             position_ids, inputs_embeds, use_cache, logits_to_keep, kwargs: As the decoder takes them.
 

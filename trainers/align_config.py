@@ -116,13 +116,6 @@ class AlignConfig(LlinkTrainingArguments):
     norm_weight: float = field(
         default=0.02, metadata={"help": "λ_norm, weight of (log ‖p‖ − log ‖h‖)² (paper 4.1: 0.02); 0 leaves it out."}
     )
-    mini_batch_size: int | None = field(
-        default=None,
-        metadata={
-            "help": "Rows of a batch whose logits are held at once: a batch of tens of thousands in the memory of a "
-            "small one, with the same loss and gradient; all when not given."
-        },
-    )
     refit_teacher_space: bool = field(
         default=False,
         metadata={
@@ -185,8 +178,6 @@ class AlignConfig(LlinkTrainingArguments):
             ("feature_batch_size", 1),
             ("per_device_train_batch_size", 1),
             ("gradient_accumulation_steps", 1),
-            ("mini_batch_size", 1),
         ):
-            value = getattr(self, name)
-            if value is not None and value < least:
+            if getattr(self, name) < least:
                 raise LlinkConfigError(f"{name}={getattr(self, name)} must be {least} or more.")

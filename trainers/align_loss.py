@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 HARD_NEGATIVE_MINING = ("step", "query", "none")
 DIRECTION_REDUCTIONS = ("squared_norm", "mse")
@@ -49,8 +48,8 @@ class AlignLoss(nn.Module):
     Related: [`slot_info_nce`] is Stage B's contrast; [`bag_of_words_loss`] is what a lexicon learns from.
 
     Args:
-        hard_negatives, hard_negative_mining, direction_weight, direction_reduction, norm_weight, mini_batch_size: As
-            the arguments of [`AlignConfig`] of the same names.
+        hard_negatives, hard_negative_mining, direction_weight, direction_reduction, norm_weight: As the arguments of
+            [`AlignConfig`] of the same names.
     """
 
     def __init__(
@@ -60,11 +59,9 @@ class AlignLoss(nn.Module):
         direction_weight: float = 0.05,
         direction_reduction: str = "squared_norm",
         norm_weight: float = 0.02,
-        mini_batch_size: int | None = None,
     ) -> None:
         super().__init__()
         self.hard_negatives, self.hard_negative_mining = hard_negatives, hard_negative_mining
-        self.mini_batch_size = mini_batch_size
         self.direction_weight, self.direction_reduction = direction_weight, direction_reduction
         self.norm_weight = norm_weight
 
@@ -72,7 +69,7 @@ class AlignLoss(nn.Module):
     def of(cls, args: Any) -> AlignLoss:
         """The loss that an [`AlignConfig`] describes."""
         names = ("hard_negatives", "hard_negative_mining", "direction_weight", "direction_reduction", "norm_weight")
-        return cls(**{name: getattr(args, name) for name in (*names, "mini_batch_size")})
+        return cls(**{name: getattr(args, name) for name in names})
 
     def forward(
         self,
@@ -84,7 +81,7 @@ class AlignLoss(nn.Module):
         queue_groups: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The loss, and its terms `nce`, `direction` and `log_norm`, those whose weight is not 0."""
-        mined = (queue_vectors, queue_groups, self.hard_negatives, self.hard_negative_mining, self.mini_batch_size)
+        mined = (queue_vectors, queue_groups, self.hard_negatives, self.hard_negative_mining)
         terms = {"nce": symmetric_info_nce(projected, targets, temperature, groups, *mined)}
         loss = terms["nce"]
         if self.direction_weight:
@@ -111,12 +108,7 @@ class HardNegatives(NamedTuple):
 
 
 def info_nce(
-    queries: Tensor,
-    keys: Tensor,
-    temperature: float,
-    ids: Tensor | None = None,
-    negatives: HardNegatives | None = None,
-    mini_batch_size: int | None = None,
+    queries: Tensor, keys: Tensor, temperature: float, ids: Tensor | None = None, negatives: HardNegatives | None = None
 ) -> Tensor:
     r"""InfoNCE with cosine logits (paper 4.1; van den Oord et al. 2018).
 
@@ -129,8 +121,6 @@ def info_nce(
         ids: (B,) group ids. A key of the query's own group is a false negative and is masked. Without ids every row is
             its own group.
         negatives: Further negatives from the queue.
-        mini_batch_size: b, queries whose logits (b, B + M) are held at once; they are computed again for the gradient,
-            which is the same. All of them when not given.
 
     Returns:
         Scalar, in nats.
@@ -141,37 +131,17 @@ def info_nce(
     if not temperature > 0:
         raise ValueError(f"temperature={temperature} must be positive (the released code anneals 0.17 to 0.08).")
     queries, keys = _unit(queries), _unit(keys)
-    rows = torch.arange(len(queries), device=queries.device)
-    if mini_batch_size is None or mini_batch_size >= len(rows):
-        return _info_nce_of(queries, rows, keys, temperature, ids, negatives)
-    parts = zip(queries.split(mini_batch_size), rows.split(mini_batch_size), strict=True)
-    means = [
-        checkpoint(_info_nce_of, *part, keys, temperature, ids, negatives, use_reentrant=False) * len(part[1])
-        for part in parts
-    ]
-    return torch.stack(means).sum() / len(rows)
-
-
-def _info_nce_of(
-    queries: Tensor,
-    rows: Tensor,
-    keys: Tensor,
-    temperature: float,
-    ids: Tensor | None,
-    negatives: HardNegatives | None,
-) -> Tensor:
-    """The mean of [`info_nce`] over some unit queries (b, d), which are those of these rows (b,) of the batch."""
-    logits = queries @ keys.T  # (b, B)
+    logits = queries @ keys.T  # (B, B)
     if ids is not None:
-        same = ids[rows].unsqueeze(1) == ids.unsqueeze(0)
-        own = rows.unsqueeze(1) == torch.arange(len(ids), device=ids.device)
+        same = ids.unsqueeze(1) == ids.unsqueeze(0)
+        own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
         logits = logits.masked_fill(same & ~own, -torch.inf)
     if negatives is not None and negatives.mask.shape[1]:
-        vectors = negatives.vectors if negatives.vectors.dim() == 2 else negatives.vectors[rows]
+        vectors = negatives.vectors.to(queries.dtype)
         pattern = "bd,md->bm" if vectors.dim() == 2 else "bd,bmd->bm"
-        extra = torch.einsum(pattern, queries, vectors.to(queries.dtype))  # (b, M)
-        logits = torch.cat([logits, extra.masked_fill(negatives.mask[rows], -torch.inf)], dim=1)  # (b, B + M)
-    return F.cross_entropy(logits / temperature, rows)
+        extra = torch.einsum(pattern, queries, vectors)  # (B, M)
+        logits = torch.cat([logits, extra.masked_fill(negatives.mask, -torch.inf)], dim=1)  # (B, B + M)
+    return F.cross_entropy(logits / temperature, torch.arange(len(logits), device=logits.device))
 
 
 def symmetric_info_nce(
@@ -183,7 +153,6 @@ def symmetric_info_nce(
     queue_ids: Tensor | None = None,
     hard_negatives: int = 256,
     hard_negative_mining: str = "step",
-    mini_batch_size: int | None = None,
 ) -> Tensor:
     """½ [NCE(p→h) + NCE(h→p)] with hard negatives from a queue of teacher vectors (paper 4.1; He et al. 2020).
 
@@ -198,7 +167,6 @@ def symmetric_info_nce(
         queue_ids: (Q,) their group ids.
         hard_negatives: M, how many of the queue enter the denominator (paper 4.1: 256).
         hard_negative_mining: See [`select_hard_negatives`].
-        mini_batch_size: See [`info_nce`].
 
     Returns:
         Scalar, in nats.
@@ -212,8 +180,7 @@ def symmetric_info_nce(
         if ids is None or queue_ids is None:
             raise ValueError("A queue needs ids and queue_ids: without them it would hold positives as negatives.")
         negatives = select_hard_negatives(p, ids, queue_vectors, queue_ids, hard_negatives, hard_negative_mining)
-    forth = info_nce(p, h, temperature, ids, negatives, mini_batch_size)
-    return 0.5 * (forth + info_nce(h, p, temperature, ids, mini_batch_size=mini_batch_size))
+    return 0.5 * (info_nce(p, h, temperature, ids, negatives) + info_nce(h, p, temperature, ids))
 
 
 @torch.no_grad()

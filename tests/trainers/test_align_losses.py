@@ -8,10 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llink.configuration_llink import LlinkConfigError
-from llink.trainers.align_config import AlignConfig
 from llink.trainers.align_loss import (
-    AlignLoss,
     HardNegatives,
     direction_loss,
     info_nce,
@@ -137,41 +134,6 @@ def test_half_precision_queue_and_inputs_are_widened():
     assert loss.dtype == torch.float32
     assert torch.isfinite(loss)
     assert direction_loss(p, h).dtype == log_norm_loss(p, h).dtype == torch.float32
-
-
-@pytest.mark.parametrize("mining", ["step", "query", "none"])
-@pytest.mark.parametrize("size", [1, 3, 5, 7])
-def test_mini_batches_give_the_loss_and_the_gradients_of_the_whole(mining, size):
-    h, queue, queue_ids = vectors(7, seed=2), unit(9, seed=3), torch.tensor([0, 0, 1, 5, 6, 7, 8, 9, 2])
-    ids, found = torch.tensor([0, 1, 2, 2, 3, 3, 4]), []
-    for mini_batch_size in (None, size):
-        p = vectors(7, seed=1).requires_grad_()
-        loss = symmetric_info_nce(p, h, 0.5, ids, queue, queue_ids, 3, mining, mini_batch_size)
-        loss.backward()
-        found.append((loss.detach(), p.grad))
-    (whole, gradient), (parts, of_parts) = found
-    assert gradient.abs().max() > 0.01, "vacuous unless there is a gradient"
-    torch.testing.assert_close(parts, whole)
-    torch.testing.assert_close(of_parts, gradient)
-
-
-def test_the_arguments_say_how_many_logits_are_held():
-    assert AlignLoss.of(AlignConfig("out")).mini_batch_size is None
-    assert AlignLoss.of(AlignConfig("out", mini_batch_size=3)).mini_batch_size == 3
-    with pytest.raises(LlinkConfigError, match="mini_batch_size=0"):
-        AlignConfig("out", mini_batch_size=0)
-
-
-def test_mini_batches_hold_no_more_logits_than_their_own(monkeypatch):
-    held, cross_entropy = [], torch.nn.functional.cross_entropy
-    monkeypatch.setattr(
-        torch.nn.functional, "cross_entropy", lambda x, *more: held.append(x.shape) or cross_entropy(x, *more)
-    )
-    p, h, ids = vectors(7, seed=1).requires_grad_(), vectors(7, seed=2), torch.arange(7)
-    loss = symmetric_info_nce(p, h, 0.5, ids, mini_batch_size=3)
-    assert held == [(3, 7), (3, 7), (1, 7)] * 2
-    loss.backward()
-    assert len(held) == 12, "computed again, not kept"
 
 
 @pytest.mark.parametrize("mining", ["step", "query", "none"])
