@@ -308,7 +308,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             foreign_input_ids, foreign_attention_mask: (B, T, L) encoder tokens; rows with fewer passages, or none, are
                 masked whole at the end.
             foreign_slot_index, foreign_features, foreign_slots, foreign_mask: As `resolve_slots` takes them.
-            reads_slots: (B,) true at rows with LoRA, whose slots may be in the cache; if not given, those with slot ids.
+            reads_slots: (B,) true at rows with LoRA, whose slots may be in the cache; if not given, those with slots.
             past_key_values, cache: The cache, under either of transformers' names for it.
             position_ids, inputs_embeds, use_cache, logits_to_keep, kwargs: As the decoder takes them.
 
