@@ -9,11 +9,15 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscop
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test quick test-all test-slow test-oldest test-newest lint docs setup clean
+.PHONY: demo bench test quick test-all test-slow test-oldest test-newest lint docs setup clean
 .DEFAULT_GOAL := demo
 
 demo: setup
 	$(BIN)/llink demo
+
+# A minute: passes, tokens, FLOPs, bytes and graphs, counted and compared with benchmarks/results/bench.json.
+bench: setup
+	$(BIN)/python benchmarks/bench.py
 
 # Some minutes: lint beside the tests of every room that need no second process.
 test: setup

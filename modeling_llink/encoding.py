@@ -214,7 +214,8 @@ class LlinkEncodingMixin:
         config, device = self.config, device_of(decoder)
 
         def compute(chosen: list[int]) -> Tensor:
-            inputs = teacher_inputs(self.processor, [texts[i] for i in chosen], config.teacher_template, max_tokens)
+            own = [texts[i] for i in chosen]
+            inputs = teacher_inputs(self.processor, own, config.teacher_template, max_tokens, config.teacher_state)
             inputs = {key: value.to(device) for key, value in inputs.items()}  # (B, S)
             ids = inputs["input_ids"]
             reserved = ids >= config.reserved_token_start  # (B, S)
@@ -292,7 +293,7 @@ class LlinkEncodingMixin:
 
 
 def teacher_inputs(
-    processor: LlinkProcessor, english: Sequence[str], template: str, max_tokens: int
+    processor: LlinkProcessor, english: Sequence[str], template: str, max_tokens: int, state: str = "placeholder"
 ) -> dict[str, Tensor]:
     """The teacher's prompts: the template around each sentence, then `<foreign_emb>` (paper 4.1).
 
@@ -301,6 +302,7 @@ def teacher_inputs(
         english: English sentences.
         template: Holds `{text}` once.
         max_tokens: Tokens at which a sentence is cut.
+        state: What is read. For `mean` a prompt ends with its sentence, whose tokens see nothing of what follows them.
 
     Returns:
         `input_ids`, `attention_mask` and `text_mask` (the sentence's own tokens), each (B, S), padded on the right.
@@ -309,7 +311,7 @@ def teacher_inputs(
     glue = before[len(before.rstrip(" ")) :]  # byte-level tokenizers keep a space with the word that follows it
     bos = [processor.tokenizer.bos_token_id] if adds_bos(processor.tokenizer) else []
     head = bos + encode(processor.tokenizer, before.rstrip(" "))
-    tail = [*encode(processor.tokenizer, after), processor.foreign_token_id]
+    tail = [] if state == "mean" else [*encode(processor.tokenizer, after), processor.foreign_token_id]
     rows, masks = [], []
     for sentence in english:
         body = encode_literal(processor.tokenizer, glue + sentence)[:max_tokens]

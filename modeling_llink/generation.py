@@ -149,19 +149,21 @@ class LlinkGenerationMixin(GenerationMixin):
         config, slots = kwargs.get("generation_config") or self.generation_config, foreign_slots is not None
         slots = slots or any(kwargs.get(name) is not None for name in ("foreign_input_ids", "foreign_features"))
         check_options(kwargs, config, slots)
-        foreign_slots = self._encode_once(kwargs, foreign_slots)
         ids = kwargs.get("input_ids") if inputs is None else inputs
+        unread = ids is None or bool(self._holds_slots(ids[:, cached_length(kwargs.get(CACHE)) :]).any())
+        known = slots and not unread and bool(self._holds_slots(ids).any())  # every passage is in the cache
+        foreign_slots = self._encode_once(kwargs, foreign_slots, encode=not known)
         if ids is not None:  # rows with slots have LoRA to the end; told once, so that no step looks for itself
             kwargs["reads_slots"] = self._holds_slots(ids).cpu()  # (B,)
         copy_numbers = kwargs.pop("copy_numbers", None)
         if copy_numbers is None and "number" not in self.config.literals:
             copy_numbers = False
-        if ids is not None and foreign_slots is not None and copy_numbers is not False:
+        if ids is not None and (foreign_slots is not None or known) and copy_numbers is not False:
             copying = self._copying(ids, copy_numbers)
             kwargs["logits_processor"] = LogitsProcessorList([*(kwargs.get("logits_processor") or ()), copying])
-        if foreign_slots is not None:
+        if foreign_slots is not None or known:
             self._warn_untrained()
-        elif ids is not None and self._holds_slots(ids[:, cached_length(kwargs.get(CACHE)) :]).any():
+        elif ids is not None and unread:
             raise SlotMismatchError(
                 "The prompt holds slot tokens, but no foreign passages were given. Pass foreign_input_ids, "
                 "foreign_features or foreign_slots with it."
@@ -231,11 +233,11 @@ class LlinkGenerationMixin(GenerationMixin):
             kwargs["generation_config"] = copy.deepcopy(given)
             kwargs["generation_config"].update(**defaults)
 
-    def _encode_once(self, kwargs: dict[str, Any], foreign_slots: Tensor | None) -> Tensor | None:
-        """Encodes foreign ids before beams multiply the rows, so that the encoder runs once."""
+    def _encode_once(self, kwargs: dict[str, Any], foreign_slots: Tensor | None, encode: bool) -> Tensor | None:
+        """Encodes foreign ids before beams multiply the rows, so that the encoder runs once; or not at all."""
         names = ("foreign_input_ids", "foreign_attention_mask", "foreign_slot_index", "foreign_features")
         given = {name: kwargs.pop(name, None) for name in names}
-        if foreign_slots is None and any(value is not None for value in given.values()):
+        if encode and foreign_slots is None and any(value is not None for value in given.values()):
             given["foreign_mask"] = kwargs.get("foreign_mask")
             foreign_slots, kwargs["foreign_mask"] = self.resolve_slots(**given)
         return foreign_slots
@@ -264,7 +266,7 @@ class LlinkGenerationMixin(GenerationMixin):
         own = getattr(self.decoder, "prepare_inputs_for_generation", super().prepare_inputs_for_generation)
         prepared = dict(own(input_ids, is_first_iteration=is_first_iteration, **kwargs))
         if reads_slots is not None:
-            prepared["reads_slots"] = reads_slots
+            prepared["reads_slots"] = reads_slots.tolist()
         read = prepared.get("input_ids")
         # A step that reads one token reads its own: nothing on the device is asked.
         if foreign_slots is None or read is None or not (is_first_iteration or read.shape[1] > 1):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,16 @@ class _Rows:
     length: int | None = None
 
 
-#: Of the forward pass that this thread runs; nothing outside one, as when gradient checkpointing runs a layer again.
-_current: ContextVar[_Rows | None] = ContextVar("lora_rows", default=None)
+class _Pass(threading.local):
+    """The forward pass that this thread runs; nothing outside one, as when gradient checkpointing runs a layer again.
+
+    torch.compile traces it; a `ContextVar` would break its graph in every LoRA layer.
+    """
+
+    rows: _Rows | None = None
+
+
+_current = _Pass()
 
 
 @contextmanager
@@ -43,11 +51,12 @@ def lora_rows(rows: bool | Sequence[bool], length: int | None = None) -> Iterato
     """
     chosen = [bool(rows)] if isinstance(rows, bool) else list(rows)
     names = [ADAPTER if on else BASE for on in chosen] if any(chosen) else [BASE]
-    token = _current.set(_Rows(None if all(chosen) else names, length))
+    before = _current.rows
+    _current.rows = _Rows(None if all(chosen) else names, length)
     try:
         yield
     finally:
-        _current.reset(token)
+        _current.rows = before
 
 
 def add_lora(decoder: PreTrainedModel, config: LlinkConfig) -> None:
@@ -156,7 +165,7 @@ def short_name(name: str) -> str:
 
 def _by_row(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Tells a LoRA layer, in PEFT's own words, which rows of its input it acts on."""
-    rows = _current.get()
+    rows = _current.rows
     if module.training:  # gradient checkpointing runs the layer once more, outside the pass, even in another thread
         rows = vars(module).get("rows_in_training") if rows is None else rows
         vars(module)["rows_in_training"] = rows

@@ -10,7 +10,7 @@ import importlib
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -51,7 +51,7 @@ class LlinkOutput(CausalLMOutputWithPast):
         """A decoder's output with the slots beside it; a tuple (`return_dict=False`) as it is."""
         if not isinstance(output, ModelOutput):
             return output
-        own = {field.name: output[field.name] for field in fields(cls) if field.name in output}
+        own = {name: output[name] for name in cls.__dataclass_fields__ if name in output}
         return cls(**own, foreign_slots=foreign_slots, foreign_mask=foreign_mask)
 
 
@@ -295,7 +295,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         foreign_features: Tensor | None = None,
         foreign_slots: Tensor | None = None,
         foreign_mask: Tensor | None = None,
-        reads_slots: Tensor | None = None,
+        reads_slots: Tensor | Sequence[bool] | None = None,
         cache: Any = None,
         **kwargs: Any,
     ) -> LlinkOutput:
@@ -308,8 +308,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             foreign_input_ids, foreign_attention_mask: (B, T, L) encoder tokens; rows with fewer passages, or none, are
                 masked whole at the end.
             foreign_slot_index, foreign_features, foreign_slots, foreign_mask: As `resolve_slots` takes them.
-            reads_slots: (B,) true at the rows that have LoRA; those whose `input_ids` hold slot tokens when not given.
-                `generate` gives it: there the slot tokens of earlier steps are in the cache.
+            reads_slots: (B,) true at rows with LoRA, whose slots may be in the cache; if not given, those with slots.
             past_key_values, cache: The cache, under either of transformers' names for it.
             position_ids, inputs_embeds, use_cache, logits_to_keep, kwargs: As the decoder takes them.
 
@@ -321,7 +320,8 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         )  # (B, T, K, d), (B, T, K)
         length = (inputs_embeds if input_ids is None else input_ids).shape[1]  # S
         told = reads_slots is not None
-        rows = (reads_slots if told else self._holds_slots(input_ids)).tolist()  # B, or one for all
+        rows = reads_slots if told else self._holds_slots(input_ids)  # B, or one for all
+        rows = rows.tolist() if isinstance(rows, Tensor) else list(rows)
         placed: AbstractContextManager = nullcontext()
         if slots is not None or (any(rows) and not told):
             positions = self._slot_places(input_ids, slots, mask)  # (B, S)

@@ -27,7 +27,7 @@ QUOTED = ("evidence.md", "bases.md", "contributing.md", "changelog.md")
 PAGES = {path.name: path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 PAGES = {name: path for name, path in PAGES.items() if name not in QUOTED}
 #: Beginnings of lines that are not run here: CI itself runs them, or they change the machine.
-ELSEWHERE = ("make demo", "make test", "make docs", "pip install ", "git clone ", "torchrun ")
+ELSEWHERE = ("make demo", "make test", "make bench", "make docs", "pip install ", "git clone ", "torchrun ")
 FOREIGN = {"role": "user", "content": [{"type": "foreign_text", "text": "ក្មេងទៅសាលា"}]}
 NAMES = {"FacebookAI/xlm-roberta-base": "encoder", "meta-llama/Llama-3.2-1B-Instruct": "decoder"}
 QUICK = "--report_to none --use_cpu --disable_tqdm True --save_strategy no --max_steps 2"

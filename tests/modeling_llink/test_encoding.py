@@ -7,7 +7,8 @@ from transformers import AutoModelForCausalLM
 
 from llink.configuration_llink import PAPER_TEACHER_TEMPLATE
 from llink.modeling_llink.encoding import teacher_inputs
-from llink.modeling_llink.layers import read_teacher_state
+from llink.modeling_llink.layers import hidden_states, read_teacher_state
+from llink.modeling_llink.lora import lora_rows, text_part
 
 ENGLISH = ["the cat sat on the mat", "a dog", "he said: we eat rice at noon today"]
 
@@ -67,6 +68,27 @@ def test_long_sentences_are_cut_at_their_own_tokens(make_model):
     text = processor.tokenizer.decode(inputs["input_ids"][0, :-1])
     assert text.startswith('This sentence: "a')
     assert text.endswith('means in one word: "')
+
+
+@pytest.mark.parametrize("family", tiny.DECODERS)
+def test_what_follows_a_sentence_in_the_template_does_not_change_its_mean(make_model, family):
+    model = make_model(decoder=family, teacher_state="mean")
+    texts, template = [*ENGLISH, "one"], model.config.teacher_template
+    whole = teacher_inputs(model.processor, texts, template, 128)
+    short = teacher_inputs(model.processor, texts, template, 128, "mean")
+    tail = whole["input_ids"].shape[1] - short["input_ids"].shape[1]
+    assert tail > 5, "vacuous unless the template goes on behind the sentence"
+    ids = whole["input_ids"]
+    reserved = ids >= model.config.reserved_token_start
+    with torch.no_grad(), lora_rows(False):
+        (states,) = hidden_states(
+            text_part(model.decoder),
+            [model.config.teacher_layer],
+            input_ids=ids.masked_fill(reserved, model.config.filler_token_id),
+            attention_mask=whole["attention_mask"],
+        )
+    expected = read_teacher_state(states, whole["text_mask"].bool(), whole["attention_mask"], "mean")
+    torch.testing.assert_close(model.get_teacher_states(texts), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_control_tokens_in_english_stay_text(model):

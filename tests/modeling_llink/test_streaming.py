@@ -190,9 +190,13 @@ def test_a_conversation_reads_only_what_is_new(shared_model, decoder):
     model = shared_model(decoder=decoder)
     cached, whole = Chat(model, DynamicCache(config=model.config.decoder_config)), Chat(model)
     for number, message in enumerate(TURNS):
-        (one, first, read), (two, wanted, length) = cached.ask(message), whole.ask(message)
+        with tiny.count_calls(model.encoder) as encoded:
+            one, first, read = cached.ask(message)
+        two, wanted, length = whole.ask(message)
         assert torch.equal(one, two), number
         assert torch.allclose(first, wanted, atol=5e-3)
+        if model.processor.chat_template:
+            assert len(encoded) == (message is not TURNS[2]), "a turn without a passage needs no encoder"
         if number and model.processor.chat_template:  # the paper's format writes a space before an answer
             assert read < length / 2, "only the new turn is read"
     assert cached.messages == whole.messages
