@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from .errors import PromptError
+from .errors import LlinkCheckpointError, PromptError
 from .layers import device_of, hidden_states, input_device, pool, read_teacher_state
 from .lora import lora_rows, text_part
 from .passages import SLOT, Piece, single_passages
@@ -185,7 +185,16 @@ class LlinkEncodingMixin:
         return written.to(slots).masked_scatter(here.to(slots.device), slots)
 
     def get_teacher_states(self, english: Sequence[str], batch_size: int = 32, show_progress: bool = False) -> Tensor:
-        """English texts → raw h_E (N, d) float32 on the CPU: the base decoder's states, LoRA off (paper 4.1)."""
+        """English texts → raw h_E (N, d) float32 on the CPU: the base decoder's states, LoRA off (paper 4.1).
+
+        Raises:
+            LlinkCheckpointError: If LoRA is merged: the decoder's states are others.
+        """
+        if self.config.lora_merged:
+            raise LlinkCheckpointError(
+                "LoRA is merged into this model's decoder, whose vectors of English texts are no longer those that "
+                "passages were aligned with: use the model as it was before merging."
+            )
         texts = single_passages(english)
         with lora_rows(False):
             return self.read_states(self.decoder, texts, self.config.teacher_max_tokens, batch_size, show_progress)

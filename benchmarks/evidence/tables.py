@@ -20,6 +20,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from llink.evaluation.content import MEASURES
 from llink.evaluation.plot_ablation import ablation_table
 from llink.evaluation.plot_judge import judge_table
 from llink.evaluation.plot_retrieval import DIRECTION_TITLES, ROW_TITLES, direction_table
@@ -122,6 +123,17 @@ def dictionary(records: dict[str, dict[str, Any]]) -> str:
     return table(["tokens a slot", *columns, "steps"], cells)
 
 
+def content(records: dict[str, dict[str, Any]], what: str) -> str:
+    """What `llink eval content` found: `systems`, a row each, or how far every two measures agree."""
+    (found,) = records.values()
+    if what == "systems":
+        rows = found["systems"].items()
+        names = [ROW_TITLES.get(name, name) for name, _ in rows]
+        cells = [[*(with_interval(row, measure) for measure in MEASURES), row["n"]] for _, row in rows]
+        return table(["", *MEASURES, "n"], [[name, *row] for name, row in zip(names, cells, strict=True)])
+    return table(["", *MEASURES], [[name, *row.values()] for name, row in found["agreement"].items()])
+
+
 def judge(records: dict[str, dict[str, Any]]) -> str:
     """Judges' records: a row a comparison."""
     return judge_table(
@@ -177,6 +189,8 @@ def block(match: re.Match) -> str:
         made = WHOLE[kind](records)
     elif kind == "languages":
         made = languages(records, what)
+    elif kind == "content":
+        made = content(records, what)
     elif what.startswith("samples "):
         made = samples(records, int(what.split()[1]))
     else:

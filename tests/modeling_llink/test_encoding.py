@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM
 
 from llink.configuration_llink import PAPER_TEACHER_TEMPLATE
 from llink.modeling_llink.encoding import teacher_inputs
+from llink.modeling_llink.errors import LlinkCheckpointError
 from llink.modeling_llink.layers import hidden_states, read_teacher_state
 from llink.modeling_llink.lora import lora_rows, text_part
 
@@ -97,3 +98,13 @@ def test_control_tokens_in_english_stay_text(model):
     ids = inputs["input_ids"][0]
     assert not special & set(ids.tolist())
     assert (ids == model.processor.foreign_token_id).sum() == 1
+
+
+def test_a_merged_decoder_has_no_teachers_states(make_model):
+    model = make_model()
+    assert model.get_teacher_states(["a dog"]).shape == (1, model.config.hidden_size)
+    model.merge_and_unload()
+    with pytest.raises(LlinkCheckpointError, match="merged"):
+        model.get_teacher_states(["a dog"])
+    with pytest.raises(LlinkCheckpointError, match="merged"):
+        model.encode("a dog", side="english")
