@@ -1,7 +1,7 @@
 """Two real encoders through all of a user's steps: a copy of multilingual-e5-small, and USE with code of its own.
 
-Made from packages of the Python index by the scripts in `examples/`, so that what these read is tested too. The decoder
-is SmolLM2-135M where its package is installed, else a tiny one.
+Made from packages of the Python index by the scripts in `examples/`, so that what these read is tested too. The
+decoder of e5 is SmolLM2-135M where its package is installed, else a tiny one.
 """
 
 import importlib.util
@@ -63,8 +63,8 @@ def test_e5(folder, decoder, tmp_path):
     assert (config.encoder_prefix, config.pooling, config.encoder_normalized) == ("query: ", "mean", True)
 
 
-def test_use_with_code_of_its_own(folder, decoder, tmp_path):
-    encoder = folder("convert_use")
+def test_use_with_code_of_its_own(folder, base_folder, tmp_path):
+    encoder, decoder = folder("convert_use"), base_folder("decoder", "llama")
     with pytest.raises(BaseModelError, match="trust_remote_code"):
         plan_config(encoder, decoder)
     journey = user.Journey(encoder, decoder, tmp_path)
