@@ -17,6 +17,7 @@ from sacrebleu.metrics import CHRF
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..characters_llink import SHAPELESS
 from ..data.errors import DataError
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.layers import device_of
@@ -79,11 +80,12 @@ def _row_scores(
     model: LlinkForCausalLM, name: str, rows: Sequence[OutputRow], sources: Tensor, batch_size: int, progress: bool
 ) -> dict[str, np.ndarray]:
     """Every measure (N,) of one system's answers; NaN where there is none."""
-    answers, references = [row.output for row in rows], [row.reference for row in rows]
+    answers = [row.output.replace("\0", " ") for row in rows]  # which a decoder may write, and no model can be given
+    references = [row.reference for row in rows]
     own = reference_losses(model, answers, references, batch_size, f"{name}: own" if progress else None)
     others = [*answers[1:], answers[0]]
     other = reference_losses(model, others, references, batch_size, f"{name}: another's" if progress else None)
-    said = [place for place, answer in enumerate(answers) if answer.strip()]
+    said = [place for place, answer in enumerate(answers) if SHAPELESS.sub("", answer).strip()]
     cosines = torch.full((len(rows), len(rows)), float("nan"))  # (N answers, N sources)
     if said:
         cosines[said] = _vectors(model, [answers[place] for place in said], batch_size) @ sources.T

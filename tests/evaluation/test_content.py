@@ -80,6 +80,12 @@ def test_likelihoods_are_the_base_decoders_padded_or_not(model, base_folder):
         assert base(input_ids=ids, labels=labels).loss.item() == pytest.approx(found[1].item(), abs=1e-4)
 
 
+def test_what_no_model_can_be_given_is_no_answer(model):
+    found = content_scores(model, {"odd": answered(["a\0b", "\0", "\u200b", "x"])}, resamples=0)["systems"]["odd"]
+    assert found["n"] == 4
+    assert found["finds_source"] <= 0.5, "two of them say nothing"
+
+
 def test_agreement_is_of_ranks_over_the_rows_that_have_both():
     rising = np.arange(6.0)
     values = np.stack([rising, rising**3, -rising, np.ones(6), np.where(rising < 3, np.nan, rising)], axis=1)
