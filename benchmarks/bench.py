@@ -25,12 +25,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from timing import QUICK, cache_bytes
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache, set_seed
 from transformers.utils import logging
 
-import llink
 from llink import (
     AlignConfig,
     AlignTrainer,
@@ -45,15 +45,14 @@ from llink.baselines.direct import RawTextProcessor, like
 from llink.data.demo_corpus import demo_pairs, generate_instructions
 from llink.data.features import compute_features
 from llink.data.instructions import instruction_dataset
+from llink.demo import ASSETS
 from llink.modeling_llink.lora import text_part
 
-ASSETS = Path(llink.__file__).parent / "assets"
 EXPECTED = Path(__file__).parent / "results" / "bench.json"
 #: What counts depend on besides llink's own code.
 LIBRARIES = ("torch", "transformers", "peft")
 ROWS, NEW_TOKENS, PROMPT = 4, 8, "Translate to English."
 PAIRS = 64
-QUICK = dict(report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True, logging_steps=1000)
 
 Counts = dict[str, int]
 
@@ -101,11 +100,6 @@ def new_model(slots: str) -> LlinkForCausalLM:
 def pairs() -> Dataset:
     """Pairs of the embedded corpus."""
     return Dataset.from_list([dict(pair) for pair in demo_pairs(PAIRS)])
-
-
-def cache_bytes(cache: DynamicCache) -> int:
-    """Bytes of keys and values."""
-    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
 
 def answers(model: LlinkForCausalLM) -> dict[str, Counts]:

@@ -31,19 +31,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
-from timing import in_turns, machine, middle, peak_mib, ratio
+from timing import cache_bytes, in_turns, machine, middle, peak_mib, ratio
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.utils import logging
 
-import llink
 from llink import LlinkForCausalLM
 from llink.baselines.direct import RawTextProcessor, like
 from llink.baselines.langbridge import LangBridgeForCausalLM, LangBridgeModelConfig, LangBridgeProcessor
 from llink.data.demo_corpus import demo_splits
+from llink.demo import ASSETS
+from llink.evaluation.report import new_figure, save_figure
 
-ASSETS = Path(llink.__file__).parent / "assets"
 PROMPT = "Translate to English."
 #: Writes so many tokens into an empty cache.
 Task = Callable[[int, DynamicCache], Any]
@@ -109,10 +108,9 @@ class Systems:
         model, texts = self.model, [text] * batch
         ids = model.processor([PROMPT] * batch, texts)["input_ids"]
         slots, mask = model.stack_slots(model.encode_foreign(texts))
-        mask = mask[:, :, : int((ids[0] >= model.config.reserved_token_start).sum())]
-        here = ids >= model.config.reserved_token_start
-        start = int(here[0].nonzero()[0])  # where the passage begins
-        slots = slots[:, :, : int(here[0].sum())]
+        here = ids[0] >= model.config.reserved_token_start  # (S,)
+        start, count = int(here.nonzero()[0]), int(here.sum())  # where the passage begins, and its slots
+        slots, mask = slots[:, :, :count], mask[:, :, :count]
         beginning = self.new_cache()
         options = dict(reads_slots=[True] * batch, use_cache=True, logits_to_keep=1)
         with torch.no_grad():
@@ -165,7 +163,7 @@ def measured(systems: Systems, text: str, batch: int, new: int, repeats: int) ->
             "first_token_seconds": middle(to_first[name]),
             "further_token_seconds": middle(steps),
             "tokens_a_second": round(batch / middle(steps)["cpu"], 1),
-            "cache_bytes": sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers),
+            "cache_bytes": cache_bytes(cache),
             "peak_mib": peak_mib(first[name]),
             "first_token_of_raw_text": ratio(to_first[name], to_first["raw_text"]),
             "first_token_of_equal_length": ratio(to_first[name], to_first["equal_length"]),
@@ -193,8 +191,7 @@ def measured(systems: Systems, text: str, batch: int, new: int, repeats: int) ->
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """The time to the first token of each system, as a share of the one with raw text."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure(figsize=(9, 4))
     runs = results["runs"]
     names = list(runs[0]["systems"])
     width = 0.8 / len(names)
@@ -205,7 +202,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(runs))], labels)
     axes.set_ylabel("time to the first token\n(raw text = 1)")
     figure.legend(ncols=len(names), fontsize="small", loc="outside lower center")
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How the benchmarks beside this file measure: in turns, by wall clock and processor time, and memory at its peak."""
+"""What the benchmarks beside this file share: measuring in turns, memory at its peak, trainings without a trace."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ from statistics import median
 from typing import Any
 
 import torch
+from transformers import DynamicCache
+
+#: Arguments of a trainer that leaves nothing behind and says nothing.
+QUICK = dict(report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True, logging_steps=1000)
+
+
+def cache_bytes(cache: DynamicCache) -> int:
+    """Bytes of keys and values."""
+    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
 
 def machine() -> dict[str, Any]:

@@ -28,12 +28,11 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from timing import in_turns, machine, middle, peak_mib, ratio
+from timing import QUICK, in_turns, machine, middle, peak_mib, ratio
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
-import llink
 from llink import (
     AlignConfig,
     AlignTrainer,
@@ -48,6 +47,7 @@ from llink.baselines.direct import new_direct
 from llink.data.demo_corpus import demo_pairs
 from llink.data.features import compute_features
 from llink.data.instructions import translation_instructions
+from llink.demo import ASSETS
 from llink.modeling_llink.encoding import teacher_inputs
 from llink.modeling_llink.layers import LlinkProjector
 from llink.modeling_llink.lora import text_part
@@ -56,8 +56,6 @@ from llink.trainers.finetune_config import FinetuneConfig
 from llink.trainers.finetune_trainer import FinetuneTrainer
 from llink.trainers.queue import TeacherQueue
 
-ASSETS = Path(llink.__file__).parent / "assets"
-QUICK = dict(report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True, logging_steps=1000)
 #: The paper's widths: XLM-R base, its projector, Llama-3.2-1B.
 PAPER = (768, 3072, 2048)
 BATCH = 32

@@ -13,6 +13,7 @@ COUNTS = {"mlp/align/encoder_passes": 0, "mlp/align/flops": 1000, "tokens/answer
 @pytest.fixture
 def bench(monkeypatch):
     """`benchmarks/bench.py` as a module, which counts what `COUNTS` says."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     spec = importlib.util.spec_from_file_location("bench", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
