@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from ..evaluation.content import MEASURES, content_scores
+from ..evaluation.content import content_scores
 from ..evaluation.outputs import named_outputs
-from ..evaluation.plot_content import plot_content
+from ..evaluation.plot_content import agreement_table, plot_content, systems_table
 from ..evaluation.record import write_record
-from ..evaluation.report import table, with_interval
 from ..modeling_llink import LlinkForCausalLM
 from .loading import ModelLoading
 from .parsing import check_positive, parse_arguments
@@ -39,13 +38,8 @@ def run(argv: Sequence[str]) -> None:
     answered = {name: rows[: args.limit] for name, rows in named_outputs(args.outputs).items()}
     model = LlinkForCausalLM.from_pretrained(args.model, **args.loading())
     results = content_scores(model, answered, args.batch_size, show_progress=True)
-    rows = [
-        [name, *("" if score[m] is None else with_interval(score, m) for m in MEASURES), score["n"]]
-        for name, score in results["systems"].items()
-    ]
-    print(table(["system", *MEASURES, "n"], rows))
+    print(systems_table(results["systems"]))
     print("\nHow the measures agree over all answers (Spearman's correlation):")
-    agreed = results["agreement"].items()
-    print(table(["", *MEASURES], [[name, *("" if v is None else v for v in row.values())] for name, row in agreed]))
+    print(agreement_table(results["agreement"]))
     if path := write_record(args.output_dir, "content", results, asdict(args)):
         plot_content(results, path.with_suffix(".png"))

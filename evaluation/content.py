@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from sacrebleu.metrics import CHRF
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from ..characters_llink import SHAPELESS
@@ -25,6 +26,7 @@ from ..modeling_llink.tokenizing import encode_literal
 from .bootstrap import percentile_ends, resampled_sums
 from .numeric import compare
 from .outputs import OutputRow
+from .usage import answer_losses, answer_reach
 
 #: What the decoder is asked with an answer, so that the reference follows.
 RESTATE = "Say the same in other words."
@@ -131,12 +133,14 @@ def reference_losses(
         prompts = [processor.render([{"role": "user", "content": f"{a}\n\n{RESTATE}"}])[0] for a, _ in pairs]
         ends = [encode_literal(processor.tokenizer, reference) for _, reference in pairs]
         rows = [torch.tensor(prompt + end) for prompt, end in zip(prompts, ends, strict=True)]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=processor.pad_token_id)  # (B, S)
-        mask = torch.arange(ids.shape[1]) < torch.tensor([len(row) for row in rows]).unsqueeze(1)  # (B, S)
-        logits = model(input_ids=ids.to(device), attention_mask=mask.long().to(device)).logits  # (B, S, V)
-        for place, (prompt, end) in enumerate(zip(prompts, ends, strict=True)):
-            told = logits[place, len(prompt) - 1 : len(prompt) + len(end) - 1].float().cpu()  # (R, V)
-            losses[start + place] = F.cross_entropy(told, torch.tensor(end, dtype=torch.long))
+        ids = pad_sequence(rows, batch_first=True, padding_value=processor.pad_token_id)  # (B, S)
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)  # (B, S)
+        told = [torch.tensor([-100] * len(prompt) + end) for prompt, end in zip(prompts, ends, strict=True)]
+        labels = pad_sequence(told, batch_first=True, padding_value=-100).to(device)  # (B, S)
+        inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+        logits = model(**inputs, logits_to_keep=answer_reach(labels)).logits  # (B, L, V)
+        sums, tokens = answer_losses(logits, labels)  # (B,), (B,)
+        losses[start : start + len(rows)] = (sums / tokens).cpu()
     return losses
 
 

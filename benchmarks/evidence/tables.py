@@ -20,8 +20,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from llink.evaluation.content import MEASURES
 from llink.evaluation.plot_ablation import ablation_table
+from llink.evaluation.plot_content import agreement_table, systems_table
 from llink.evaluation.plot_judge import judge_table
 from llink.evaluation.plot_retrieval import DIRECTION_TITLES, ROW_TITLES, direction_table
 from llink.evaluation.report import table, with_interval
@@ -126,12 +126,7 @@ def dictionary(records: dict[str, dict[str, Any]]) -> str:
 def content(records: dict[str, dict[str, Any]], what: str) -> str:
     """What `llink eval content` found: `systems`, a row each, or how far every two measures agree."""
     (found,) = records.values()
-    if what == "systems":
-        rows = found["systems"].items()
-        names = [ROW_TITLES.get(name, name) for name, _ in rows]
-        cells = [[*(with_interval(row, measure) for measure in MEASURES), row["n"]] for _, row in rows]
-        return table(["", *MEASURES, "n"], [[name, *row] for name, row in zip(names, cells, strict=True)])
-    return table(["", *MEASURES], [[name, *row.values()] for name, row in found["agreement"].items()])
+    return systems_table(found["systems"], ROW_TITLES) if what == "systems" else agreement_table(found["agreement"])
 
 
 def judge(records: dict[str, dict[str, Any]]) -> str:
