@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from transformers.utils import logging
 
 from .errors_llink import LlinkConfigError
 from .evaluation.report import marked_words, new_figure, save_figure, table, write_json
 from .hub_cards.canary import take_canary
-from .hub_cards.verify import compare, passed, read_canary
+from .hub_cards.verify import compare, findings_table, passed, read_canary
 from .modeling_llink import LlinkForCausalLM
 from .modeling_llink.errors import LlinkCheckpointError
 
@@ -127,26 +126,14 @@ def assemble(checkpoint: Path, encoder: str | Path, decoder: str | Path) -> Llin
     config = json.loads((checkpoint / "config.json").read_text("utf-8"))
     options = {"dtype": "float32", "lora_dropout": 0.0} | settings(config)
     model = LlinkForCausalLM.from_encoder_decoder_pretrained(encoder, decoder, **options).eval()
-    weights = load_file(checkpoint / "model.safetensors")
-    try:
-        missing = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:  # of other widths
-        raise LlinkCheckpointError(f"{checkpoint} does not fit {encoder} and {decoder}: {error}") from error
-    trained = [name for name, parameter in model.named_parameters() if "lora_" in name]
-    lacking = [
-        name for name in (*trained, *model.projector.state_dict(prefix="projector.")) if name in missing.missing_keys
-    ]
-    if missing.unexpected_keys or lacking:
-        raise LlinkCheckpointError(
-            f"{checkpoint} does not fit {encoder} and {decoder}: {', '.join([*missing.unexpected_keys, *lacking][:3])}."
-        )
+    model.load_bridge(checkpoint)
     return model
 
 
 def _check(model: LlinkForCausalLM) -> None:
     findings = compare(read_canary(CHECKPOINT), take_canary(model))
     if not passed(findings):
-        raise LlinkCheckpointError(f"The model differs here from what it was: {findings}.")
+        raise LlinkCheckpointError(f"The model differs here from what it was:\n{findings_table(findings)}")
 
 
 def find(model: LlinkForCausalLM, content: dict[str, Any]) -> tuple[list[Found], torch.Tensor]:
