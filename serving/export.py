@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.checkpoint import save_base
 from ..modeling_llink.errors import LlinkCheckpointError
 from ..modeling_llink.prompts import PLAIN_CHAT_TEMPLATE, refusing
-from ..modeling_llink.slots import injected
+from .reading import embedded
 
 #: Difference of logits, as a share of their spread, beyond which two passes are not the same.
 CLOSE = 0.05
@@ -64,13 +63,11 @@ def export_decoder(model: LlinkForCausalLM, folder: str | os.PathLike) -> None:
         settings.eos_token_id = tokenizer.eos_token_id
     model.decoder.generation_config = settings
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        save_base(model.decoder, made / "decoder", "5GB")
-        tokenizer.save_pretrained(made / "decoder")
-        os.replace(made / "decoder", folder)  # an empty folder makes room
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True) as place:
+        made = Path(place) / "decoder"
+        save_base(model.decoder, made, "5GB")
+        tokenizer.save_pretrained(made)
+        os.replace(made, folder)  # an empty folder makes room
 
 
 @torch.no_grad()
@@ -83,12 +80,9 @@ def _check_embeddings(model: LlinkForCausalLM) -> None:
     ids = torch.linspace(config.vocab_size // 3, 2 * config.vocab_size // 3, 7).long()[None].to(model.device)  # (1, S)
     slot = -embed(ids[:, 2])  # (1, d)
     ids[0, 2] = config.reserved_token_start
-    places = ids >= config.reserved_token_start  # (1, S)
     wanted = model(input_ids=ids, foreign_slots=slot[None, None]).logits.float()
     try:
-        with injected(embed, places, slot):
-            embeddings = embed(ids.masked_fill(places, config.filler_token_id))  # (1, S, d)
-        found = model.decoder(inputs_embeds=embeddings).logits.float()
+        found = model.decoder(inputs_embeds=embedded(model, ids, slot)[None]).logits.float()
     except Exception as error:  # whatever a decoder makes of what it does not know
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise LlinkCheckpointError(

@@ -41,13 +41,16 @@ class Reader:
     Args:
         model: An llink model.
         limits: What is taken at most.
+
+    Attributes:
+        positions: What the decoder reads, prompt and answer together; None where nothing bounds it.
     """
 
     def __init__(self, model: LlinkForCausalLM, limits: Limits) -> None:
         self.model, self.limits = model, limits
         self.processor = model.processor  # loaded now, not by several threads at once
         self.cache = SlotCache(model, limits.cache_bytes)
-        self._positions = getattr(model.decoder.config.get_text_config(), "max_position_embeddings", None)
+        self.positions = getattr(model.decoder.config.get_text_config(), "max_position_embeddings", None)
 
     # ------------------------------------------------------------------ checking, in any thread
 
@@ -79,13 +82,13 @@ class Reader:
         return Prompt(ids, passages, self._max_tokens(request, len(ids)))
 
     def _max_tokens(self, request: ChatRequest, prompt_tokens: int) -> int:
-        room = self.limits.max_tokens if self._positions is None else self._positions - prompt_tokens
+        room = self.limits.max_tokens if self.positions is None else self.positions - prompt_tokens
         max_tokens = request.max_tokens or min(self.limits.max_tokens, room)
         if room < max_tokens or room < 1:
             raise ApiError(
                 400,
                 f"The prompt has {prompt_tokens} tokens and the answer may have {max(max_tokens, 1)}: the "
-                f"decoder reads {self._positions} together. Shorten the conversation, or ask for fewer tokens.",
+                f"decoder reads {self.positions} together. Shorten the conversation, or ask for fewer tokens.",
                 "context_length_exceeded",
                 "messages",
             )
@@ -131,34 +134,16 @@ class Reader:
         tensors = {name: torch.tensor(rows, device=self.model.device) for name, rows in inputs.items()}
         made = iter(self.cache.slots([passage for prompt in prompts for passage in prompt.passages]))
         rows = [[next(made) for _ in prompt.passages] for prompt in prompts]
-        lengths = [len(slots) for row in rows for slots in row]
-        if not any(lengths):
+        if not any(rows):
             return tensors, None, None
-        first = next(slots for row in rows for slots in row)
-        padded = first.new_zeros(len(rows), max(map(len, rows)), max(lengths), first.shape[1])  # (B, T, K, d)
-        mask = torch.zeros(padded.shape[:3], dtype=torch.bool, device=padded.device)  # (B, T, K)
-        for row, of_row in enumerate(rows):
-            for place, slots in enumerate(of_row):
-                padded[row, place, : len(slots)] = slots
-                mask[row, place, : len(slots)] = True
-        return tensors, padded, mask
+        slots, mask = self.model.stack_slots(rows)  # (B, T, K, d), (B, T, K)
+        return tensors, slots, mask.to(slots.device)
 
     def embeddings(self, prompt: Prompt) -> Tensor:
         """What the decoder's layers read of a prompt (S, d): its tokens' embeddings, and slots in their places."""
         inputs, slots, mask = self.batch([prompt])
         rows = torch.zeros(0, self.model.config.hidden_size) if slots is None else slots[mask]  # (M, d)
-        return self.embedded(inputs["input_ids"], rows)
-
-    @torch.no_grad()
-    def embedded(self, input_ids: Tensor, slots: Tensor) -> Tensor:
-        """Ids (1, S) of which M are those of slots, and slots (M, d) → embeddings (S, d)."""
-        embed, config = self.model.get_input_embeddings(), self.model.config
-        input_ids = input_ids.to(self.model.device)
-        places = input_ids >= config.reserved_token_start  # (1, S)
-        if int(places.sum()) != len(slots):
-            raise SlotMismatchError(f"{len(slots)} slots do not fit a prompt with places for {int(places.sum())}.")
-        with injected(embed, places, slots):
-            return embed(input_ids.masked_fill(places, config.filler_token_id))[0]
+        return embedded(self.model, inputs["input_ids"], rows)
 
     def vectors(self, texts: Sequence[str], side: str) -> tuple[list[list[float]], int]:
         """N texts → their vectors (N, d) of length one, and how many tokens they have.
@@ -188,6 +173,22 @@ class Reader:
                 raise ApiError(400, f"An English text has {max(lengths)} tokens, and {most} are read: shorten it.")
             tokens = sum(lengths)
         return self.model.encode(list(texts), side).tolist(), tokens
+
+
+@torch.no_grad()
+def embedded(model: LlinkForCausalLM, input_ids: Tensor, slots: Tensor) -> Tensor:
+    """Ids (1, S) of which M are those of slots, and slots (M, d) → embeddings (S, d).
+
+    Raises:
+        SlotMismatchError: If there are not as many slots as places.
+    """
+    embed, config = model.get_input_embeddings(), model.config
+    input_ids = input_ids.to(model.device)
+    places = input_ids >= config.reserved_token_start  # (1, S)
+    if int(places.sum()) != len(slots):
+        raise SlotMismatchError(f"{len(slots)} slots do not fit a prompt with places for {int(places.sum())}.")
+    with injected(embed, places, slots):
+        return embed(input_ids.masked_fill(places, config.filler_token_id))[0]
 
 
 def lora_is_merged(remedy: str) -> ApiError:

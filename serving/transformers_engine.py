@@ -79,7 +79,6 @@ class TransformersEngine(Engine):
     def __init__(self, model: LlinkForCausalLM, limits: Limits | None = None, store: SlotStore | None = None) -> None:
         self.model, self.limits, self.store = model.eval(), limits or Limits(), store
         self.reader = Reader(self.model, self.limits)
-        self._positions = getattr(model.decoder.config.get_text_config(), "max_position_embeddings", None)
         self._jobs: list[_Chat | _Call] = []
         self._entering, self._closing = 0, False
         self._changed = threading.Condition()
@@ -214,7 +213,7 @@ class TransformersEngine(Engine):
                 continue
             together = [*chosen, job]
             length = max(one.answer.prompt_tokens for one in together) + max(one.prompt.max_tokens for one in together)
-            fits = self._positions is None or length <= self._positions
+            fits = self.reader.positions is None or length <= self.reader.positions
             if not chosen or (fits and _rows_of(together) <= self.limits.max_batch):
                 chosen = together
         return [*chosen]

@@ -25,7 +25,7 @@ from ..store.slot_store import Answer as StoreAnswer
 from ..store.slot_store import SlotStore
 from .engine import Answer, ChatRequest, Engine, Limits
 from .errors import ApiError, no_store
-from .reading import Prompt, Reader, lora_is_merged
+from .reading import Prompt, Reader, embedded, lora_is_merged
 from .rows import Row, end_ids
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class VllmEngine(Engine):
         with self._place() as place:
             await self._recognise()
             reading = await self._read(lambda: store.reading(question, **options))
-            embeddings = await self._read(lambda: self.reader.embedded(reading.input_ids, torch.cat(reading.slots)))
+            embeddings = await self._read(lambda: embedded(self.model, reading.input_ids, torch.cat(reading.slots)))
             prompt = Prompt(reading.input_ids[0].tolist(), [], max_new_tokens)
             answer = await self._answer(request, prompt, embeddings, place)
         try:

@@ -5,14 +5,12 @@ import asyncio
 import base64
 import io
 import json
-import socket
-import threading
 from contextlib import contextmanager
 
 import torch
 import uvicorn
 from fastapi import FastAPI
-from served import wait_for
+from served import in_thread
 from starlette.responses import JSONResponse, StreamingResponse
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -91,16 +89,9 @@ class FakeVllm:
 @contextmanager
 def fake_vllm(folder, port=0):
     """The address of a server of it in a thread of this process, and what it serves."""
-    fake, listening = FakeVllm(folder), socket.create_server(("127.0.0.1", port))
-    server = uvicorn.Server(uvicorn.Config(fake.app, log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    try:
-        wait_for(lambda: server.started)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", fake
-    finally:
-        server.should_exit = True
-        thread.join()
+    fake = FakeVllm(folder)
+    with in_thread(fake.app, port) as address:
+        yield address, fake
 
 
 if __name__ == "__main__":  # as `python -m vllm.entrypoints.openai.api_server`

@@ -1,4 +1,4 @@
-"""A server of `llink serve` in a thread of this process, until the block ends."""
+"""Servers in a thread of this process, until the block ends: any application, and `llink serve`'s."""
 
 import socket
 import threading
@@ -18,14 +18,20 @@ def served(model, key=None, store=None, name="tiny", vllm=None, **limits):
     """The address of a model's server and its engine; `vllm` is the address of that one's."""
     limits = Limits(**limits)
     engine = VllmEngine(model, vllm, limits, store) if vllm else TransformersEngine(model, limits, store)
-    listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(build(engine, name, key), log_level="error", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
+    with in_thread(build(engine, name, key), grace=5) as address:
+        yield address, engine
+
+
+@contextmanager
+def in_thread(app, port=0, grace=1):
+    """The address of an application; its requests have `grace` seconds to end."""
+    listening = socket.create_server(("127.0.0.1", port))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=grace))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
         wait_for(lambda: server.started)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", engine
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()
