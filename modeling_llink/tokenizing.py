@@ -18,7 +18,7 @@ _TOKENIZING = threading.Lock()
 _SHORT_TEXTS, _SHORT_CHARS = 8192, 16
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Vocabulary:
     """What a tokenizer says whatever the text, until it is changed.
 
@@ -26,14 +26,14 @@ class _Vocabulary:
         state: By it a change shows: tokens added, special ones set, another language's code put before a text.
         added: Added tokens that are no blanks, the longest first.
         control: Ids that no text may be read into; see [`control_ids`].
-        frame: The special tokens that it puts before and after a text.
+        frame: The special tokens that it puts before and after a text, once they were asked for.
         short: Ids of short texts, such as numbers, which stand in many passages.
     """
 
     state: tuple[Any, ...]
     added: tuple[str, ...]
     control: frozenset[int]
-    frame: tuple[list[int], list[int]]
+    frame: tuple[list[int], list[int]] | None = None
     short: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -50,7 +50,7 @@ def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> _Vocabulary:
         if known is not None and known.state == state:
             return known
     added = sorted((one for one in tokenizer.get_added_vocab() if not one.isspace()), key=len, reverse=True)
-    known = _Vocabulary(state, tuple(added), _control_ids(tokenizer), _frame(tokenizer))
+    known = _Vocabulary(state, tuple(added), _control_ids(tokenizer))
     if tokenizer.is_fast:
         _VOCABULARIES[tokenizer] = known
     return known
@@ -70,12 +70,12 @@ def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def encode_literal(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Tokenises text, without special tokens around it, so that nothing in it becomes a control token."""
-    short = _vocabulary(tokenizer).short
-    if (known := short.get(text)) is not None:
+    vocabulary = _vocabulary(tokenizer)
+    if (known := vocabulary.short.get(text)) is not None:
         return [*known]
-    ids = encode_spans(tokenizer, text)[0]
-    if len(text) <= _SHORT_CHARS and len(short) < _SHORT_TEXTS:
-        short[text] = ids
+    ids = _spans(tokenizer, vocabulary, text)[0]
+    if len(text) <= _SHORT_CHARS and len(vocabulary.short) < _SHORT_TEXTS:
+        vocabulary.short[text] = ids
     return [*ids]
 
 
@@ -89,7 +89,12 @@ def encode_spans(
     characters that the tokenizer normalises into one (`＜/s＞`), which only the ids show. A tokenizer that does not say
     what its tokens stand for reads the text between two `borders` by itself.
     """
-    vocabulary = _vocabulary(tokenizer)
+    return _spans(tokenizer, _vocabulary(tokenizer), text, borders)
+
+
+def _spans(
+    tokenizer: PreTrainedTokenizerBase, vocabulary: _Vocabulary, text: str, borders: Iterable[int] = ()
+) -> tuple[list[int], list[tuple[int, int]]]:
     cuts: set[int] = set()
     if added := [token for token in vocabulary.added if token in text]:
         pattern = "|".join(map(regex.escape, added))
@@ -150,7 +155,10 @@ def _control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 
 def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """The special tokens that a tokenizer puts before and after a text."""
-    return _vocabulary(tokenizer).frame
+    vocabulary = _vocabulary(tokenizer)
+    if vocabulary.frame is None:
+        vocabulary.frame = _frame(tokenizer)
+    return vocabulary.frame
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
