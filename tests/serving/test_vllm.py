@@ -307,7 +307,8 @@ def test_a_real_vllm_answers_as_generate(tmp_path):
     )
     model.save_pretrained(tmp_path / "model", self_contained=True)
     started = time.monotonic()
-    options = ["--engine", "vllm", "--engine-python", REAL, "--engine-options", "--enforce-eager --max-model-len 512"]
+    small = "--enforce-eager --max-model-len 512 --gpu-memory-utilization 0.5"  # else it wants 0.92 of the memory
+    options = ["--engine", "vllm", "--engine-python", REAL, "--engine-options", small]
     with model_running(str(tmp_path / "model"), *options) as (address, _):
         print(f"started in {time.monotonic() - started:.0f} s")
         client = openai.OpenAI(base_url=address, api_key="none", max_retries=0)
