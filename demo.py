@@ -79,16 +79,7 @@ def run(args: DemoArguments) -> dict[str, Any]:
     output = Path(args.output_dir)
     splits = demo_splits()
     test = splits["test"]
-    model = LlinkForCausalLM.from_encoder_decoder_pretrained(
-        ASSETS / "encoder",
-        ASSETS / "decoder",
-        dtype="float32",
-        source_language="km",
-        lora_dropout=0.0,  # one pass over the rows needs none, and drawing the masks takes a third of a step
-        attn_implementation="eager",  # the fused attention's backward pass is the slower one on a CPU
-        encoder_layer=2,
-        projector_hidden_size=1024,
-    )
+    model = untrained_model()
     retrieval = _align(model, splits["train"][: args.train_pairs], test, args)
     words = _learn_words(model, splits["train"][: args.train_pairs], test, args)
     usage = _inject(model, splits, args)
@@ -113,6 +104,20 @@ def run(args: DemoArguments) -> dict[str, Any]:
     plot_demo(report, output / "report.png")
     _show(report, output)
     return report
+
+
+def untrained_model() -> LlinkForCausalLM:
+    """The embedded pair with a new projector between its halves."""
+    return LlinkForCausalLM.from_encoder_decoder_pretrained(
+        ASSETS / "encoder",
+        ASSETS / "decoder",
+        dtype="float32",
+        source_language="km",
+        lora_dropout=0.0,  # one pass over the rows needs none, and drawing the masks takes a third of a step
+        attn_implementation="eager",  # the fused attention's backward pass is the slower one on a CPU
+        encoder_layer=2,
+        projector_hidden_size=1024,
+    )
 
 
 def _align(
@@ -143,9 +148,13 @@ def _align(
 
 
 def _learn_words(
-    model: LlinkForCausalLM, train: list[DemoPair], test: list[DemoPair], args: DemoArguments
+    model: LlinkForCausalLM,
+    train: list[DemoPair],
+    test: list[DemoPair],
+    args: DemoArguments,
+    literals: list[str] | None = None,
 ) -> dict[str, float]:
-    """A dictionary; returns how many of the held-out references' words the slots hold."""
+    """A dictionary; returns how many of the held-out references' words the slots hold. By default all `literals`."""
     folder = Path(args.output_dir) / "lexicon"
     config = LexiconConfig(
         output_dir=str(folder),
@@ -158,7 +167,7 @@ def _learn_words(
         feature_batch_size=64,
         feature_cache_dir=str(Path(args.output_dir) / "features"),
     )
-    renew_slots(model, slot_expander="tokens")
+    renew_slots(model, slot_expander="tokens", literals=literals)
     trainer = LexiconTrainer(model=model, args=config, train_dataset=_pairs(train), eval_dataset=_pairs(test))
     trainer.train()
     metrics = trainer.evaluate()
