@@ -20,7 +20,7 @@ from ..evaluation.outputs import TRANSLATION_TASKS, OutputRow, named_outputs, ou
 from ..evaluation.plot_numeric import plot_numeric
 from ..evaluation.record import write_record
 from ..evaluation.report import table
-from ..evaluation.systems import baseline_kinds, load_systems
+from ..evaluation.systems import load_systems, system_names
 from .loading import ModelLoading
 from .parsing import check_positive, check_two_files, parse_arguments
 
@@ -34,6 +34,9 @@ class NumericArguments(ModelLoading):
     model: str | None = field(default=None, metadata={"help": "Folder or repository of an llink model."})
     baselines: list[str] = field(
         default_factory=list, metadata={"help": "Folders that llink finetune and llink langbridge wrote."}
+    )
+    systems: list[str] | None = field(
+        default=None, metadata={"help": "Of base, llink, finetune, langbridge, those that answer; all when not given."}
     )
     language: str | None = field(
         default=None, metadata={"help": "Only the suite's cases in this language, such as km; all when not given."}
@@ -60,12 +63,14 @@ class NumericArguments(ModelLoading):
 
     def __post_init__(self) -> None:
         check_two_files("pairs", self.pairs)
-        if self.outputs and (self.model or self.pairs or self.baselines or self.language):
-            raise LlinkConfigError("--outputs are finished: leave out --model, --baselines, --pairs and --language.")
+        if self.outputs and (self.model or self.pairs or self.baselines or self.systems or self.language):
+            raise LlinkConfigError(
+                "--outputs are finished: leave out --model, --baselines, --systems, --pairs and --language."
+            )
         if self.pairs and self.language:
             raise LlinkConfigError("--language chooses cases of the suite: leave it out with --pairs.")
-        if self.baselines and not self.model:
-            raise LlinkConfigError("--baselines are compared with an llink model: give --model too.")
+        if (self.baselines or self.systems) and not self.model:
+            raise LlinkConfigError("--baselines and --systems go with an llink model: give --model too.")
         if not (self.model or self.outputs or self.pairs):
             raise LlinkConfigError("Give --model for the suite, --outputs, or --pairs, which --model may translate.")
         if not (self.outputs or self.pairs or is_english(self.target_language or ENGLISH)):
@@ -84,7 +89,7 @@ EXAMPLE = "llink eval numeric --model out/b --output-dir out/eval"
 def run(argv: Sequence[str]) -> None:
     """Scores systems by kind; without a model, tells what pairs hold and how far their two sides agree."""
     (args,) = parse_arguments("eval numeric", argv, OPTIONS)
-    baseline_kinds(args.baselines)
+    system_names(args.baselines, args.systems)
     pairs = read_pairs(*args.pairs, target_language=args.target_language) if args.pairs else None
     language = args.target_language or ENGLISH if pairs is None else target_language_of(pairs)
     answered = _finished(args) if args.outputs else _generated(args, _instructions(args, pairs, language))
@@ -93,20 +98,27 @@ def run(argv: Sequence[str]) -> None:
     if not is_english(language):
         print(f"Entities are read in English alone: in {language!r} only digits, codes and addresses are counted.")
     print(f"{len(rows)} rows; entities in the references: {_counted(kind_counts(references, language))}")
-    scores = {
-        name: numeric_metrics([row.output for row in answers], references, args.resamples, language=language)
-        for name, answers in answered.items()
-        if name != "reference"
-    }
+
+    outputs = {name: [row.output for row in answers] for name, answers in answered.items() if name != "reference"}
+
+    def scored(*kinds: str) -> dict[str, dict[str, Any]]:
+        return {
+            name: numeric_metrics(texts, references, args.resamples, kinds=kinds, language=language)
+            for name, texts in outputs.items()
+        }
+
+    scores, nameless = scored(*KINDS), scored(*(kind for kind in KINDS if kind != "name"))
     sources = _source_scores(answered, args.resamples, language)
     if scores:
-        print(table(["system", *COLUMNS], [[name, *_cells(_summary(found))] for name, found in scores.items()]))
+        for title, found in (("system", scores), ("without names", nameless)):
+            print(table([title, *COLUMNS], [[name, *_cells(_summary(score))] for name, score in found.items()]))
         print(table(["F1 of", "n", *scores], _kind_rows(scores)))
     if sources:
         print(table(["digits of the source kept", "recall", "n"], [[n, *_source_cells(s)] for n, s in sources.items()]))
     results = {
         "rows": len(rows),
         "systems": {name: _summary(found) for name, found in scores.items()},
+        "without_names": {name: _summary(found) for name, found in nameless.items()},
         "by_kind": {name: found["kinds"] for name, found in scores.items()},
         "source": {name: found["kinds"] for name, found in sources.items()},
         "samples": output_samples(answered) if scores else [],
@@ -132,7 +144,7 @@ def _instructions(args: NumericArguments, pairs: Dataset | None, language: str) 
 
 def _generated(args: NumericArguments, rows: list[Mapping[str, Any]]) -> dict[str, list[OutputRow]]:
     """Answers by system, and the references themselves as `reference`."""
-    systems = load_systems(args.model, args.baselines, **args.loading()) if args.model else {}
+    systems = load_systems(args.model, args.baselines, only=args.systems, **args.loading()) if args.model else {}
     answered = {"reference": output_rows(rows, [row["completion"] for row in rows])}
     for name, system in systems.items():
         answers = system.answer(rows, args.batch_size, args.max_new_tokens, show_progress=True)

@@ -10,7 +10,7 @@ from ..data.instructions import read_instructions
 from ..evaluation.outputs import check_resumable, generate_outputs, source_of
 from ..evaluation.record import write_record
 from ..evaluation.report import table
-from ..evaluation.systems import baseline_kinds, load_systems
+from ..evaluation.systems import baseline_kinds, load_systems, system_names
 from .loading import ModelLoading
 from .parsing import check_positive, parse_arguments
 
@@ -26,6 +26,9 @@ class OutputsArguments(ModelLoading):
     output_dir: str = field(metadata={"help": "Answers go to its folder outputs, the record beside it; resumes there."})
     baselines: list[str] = field(
         default_factory=list, metadata={"help": "Folders that llink finetune and llink langbridge wrote."}
+    )
+    systems: list[str] | None = field(
+        default=None, metadata={"help": "Of base, llink, finetune, langbridge, those that answer; all when not given."}
     )
     limit: int | None = field(default=None, metadata={"help": "Rows from the beginning; all when not given."})
     batch_size: int = field(default=16, metadata={"help": "Rows in one generation."})
@@ -46,11 +49,12 @@ def run(argv: Sequence[str]) -> None:
     """Writes each system's answers; rows that are already there are kept."""
     (args,) = parse_arguments("eval outputs", argv, OPTIONS)
     rows = list(read_instructions(args.instructions))[: args.limit]
-    kinds = baseline_kinds(args.baselines)
+    models = {"base": args.model, "llink": args.model, **baseline_kinds(args.baselines)}
     folder = Path(args.output_dir) / "outputs"
     settings = {"dtype": args.dtype, "max_new_tokens": args.max_new_tokens}
-    sources = {name: {**settings, "model": source_of(path)} for name, path in kinds.items()}
-    sources |= {name: {**settings, "model": source_of(args.model)} for name in ("base", "llink")}
+    sources = {
+        name: {**settings, "model": source_of(models[name])} for name in system_names(args.baselines, args.systems)
+    }
     for name, source in sources.items():  # before any model loads
         check_resumable(folder / f"{name}.jsonl", rows, source)
     results = {
@@ -63,7 +67,7 @@ def run(argv: Sequence[str]) -> None:
             max_new_tokens=args.max_new_tokens,
             show_progress=True,
         )
-        for name, system in load_systems(args.model, args.baselines, **args.loading()).items()
+        for name, system in load_systems(args.model, args.baselines, only=args.systems, **args.loading()).items()
     }
     print(table(["system", *COLUMNS], [[name, *(r[c] for c in COLUMNS)] for name, r in results.items()]))
     write_record(args.output_dir, "outputs", results, args)

@@ -38,6 +38,9 @@ class TranslationArguments(ModelLoading):
     baselines: list[str] = field(
         default_factory=list, metadata={"help": "Folders that llink finetune and llink langbridge wrote."}
     )
+    systems: list[str] | None = field(
+        default=None, metadata={"help": "Of base, llink, finetune, langbridge, those that answer; all when not given."}
+    )
     outputs: list[str] = field(
         default_factory=list,
         metadata={"help": "In place of a model and pairs: files of llink eval outputs, whose translations are scored."},
@@ -53,8 +56,8 @@ class TranslationArguments(ModelLoading):
     output_dir: str | None = field(default=None, metadata={"help": "Also write the record and plots into this folder."})
 
     def __post_init__(self) -> None:
-        if self.outputs and (self.model or self.pairs or self.baselines):
-            raise LlinkConfigError("--outputs are finished: leave out --model, --baselines and --pairs.")
+        if self.outputs and (self.model or self.pairs or self.baselines or self.systems):
+            raise LlinkConfigError("--outputs are finished: leave out --model, --baselines, --systems and --pairs.")
         if not self.outputs and not (self.model and self.pairs):
             raise LlinkConfigError("Give --model and --pairs, or --outputs, which are finished.")
         check_two_files("pairs", self.pairs)
@@ -103,7 +106,7 @@ def _show(scores: dict[str, dict[str, Any]]) -> None:
 
 def _translated(args: TranslationArguments, pairs: Dataset) -> list[dict[str, str]]:
     return side_by_side(
-        load_systems(args.model, args.baselines, **args.loading()),
+        load_systems(args.model, args.baselines, only=args.systems, **args.loading()),
         translation_instructions(pairs.select(range(min(args.limit, len(pairs))))),
         batch_size=args.batch_size,
         max_new_tokens=args.max_new_tokens,

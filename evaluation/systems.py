@@ -147,8 +147,31 @@ def baseline_kinds(folders: Sequence[str]) -> dict[str, str]:
     return kinds
 
 
+def system_names(baselines: Sequence[str] = (), only: Sequence[str] | None = None) -> list[str]:
+    """What is compared: `base`, `llink`, and `finetune` and `langbridge` where their folders are given.
+
+    Args:
+        baselines: Folders that `llink finetune` and `llink langbridge` wrote.
+        only: Of those names; all when not given.
+
+    Raises:
+        DataError: If a folder holds no baseline, two hold the same kind, or a name is none of them.
+    """
+    names = ["base", "llink", *baseline_kinds(baselines)]
+    if only is None:
+        return names
+    if not only or (unknown := set(only) - set(names)):
+        wrong = ", ".join(sorted(unknown)) if only else "nothing"
+        raise DataError(f"--systems names {wrong}: choose of {', '.join(names)}; baselines come by --baselines FOLDER.")
+    return [name for name in names if name in only]
+
+
 def load_systems(
-    model: str, baselines: Sequence[str] = (), dtype: str | torch.dtype = "auto", **loading: Any
+    model: str,
+    baselines: Sequence[str] = (),
+    dtype: str | torch.dtype = "auto",
+    only: Sequence[str] | None = None,
+    **loading: Any,
 ) -> dict[str, System]:
     """Loads an llink model and the baselines that it is compared with.
 
@@ -156,19 +179,26 @@ def load_systems(
         model: Folder or repository of an llink model.
         baselines: Folders that `llink finetune` and `llink langbridge` wrote.
         dtype: Of the bases.
+        only: Names of the systems wanted; all when not given.
         loading: As `from_pretrained` takes it: `attn_implementation`, `device_map`, … .
 
     Returns:
         By name: `base`, `llink`, and `finetune` and `langbridge` where their folders are given.
 
     Raises:
-        DataError: If a folder holds no baseline, or two hold the same kind; before anything is loaded.
+        DataError: If a folder holds no baseline, two hold the same kind, or a name is none of the systems'; before
+            anything is loaded.
         LlinkCheckpointError, BaseModelError: If a model cannot be loaded.
     """
-    kinds = baseline_kinds(baselines)
+    names, kinds = system_names(baselines, only), baseline_kinds(baselines)
     loading |= {"dtype": dtype}
-    systems = llink_systems(LlinkForCausalLM.from_pretrained(model, **loading))
+    systems: dict[str, System] = {}
+    if {"base", "llink"} & set(names):
+        both = llink_systems(LlinkForCausalLM.from_pretrained(model, **loading))
+        systems = {name: system for name, system in both.items() if name in names}
     for name, folder in kinds.items():
+        if name not in names:
+            continue
         if name == "finetune":
             systems[name] = RawTextSystem(name, *load_direct(folder, **loading))
         else:

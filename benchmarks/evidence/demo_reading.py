@@ -31,7 +31,7 @@ from llink.modeling_llink import LlinkForCausalLM
 
 
 def read_after(model: LlinkForCausalLM, args: DemoArguments) -> dict[str, Any]:
-    """Trains Stage B on a copy of the model and measures what it reads; the seconds are the processor's, of training."""
+    """Trains Stage B on a copy of the model and measures what it reads; `cpu_seconds` are of the training."""
     set_seed(args.seed)
     model, splits = copy.deepcopy(model), demo_splits()
     started = time.process_time()

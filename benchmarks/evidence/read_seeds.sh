@@ -52,12 +52,13 @@ for seed in ${SEEDS:-0 1 2}; do
   inject "shuffled-$seed" --seed "$seed" --usage_weight 0.1 --usage_variant shuffled
 done
 for seed in ${SEEDS:-0 1 2}; do
-  evaluate "seeds/plain-$seed" "seeds/plain-$seed/model"
-  evaluate "seeds/shuffled-$seed" "seeds/shuffled-$seed/model"
+  evaluate "seeds/plain-$seed" "seeds/plain-$seed/model" --systems llink
+  evaluate "seeds/shuffled-$seed" "seeds/shuffled-$seed/model" --systems llink
 done
 for seed in ${SEEDS:-0 1 2}; do # rows of raw text are long: half as many at once
   [ -e "seeds/finetune-$seed/trainer_state.json" ] || timed "finetune-$seed" $llink finetune --model align \
     --instructions seeds/direct.jsonl "${answers[@]}" --per_device_train_batch_size 4 --gradient_accumulation_steps 4 \
     --seed "$seed" "${quiet[@]}" --output-dir "seeds/finetune-$seed"
-  evaluate "seeds/plain-$seed" "seeds/plain-$seed/model" --baselines "seeds/finetune-$seed"
+  evaluate "seeds/plain-$seed" "seeds/plain-$seed/model" --systems llink finetune \
+    --baselines "seeds/finetune-$seed"
 done

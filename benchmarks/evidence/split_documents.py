@@ -19,6 +19,23 @@ from llink import read_pairs
 from llink.data.instructions import translation_instructions
 
 
+def corpus_rows(path: str) -> list[list[str]]:
+    """Document, paragraph, English and foreign text of each row."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [row for row in list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:] if len(row) == 4]
+
+
+def short_paragraphs(rows: list[list[str]], characters: int) -> list[list[str]]:
+    """Those with text on both sides, of so many foreign characters at most."""
+    return [row for row in rows if 0 < len(row[3].strip()) <= characters and row[2].strip()]
+
+
+def held_out_documents(rows: list[list[str]], share: float, rng: random.Random) -> set[str]:
+    """The names of the documents that no training sees."""
+    documents = sorted({row[0] for row in rows})
+    return set(rng.sample(documents, round(share * len(documents))))
+
+
 def main() -> None:
     """Reads, splits, writes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -31,12 +48,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output-dir", type=Path, required=True)
     args = parser.parse_args()
-    with open(args.corpus, encoding="utf-8", newline="") as file:
-        rows = [row for row in list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:] if len(row) == 4]
-    rows = [row for row in rows if 0 < len(row[3].strip()) <= args.characters and row[2].strip()]
-    documents = sorted({row[0] for row in rows})
+    rows = short_paragraphs(corpus_rows(args.corpus), args.characters)
     rng = random.Random(args.seed)
-    held_out = set(rng.sample(documents, round(args.documents * len(documents))))
+    held_out = held_out_documents(rows, args.documents, rng)
     rng.shuffle(rows)
     splits: dict[str, list[tuple[str, str]]] = {"test": [], "train": []}
     seen: set[str] = set()

@@ -132,7 +132,7 @@ def fakes(monkeypatch):
     """Systems that answer rightly (`llink`) and nothing (`base`), in place of loaded ones; what was asked for."""
     asked = []
 
-    def load(model, baselines, dtype, **loading):
+    def load(model, baselines, dtype, only=None, **loading):
         asked.append((model, list(baselines), dtype))
         return {"base": Fake("base", lambda text: ""), "llink": Fake("llink", lambda text: text)}
 
@@ -152,6 +152,9 @@ def test_the_suite_is_run_and_recorded(fakes, tmp_path, capsys):
     assert (found["systems"]["llink"]["exact"], found["systems"]["base"]["exact"]) == (1.0, 0.0)
     assert found["systems"]["base"]["precision"] is None
     assert found["by_kind"]["llink"]["price"]["f1"] == 1.0
+    counts = {kind: row["n"] for kind, row in found["by_kind"]["llink"].items()}
+    assert found["without_names"]["llink"]["n"] == counts["all"] - counts["name"] > 0
+    assert counts["name"] > 0, "vacuous unless the suite holds names"
     assert found["source"]["reference"]["all"]["recall"] == found["source"]["llink"]["all"]["recall"] == 1.0
     assert found["source"]["base"]["all"]["recall"] == 0.0
     assert found["samples"][0] == {
@@ -177,6 +180,8 @@ def test_a_real_model_answers_the_suite(make_model, tmp_path, capsys):
     command = ["eval", "numeric", "--model", str(tmp_path / "model"), "--language", "km", "--limit", "2"]
     assert main([*command, "--max-new-tokens", "2", "--resamples", "10", "--output-dir", str(tmp_path)]) == 0
     assert set(record(tmp_path)["systems"]) == {"base", "llink"}
+    assert main([*command, "--max-new-tokens", "2", "--systems", "llink", "--output-dir", str(tmp_path)]) == 0
+    assert set(record(tmp_path)["systems"]) == {"llink"}
 
 
 @pytest.fixture

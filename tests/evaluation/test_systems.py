@@ -177,6 +177,16 @@ def test_folders_are_told_by_what_they_hold(folders, tmp_path, monkeypatch):
             load_systems(str(folders / "llink"), wrong)
 
 
+def test_only_the_systems_that_are_wanted_are_loaded(folders, monkeypatch):
+    fine = str(folders / "finetune")
+    assert list(load_systems(str(folders / "llink"), only=["llink"])) == ["llink"]
+    monkeypatch.setattr(LlinkForCausalLM, "from_pretrained", None)
+    assert list(load_systems(str(folders / "llink"), [fine], only=["finetune"])) == ["finetune"]
+    for wrong in (["langbridge"], ["llink", "bass"], []):
+        with pytest.raises(DataError, match="choose of base, llink, finetune"):
+            load_systems(str(folders / "llink"), [fine], only=wrong)
+
+
 def test_the_dtype_reaches_every_base(folders):
     names = [str(folders / "finetune"), str(folders / "langbridge")]
     found = load_systems(str(folders / "llink"), names, "bfloat16")
