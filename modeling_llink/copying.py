@@ -2,7 +2,8 @@
 
 A number of the prompt is an entry of parts. What groups its thousands or begins its fraction joins (1,000 and 3.5 are
 one part), any other sign divides (2021-03-04, 7:30 and 04.03.2021 are three, two and three), and a part may be answered
-alone: "4 March 2021". In an answer, points and commas are one sign, thousands are grouped or not (1000, 1,000, 1.000),
+alone: "4 March 2021"; but what stands behind a colon only with or after what stands before it, so that 7:30 is never
+30:7. In an answer, points and commas are one sign, thousands are grouped or not (1000, 1,000, 1.000),
 and days and hours may lose a zero in front (04, 4); but no fraction loses its point: 3.5 is never 35.
 """
 
@@ -20,7 +21,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
-#: A number of the prompt with its parts, as "1.000" or "3.5", in their order.
+#: A number of the prompt with its parts, as "1.000" or "3.5", in their order; one that waits for the part before it
+#: begins with a colon.
 Entry = tuple[str, ...]
 DIGITS = "0123456789"
 #: Signs that go on with a number if digits follow; a colon does so only if the number would not be whole before it.
@@ -48,10 +50,12 @@ def asks_for_translation(prompt_text: str) -> bool:
 
 def numbers_of(text: str) -> Iterator[Entry]:
     """The numbers of a text, in their order."""
-    for number in _NUMBER.findall(_GROUPING.sub(".", text)):
+    for found in _NUMBER.findall(_GROUPING.sub(".", text)):
         parts: list[str] = []
-        for part in re.split("[ :/-]", number.replace(",", ".")):
-            parts += [part] if _GROUPED.fullmatch(part) or _UNGROUPED.fullmatch(part) else part.split(".")
+        for part in re.split("[ /-]|(?=:)", found.replace(",", ".")):
+            number = part.removeprefix(":")
+            first, *more = [number] if _GROUPED.fullmatch(number) or _UNGROUPED.fullmatch(number) else number.split(".")
+            parts += [":" + first if number != part else first, *more]
         yield tuple(parts)
 
 
@@ -61,7 +65,9 @@ def spellings(entry: Entry) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     ends = range(1, len(entry) + 1)
     for first, end in sorted(((i, j) for j in ends for i in range(max(0, j - 6), j)), key=lambda ij: ij[1] - ij[0]):
-        number = ".".join(entry[first:end])
+        if entry[first][0] == ":":
+            continue
+        number = ".".join(part.removeprefix(":") for part in entry[first:end])
         forms = [number]
         if match := _GROUPED.fullmatch(number):
             forms.append(match[1].replace(".", "") + (match[2] or ""))
@@ -95,7 +101,8 @@ def _without(stock: tuple[Entry, ...], spelled: str) -> tuple[Entry, ...] | None
     entry, left = min(having, key=len), list(stock)
     left.remove(entry)
     first, end = spellings(entry)[spelled]
-    return tuple(sorted([*left, *filter(None, (entry[:first], entry[end:]))]))
+    rest = tuple(part.removeprefix(":") if place == 0 else part for place, part in enumerate(entry[end:]))
+    return tuple(sorted([*left, *filter(None, (entry[:first], rest))]))
 
 
 class Answer(NamedTuple):

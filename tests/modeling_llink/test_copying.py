@@ -75,7 +75,7 @@ def write(tokenizer, prompt, answer) -> str:
         ("3.5; 3,5", [["3.5"], ["3.5"]]),
         ("10 000 of 1\u00a0500 or 2'500", [["10", "000"], ["1.500"], ["2.500"]]),
         ("2021-03-04, 04.03.2021 4/3", [["2021", "03", "04"], ["04", "03", "2021"], ["4", "3"]]),
-        ("at 7:30. In 2021 300 came", [["7", "30"], ["2021"], ["300"]]),
+        ("at 7:30. In 2021 300 came", [["7", ":30"], ["2021"], ["300"]]),
         ("COVID-19, H1N1, A4, 25km, 1st", [["19"], ["1"], ["1"], ["4"], ["25"], ["1"]]),
         ("1.5-2.5 or 192.168.1.1", [["1.5", "2.5"], ["192", "168", "1", "1"]]),
         ("១២ ２", []),
@@ -134,6 +134,13 @@ def test_slips_are_prevented(tokenizer, answer, instead):
     assert explained(out, list(numbers_of(PROMPT)))
 
 
+def test_the_minutes_may_follow_the_hour(tokenizer):
+    for backwards in ("30:7", "30 of 7", "30"):
+        assert not write(tokenizer, "at 7:30", backwards).startswith("3")
+    for answer in ("7 or 30", "7:30", "7.30"):
+        assert write(tokenizer, "at 7:30", answer) == answer
+
+
 @pytest.mark.parametrize(
     "answer", ["a 590 and a 590", "a 2021 in 2021", "a 3.5 and 3,5", "a 19 of 19", "a 2021 on 2021-03-04"]
 )
@@ -154,6 +161,10 @@ def test_a_prompt_without_digits(tokenizer):
 # ------------------------------------------------------------------ whatever is written
 
 
+def freed(parts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part.removeprefix(":") if place == 0 else part for place, part in enumerate(parts))
+
+
 def explained(text: str, stock: list[tuple[str, ...]]) -> bool:
     """Whether the digits of a text are those of numbers (of parts), each part once: tries every way."""
     runs = [(match.start(), match.end()) for match in re.finditer("[0-9]+", text)]
@@ -168,13 +179,13 @@ def explained(text: str, stock: list[tuple[str, ...]]) -> bool:
                 break
             spelled += text[slice(*runs[stop])]
             for number in set(stock):
-                for i in range(len(number)):
+                for i in (i for i, part in enumerate(number) if part[0] != ":"):
                     for j in range(i + 1, len(number) + 1):
                         whole = re.sub("[^0-9]", "", "".join(number[i:j]))
                         if spelled in (whole, whole[1:] if re.fullmatch("0.", whole) else whole):
                             left = list(stock)
                             left.remove(number)
-                            left += [part for part in (number[:i], number[j:]) if part]
+                            left += [part for part in (number[:i], freed(number[j:])) if part]
                             if rest(stop + 1, tuple(sorted(left))):
                                 return True
         return False
