@@ -176,3 +176,23 @@ def _differ(base: nn.Module, found: Tensor, wanted: Tensor) -> bool:
     coarse = found.dtype != torch.float32 or getattr(base, "is_quantized", False)
     difference = (found.float() - wanted.float()).abs().max() / wanted.float().std()
     return not bool(difference <= (COARSE if coarse else CLOSE))
+
+
+def is_slow_on_processor(dtype: torch.dtype) -> bool:
+    """Whether this machine's processor lacks instructions for a half precision: a product then takes dozens of times
+    what it takes in float32."""
+    supported = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    if dtype not in supported or not torch.backends.mkldnn.is_available():
+        return False
+    return not getattr(torch.ops.mkldnn, supported[dtype])()
+
+
+def warn_of_slow_dtypes(model: LlinkForCausalLM) -> None:
+    """Says so where a base is on the processor, in a half precision that the processor is slow in."""
+    bases = [base for base in (model.encoder, model.decoder) if base.device.type == "cpu"]
+    if slow := {str(base.dtype).removeprefix("torch.") for base in bases if is_slow_on_processor(base.dtype)}:
+        warnings.warn(
+            f"The bases are in {' and '.join(sorted(slow))}, for which this processor has no instructions: training "
+            "takes dozens of times longer than in float32. Load the model with dtype='float32'.",
+            stacklevel=2,
+        )

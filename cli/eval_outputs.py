@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> None:
     rows = list(read_instructions(args.instructions))[: args.limit]
     models = {"base": args.model, "llink": args.model, **baseline_kinds(args.baselines)}
     folder = Path(args.output_dir) / "outputs"
-    settings = {"dtype": args.dtype, "max_new_tokens": args.max_new_tokens}
+    settings = {"dtype": args.loading()["dtype"], "max_new_tokens": args.max_new_tokens}
     sources = {
         name: {**settings, "model": source_of(models[name])} for name in system_names(args.baselines, args.systems)
     }

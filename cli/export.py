@@ -39,7 +39,8 @@ EXAMPLE = "llink export out/b --for vllm --output-dir out/decoder"
 def run(argv: Sequence[str]) -> None:
     """Exports `llink export MODEL --for vllm --output-dir FOLDER`."""
     (args,) = parse_arguments("export", argv, OPTIONS, positionals=POSITIONALS)
-    export_decoder(LlinkForCausalLM.from_pretrained(args.model, **args.loading()), args.output_dir)
+    as_stored = args.loading() | {"dtype": args.dtype}
+    export_decoder(LlinkForCausalLM.from_pretrained(args.model, **as_stored), args.output_dir)
     print(
         f"vllm serve {args.output_dir} --enable-prompt-embeds\nllink serve {args.model} --engine-url "
         "http://127.0.0.1:8000 --port 8001"

@@ -7,12 +7,20 @@ from typing import Any
 
 import torch
 
+from ..base_checks import is_slow_on_processor
+
 
 @dataclass(kw_only=True)
 class BaseLoading:
     """How the bases of a training run are loaded; the Trainer chooses where it runs."""
 
-    dtype: str = field(default="auto", metadata={"help": "dtype of the bases: auto, float32, bfloat16 or float16."})
+    dtype: str = field(
+        default="auto",
+        metadata={
+            "help": "dtype of the bases: float32, bfloat16, float16, or auto: as they are stored, but float32 on a "
+            "processor that has no instructions for half precision."
+        },
+    )
     attn_implementation: str | None = field(
         default=None, metadata={"help": "The bases' attention: sdpa, eager, flash_attention_2, … ."}
     )
@@ -24,7 +32,8 @@ class BaseLoading:
     def loading(self) -> dict[str, Any]:
         """Arguments of `from_pretrained`."""
         trust = {"trust_remote_code": True} if self.trust_remote_code else {}
-        return {"dtype": self.dtype, "attn_implementation": self.attn_implementation, **trust}
+        dtype = dtype_on(accelerator(), self.dtype)
+        return {"dtype": dtype, "attn_implementation": self.attn_implementation, **trust}
 
 
 @dataclass(kw_only=True)
@@ -38,7 +47,14 @@ class ModelLoading(BaseLoading):
 
     def loading(self) -> dict[str, Any]:
         """Arguments of `from_pretrained`."""
-        return super().loading() | {"device_map": self.device_map or accelerator()}
+        device = self.device_map or accelerator()
+        return super().loading() | {"device_map": device, "dtype": dtype_on(device, self.dtype)}
+
+
+def dtype_on(device: str | None, dtype: str) -> str:
+    """What `--dtype` means on a device; None and `cpu` are the processor."""
+    on_processor = device in (None, "cpu", "auto") and (device != "auto" or accelerator() is None)
+    return "float32" if dtype == "auto" and on_processor and is_slow_on_processor(torch.bfloat16) else dtype
 
 
 def accelerator() -> str | None:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, rotate_checkpoints
 
+from ..base_checks import warn_of_slow_dtypes
 from ..configuration_llink import LlinkConfigError
 from ..data.one_writer import one_writer
 from ..data.prepared_folder import move_into_place
@@ -103,6 +104,7 @@ class LlinkTrainer(Trainer):
         fixed = (getattr(m, "hf_device_map", None) or getattr(m, "is_quantized", False) for m in whole.modules())
         if not any(fixed):  # a quantised or dispatched base stays where it was loaded
             whole.to(self.args.device)
+        warn_of_slow_dtypes(whole)
 
     # ------------------------------------------------------------------ what a subclass says
 
@@ -188,9 +190,7 @@ class LlinkTrainer(Trainer):
     def _loader(self, dataset: Any, description: str, size: int, sampler: Any, training: bool) -> DataLoader:
         tensors = self.tensors_of(dataset)
         self.data_collator = tensors.collate
-        return self._get_dataloader(
-            dataset=tensors, description=description, batch_size=size, sampler_fn=sampler, is_training=training
-        )
+        return self._get_dataloader(tensors, description, batch_size=size, sampler_fn=sampler, is_training=training)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
