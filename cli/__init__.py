@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "encoders": "Ranks frozen encoders, layers and poolings before any training.",
     "prepare": "From a public parallel corpus to clean pairs in honest splits.",
     "synthesize": "Stage B examples from pairs, by a language model or by rule.",
+    "audit": "Are the instruction rows good? A sheet for people, and how far they agree.",
     "generate": "Answers an English prompt about foreign text.",
     "index": "Reads a collection of passages once, into a store that can be searched and asked.",
     "ask": "Answers a question from a store, and says from which passages.",

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..configuration_llink import LlinkConfigError
+from ..data.instructions import read_instructions
 from ..data.synthesis.config import SynthesisConfig, SynthesisServer
 from ..data.synthesis.filters import REASONS
 from ..data.synthesis.pipeline import Synthesis
 from ..data.synthesis.prompts import write_prompts
+from ..evaluation.audit import drawn, write_sheet
 from ..evaluation.report import table
-from .parsing import parse_arguments, parse_early
+from .parsing import check_positive, parse_arguments, parse_early
 
 
 @dataclass
@@ -22,9 +25,19 @@ class ShownArguments:
 
     dry_run: bool = field(default=False, metadata={"help": "Ask and write nothing; say what it would take."})
     examples: bool = field(default=False, metadata={"help": "Print examples of what each filter dropped."})
+    audit: int | None = field(
+        default=None,
+        metadata={
+            "help": "Then write a sheet of so many rows of the first split into OUTPUT_DIR-audit, on which people say "
+            "whether they are good; see llink audit."
+        },
+    )
     write_prompts: str | None = field(
         default=None, metadata={"help": "Only copy llink's prompts into this folder, to be read and changed."}
     )
+
+    def __post_init__(self) -> None:
+        check_positive(self, "audit")
 
 
 OPTIONS = (SynthesisConfig, SynthesisServer, ShownArguments)
@@ -50,6 +63,10 @@ def run(argv: Sequence[str]) -> int:
         return 0
     manifest = synthesis.run(show_progress=True)
     _show(manifest, config, args.examples)
+    if args.audit is not None:
+        first = Path(config.output_dir) / f"{manifest['splits'][0]['name']}.jsonl"
+        _, page = write_sheet(drawn(list(read_instructions(first)), args.audit), Path(f"{config.output_dir}-audit"))
+        print(f"To be filled in in a browser: {page}")
     return 0
 
 
