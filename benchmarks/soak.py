@@ -215,7 +215,9 @@ def soak(name: str, folder: Path, kills: int, full: int, draw: random.Random) ->
         if found["full_disks"] < full:
             status, said = run(words.format(out=out), folder, most=int(2 ** draw.uniform(8, 21)))
             found["full_disks"] += status != 0
-            found["tracebacks"] += "Traceback" in said and LLINK in words
+            if "Traceback" in said and words.startswith(LLINK):
+                found["tracebacks"] += 1
+                found["messages"].append(said.strip().splitlines()[-1][:300])
         status = None
         while status is None:
             last = found["kills"] >= kills

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -59,6 +60,11 @@ GOES_ON: dict[str, str] = {
     **dict.fromkeys(("align", "lexicon", "inject", "finetune", "langbridge"), _RESUME),
     **dict.fromkeys(("ablate", "prepare", "synthesize", "index", "eval outputs", "eval judge"), _SAME_COMMAND),
 }
+#: How the system says that a file cannot grow.
+_UNWRITTEN = re.compile(
+    "No space left on device|PytorchStreamWriter failed writing|File too large|[Dd]isk quota exceeded"
+    "|Read-only file system"
+)
 _INTERRUPTED = 130
 _HELP = ("--help", "-h")
 
@@ -120,11 +126,13 @@ def _said(name: str, error: Exception) -> str | None:
         from .help import with_flags
 
         return with_flags(name, str(error))
-    full = "No space left on device" in str(error) or "PytorchStreamWriter failed writing" in str(error)
+    unwritten = _UNWRITTEN.search(str(error))  # safetensors and torch wrap what the system says
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         what = f"{error.filename}: {error.strerror}"
-    elif full or (isinstance(error, OSError) and error.strerror and type(error).__module__ == "builtins"):
-        what = "A file could not be written: " + ("no space is left on the device" if full else str(error.strerror))
+    elif unwritten or (isinstance(error, OSError) and error.strerror and type(error).__module__ == "builtins"):
+        why = unwritten[0] if unwritten else str(getattr(error, "strerror", error))
+        full = why in ("No space left on device", "PytorchStreamWriter failed writing")
+        what = "A file could not be written: " + ("no space is left on the device" if full else why)
     else:
         return None
     return ". ".join([what, *(f"When that is mended, {way}." for way in filter(None, [GOES_ON.get(name)]))])

@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import pytest
+from safetensors import SafetensorError
 
 from llink.cli import COMMANDS, main
 from llink.cli.help import completion
@@ -76,3 +77,37 @@ def test_the_shell_completes_commands_and_options():
     wanted = ["align", "usage", "--queue_size", "--instructions", "--model"]
     assert done.stdout.splitlines() == wanted
     assert all(command.split()[0] in completion() for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "no space is left on the device"),
+        (SafetensorError("Error while serializing: I/O error: File too large (os error 27)"), "File too large"),
+        (
+            RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/3"),
+            "no space is left on the device",
+        ),
+        (SafetensorError("I/O error: Disk quota exceeded (os error 122)"), "Disk quota exceeded"),
+        (OSError(30, "Read-only file system", "/x"), "/x: Read-only file system"),
+    ],
+)
+def test_a_file_that_cannot_grow_is_one_sentence_whoever_writes_it(error, said, monkeypatch, capsys):
+    def fail(argv):
+        raise error
+
+    monkeypatch.setattr("llink.cli.inject.run", fail)
+    assert main(["inject"]) == 2
+    line = capsys.readouterr().err
+    assert said in line
+    assert "--resume_from_checkpoint last goes on" in line
+    assert line.count("\n") == 1
+
+
+def test_an_error_of_llinks_own_making_keeps_its_traceback(monkeypatch):
+    def fail(argv):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("llink.cli.inject.run", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        main(["inject"])
