@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -44,15 +43,14 @@ _PROMPT = "Translate to English."
 def served(model: LlinkForCausalLM, limits: Limits, vllm: str | None = None) -> Iterator[str]:
     """The address of a model's server while the block runs."""
     engine = TransformersEngine(model, limits) if vllm is None else VllmEngine(model, vllm, limits)
-    listening = socket.create_server(("127.0.0.1", 0))
-    app = build(engine, "model")
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    # uvicorn opens the socket, as in `llink serve`: it sends small packets at once only on one whose protocol it chose.
+    server = uvicorn.Server(uvicorn.Config(build(engine, "model"), host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
     thread.start()
     try:
         while not server.started:
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()

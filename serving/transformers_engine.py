@@ -26,8 +26,8 @@ from .rows import Row, Rows, end_ids
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a request waits for others to share its batch.
-GATHER = 0.004
+#: Seconds that a request waits for others to share its batch: at least, and while others are being checked.
+GATHER, LONGEST_GATHER = 0.004, 0.05
 
 
 @dataclass(eq=False)
@@ -129,6 +129,7 @@ class TransformersEngine(Engine):
         finally:
             with self._changed:
                 self._entering -= 1
+                self._changed.notify_all()
 
     def _enter(self, job: _Chat | _Call) -> None:
         with self._changed:
@@ -185,12 +186,12 @@ class TransformersEngine(Engine):
         """The oldest request and what can go with it; nothing when the engine closes."""
         with self._changed:
             jobs: list[_Chat | _Call] = []
-            deadline = 0.0
+            since = 0.0
             while True:
                 self._jobs = [job for job in self._jobs if not job.gone]
                 jobs = self._companions()
-                deadline = deadline or (time.monotonic() + GATHER if jobs else 0.0)
-                left = deadline - time.monotonic()
+                since = since or (time.monotonic() if jobs else 0.0)
+                left = since + (LONGEST_GATHER if self._entering else GATHER) - time.monotonic()
                 if self._closing:
                     stopped = ApiError(503, "The server is stopping: ask another one.", "engine_down", retry_after=5)
                     _fail(self._jobs, stopped)
