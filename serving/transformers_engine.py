@@ -17,8 +17,11 @@ from transformers import StoppingCriteriaList
 
 from ..errors_llink import LlinkError
 from ..modeling_llink import LlinkForCausalLM
+from ..modeling_llink.bases import CACHE
+from ..modeling_llink.continuing import cached_length
 from ..store.slot_store import Answer as StoreAnswer
 from ..store.slot_store import SlotStore
+from .beginnings import Beginnings
 from .engine import Answer, ChatRequest, Engine, Limits
 from .errors import ApiError, no_store
 from .reading import Prompt, Reader
@@ -79,6 +82,7 @@ class TransformersEngine(Engine):
     def __init__(self, model: LlinkForCausalLM, limits: Limits | None = None, store: SlotStore | None = None) -> None:
         self.model, self.limits, self.store = model.eval(), limits or Limits(), store
         self.reader = Reader(self.model, self.limits)
+        self.beginnings = Beginnings(self.model, self.limits.cache_bytes)
         self._jobs: list[_Chat | _Call] = []
         self._entering, self._closing = 0, False
         self._changed = threading.Condition()
@@ -233,16 +237,21 @@ class TransformersEngine(Engine):
         with torch.no_grad(), torch.random.fork_rng() if seed is not None else contextlib.nullcontext():
             if seed is not None:
                 torch.manual_seed(seed)
-            inputs, slots, mask = self.reader.batch(prompts)
+            cache = self.beginnings.of([prompt.ids for prompt in prompts], bool(prompts[0].passages))
+            inputs, slots, mask = self.reader.batch(prompts, cached_length(cache))
             settings = {
                 "max_new_tokens": max(prompt.max_tokens for prompt in prompts),
                 "num_beams": 1,
                 "num_return_sequences": 1,
                 "stopping_criteria": StoppingCriteriaList([Rows(rows, end_ids(self.model))]),
                 **({} if mask is None else {"foreign_mask": mask}),
+                **({} if cache is None else {CACHE: cache}),
+                **chats[0].options,
+                **inputs,
             }
             # What `generate(messages=…)` does when it has rendered them and encoded their passages.
-            self.model._generate_from(inputs, slots, None, settings | chats[0].options)
+            self.model._string_defaults(settings)
+            self.model._generate(None, slots, None, settings)
 
 
 def _fail(jobs: Sequence[_Chat | _Call], error: Exception) -> None:
