@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..data.errors import DataError
@@ -71,9 +72,19 @@ def build(
     Raises:
         DataError: If there are fewer than two distinct examples.
     """
+    return page_of(Asker(model, sentences, examples, max_new_tokens), title, examples)
+
+
+def page_of(asker: Any, title: str, examples: Sequence[str]) -> gr.Blocks:
+    """The page of whatever answers; programs ask it as `/ask` and get plain JSON.
+
+    Args:
+        asker: An [`Asker`], or what has its `answers`, `default_question` and `ask`.
+        title: The heading.
+        examples: Foreign texts to try.
+    """
     import gradio as gr
 
-    asker = Asker(model, sentences, examples, max_new_tokens)
     with gr.Blocks(title=title, analytics_enabled=False) as page:
         gr.Markdown(f"# {html.escape(title)}\n\n{ABOUT if asker.answers else UNTRAINED}")
         with gr.Row(elem_id="grid"):
@@ -103,9 +114,29 @@ def build(
                 yield gr.update(value=message, visible=True), "", gr.update(visible=False), *fragments(Reply())
 
         outputs = [note, answer, base, usage, tokens, nearest]
-        asked = gr.on([button.click, question.submit], respond, [text, question, with_base], outputs, api_name="ask")
-        stop.click(None, cancels=[asked], api_name=False)
+        asking, turn = [text, question, with_base], "one at a time"
+        asked = gr.on(
+            [button.click, question.submit], respond, asking, outputs, api_visibility="private", concurrency_id=turn
+        )
+        stop.click(None, cancels=[asked], api_visibility="private")
+        gr.api(answering(asker), api_name="ask", concurrency_id=turn)
     return page.queue(max_size=32)
+
+
+def answering(asker: Any) -> Callable[[str, str, bool], dict[str, Any]]:
+    """What a program is answered."""
+
+    def ask(text: str, question: str = "", with_base: bool = False) -> dict[str, Any]:
+        """Answers a question about a foreign text, with what the page shows beside it."""
+        import gradio as gr
+
+        try:
+            *_, reply = asker.ask(text or "", question or "", with_base)
+        except DataError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return asdict(reply)
+
+    return ask
 
 
 def launch(page: gr.Blocks, host: str | None = None, port: int | None = None) -> None:

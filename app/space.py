@@ -364,18 +364,18 @@ def ask_page(address: str, text: str, patience: float = PATIENCE) -> str:
     """Asks a running page about a text as a program does, and returns the answer.
 
     Raises:
-        LlinkPushError: If it does not answer within `patience` seconds, or shows something else than an answer with its
+        LlinkPushError: If it does not answer within `patience` seconds, or gives something else than an answer with its
             usage and tokens.
     """
     from gradio_client import Client
 
     try:
         client = Client(address, token=False, verbose=False, download_files=False, analytics_enabled=False)
-        shown = client.submit(text, "", False, api_name="/ask").result(timeout=patience)
+        reply = client.submit(text, "", False, api_name="/ask").result(timeout=patience)
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__  # running out of time has no words
         raise LlinkPushError(f"The page at {address} does not answer: {reason}") from error
-    note, answer, _, usage, tokens, _ = shown
-    if not (isinstance(answer, str) and usage and tokens):
-        raise LlinkPushError(f"The page at {address} shows no answer, but {note!r}.")
-    return answer
+    known = reply if isinstance(reply, dict) else {}
+    if not (isinstance(known.get("answer"), str) and known.get("usage") and known.get("slot_tokens")):
+        raise LlinkPushError(f"The page at {address} gives no answer, but {reply!r:.200}.")
+    return known["answer"]

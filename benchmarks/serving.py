@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -44,15 +43,14 @@ _PROMPT = "Translate to English."
 def served(model: LlinkForCausalLM, limits: Limits, vllm: str | None = None) -> Iterator[str]:
     """The address of a model's server while the block runs."""
     engine = TransformersEngine(model, limits) if vllm is None else VllmEngine(model, vllm, limits)
-    listening = socket.create_server(("127.0.0.1", 0))
-    app = build(engine, "model")
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    # uvicorn opens the socket, as in `llink serve`: it sends small packets at once only on one whose protocol it chose.
+    server = uvicorn.Server(uvicorn.Config(build(engine, "model"), host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
     thread.start()
     try:
         while not server.started:
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()
@@ -87,21 +85,28 @@ def rate(answers: list[dict[str, Any]], seconds: float) -> float:
 
 
 def side_by_side(url: str, texts: list[str], users: int, tokens: int, rounds: int) -> dict[str, Any]:
-    """Users at once against one by one, in turns, so that a busy machine slows both."""
+    """Users at once against one by one, in turns, so that a busy machine slows both.
+
+    Tokens a second of the clock, and of this process's processors: server and clients, whatever else the machine does.
+    """
     load(url, texts[:2], 2, 2)
-    alone, together = [], []
+    rates: dict[str, dict[str, list[float]]] = {kind: {"alone": [], "together": []} for kind in ("clock", "processor")}
     for _ in range(rounds):
-        answers, _, seconds = load(url, texts[:users], 1, tokens)
-        alone.append(rate(answers, seconds))
-        answers, _, seconds = load(url, texts, users, tokens)
-        together.append(rate(answers, seconds))
+        for name, asked, clients in (("alone", texts[:users], 1), ("together", texts, users)):
+            start = time.process_time()
+            answers, _, seconds = load(url, asked, clients, tokens)
+            rates["processor"][name].append(rate(answers, time.process_time() - start))
+            rates["clock"][name].append(rate(answers, seconds))
+    ratios = {kind: np.divide(found["together"], found["alone"]) for kind, found in rates.items()}
     return {
         "users": users,
         "tokens_of_an_answer": tokens,
-        "one_by_one_tokens_a_second": round(float(np.median(alone)), 1),
-        "together_tokens_a_second": round(float(np.median(together)), 1),
-        "ratio": round(float(np.median(np.divide(together, alone))), 2),
-        "ratios": [round(float(one), 2) for one in np.divide(together, alone)],
+        "one_by_one_tokens_a_second": round(float(np.median(rates["clock"]["alone"])), 1),
+        "together_tokens_a_second": round(float(np.median(rates["clock"]["together"])), 1),
+        "ratio": round(float(np.median(ratios["clock"])), 2),
+        "ratios": [round(float(one), 2) for one in ratios["clock"]],
+        "processor_ratio": round(float(np.median(ratios["processor"])), 2),
+        "processor_ratios": [round(float(one), 2) for one in ratios["processor"]],
     }
 
 

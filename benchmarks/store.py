@@ -6,6 +6,8 @@
    search, and the share of the truly nearest that it finds.
 3. Kept slots: bytes, and how many answers change; beside what else was tried. And a hundred questions about one
    passage, with kept slots against encoding each time.
+4. Answering (`--headings`, `--trained-on`): such a heading is asked, and the answer compared with the English of the
+   paragraph below it; beside it the base decoder with the raw Khmer, and with the question alone.
 
 Each part is left out with a size of 0. Writes JSON.
 """
@@ -28,6 +30,7 @@ import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
+from store_answers import PROMPT, answering
 from torch import Tensor
 
 from llink import LlinkForCausalLM, SlotStore
@@ -36,7 +39,6 @@ from llink.store.index import VectorIndex
 from llink.store.slot_codec import bytes_of_slot, pack_slots, unpack_slots
 
 RANKS = (1, 5, 20)
-_PROMPT = "Translate to English."
 
 
 def finding(model: LlinkForCausalLM, rows: list[dict[str, str]], questions: int, folder: Path) -> dict[str, Any]:
@@ -154,7 +156,7 @@ def answers(model: LlinkForCausalLM, slots: list[Tensor], new: int) -> list[str]
     """What greedy decoding says of each passage."""
     found = []
     for start in range(0, len(slots), 25):
-        options = {"prompt": _PROMPT, "max_new_tokens": new, "do_sample": False}
+        options = {"prompt": PROMPT, "max_new_tokens": new, "do_sample": False}
         tokens = model.generate(foreign_slots=slots[start : start + 25], **options)
         found += model.processor.batch_decode(tokens, skip_special_tokens=True)
     return found
@@ -189,7 +191,7 @@ def kept_slots(model: LlinkForCausalLM, texts: list[str], new: int) -> dict[str,
 
 def asked_again(model: LlinkForCausalLM, text: str, questions: int) -> dict[str, Any]:
     """Questions about one passage: with its kept slots, and encoding it each time; one new token each."""
-    prompts = [f"{_PROMPT} {number}" for number in range(questions)]
+    prompts = [f"{PROMPT} {number}" for number in range(questions)]
     options = {"max_new_tokens": 1, "do_sample": False}
     slots = model.encode_foreign([text])
     seconds = {"kept": 0.0, "encoded": 0.0}
@@ -211,11 +213,14 @@ def main() -> None:
     parser.add_argument("--help-texts", type=Path, help="TSV with document, paragraph, english, khmer.")
     parser.add_argument("--questions", type=int, default=500)
     parser.add_argument("--documents", type=int, default=0, help="Only so many documents; all when 0.")
+    parser.add_argument("--headings", type=int, default=0, help="Headings that are asked and answered.")
+    parser.add_argument("--trained-on", type=Path, help="Khmer texts, one a line; documents with one are not asked.")
     parser.add_argument("--vectors", type=int, default=1_000_000)
     parser.add_argument("--noise", type=float, default=0.3, help="Length of the noise on vectors of length one.")
     parser.add_argument("--width", type=int, default=0, help="Of those vectors; the model's own when 0.")
     parser.add_argument("--answers", type=int, default=300)
     parser.add_argument("--new-tokens", type=int, default=32)
+    parser.add_argument("--answer-tokens", type=int, default=48, help="Of an answer to a heading at most.")
     parser.add_argument("--again", type=int, default=100)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/store.json"))
     args = parser.parse_args()
@@ -248,6 +253,9 @@ def _parts(model: LlinkForCausalLM, args: argparse.Namespace, folder: Path) -> A
         texts = [row["khmer"] for row in rows]
         if args.questions:
             yield "finding", finding(model, rows, args.questions, folder / "store")
+        if args.headings and model.config.stage == "inject":
+            trained = set() if args.trained_on is None else set(args.trained_on.read_text("utf-8").splitlines())
+            yield "answering", answering(model, rows, trained, args.headings, args.answer_tokens, folder / "asked")
     if args.vectors:
         yield "scale", scale(model.encode(texts[:3000]), args.vectors, args.noise, args.width, folder)
     if args.answers and model.config.stage == "inject":

@@ -36,7 +36,10 @@ class ServeArguments(ModelLoading):
     max_waiting: int = field(default=64, metadata={"help": "Requests that wait; one more is told to come again."})
     max_batch: int = field(default=16, metadata={"help": "Answers that are generated together."})
     max_tokens: int = field(default=512, metadata={"help": "Length of an answer at most, and where none is asked for."})
-    cache_mb: int = field(default=64, metadata={"help": "MiB for slots of passages that come again; 0 keeps none."})
+    cache_mb: int = field(
+        default=64,
+        metadata={"help": "MiB for slots of passages that come again, as many for shared beginnings; 0: none."},
+    )
     store: str | None = field(default=None, metadata={"help": "A store of this model, asked at /v1/ask."})
     engine: str = field(
         default="transformers",

@@ -159,7 +159,7 @@ class LlinkGenerationMixin(GenerationMixin):
         if copy_numbers is None and "number" not in self.config.literals:
             copy_numbers = False
         if ids is not None and (foreign_slots is not None or known) and copy_numbers is not False:
-            copying = self._copying(ids, copy_numbers)
+            copying = self._copying(_padded_left(ids, kwargs.get("attention_mask")), copy_numbers)
             kwargs["logits_processor"] = LogitsProcessorList([*(kwargs.get("logits_processor") or ()), copying])
         if foreign_slots is not None or known:
             self._warn_untrained()
@@ -324,6 +324,11 @@ class LlinkGenerationMixin(GenerationMixin):
                 stacked[index, place, : len(passage)] = passage
                 mask[index, place, : len(passage)] = True
         return stacked.to(self.device), mask.to(self.device)
+
+
+def _padded_left(ids: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, S) ids with those that a mask hides on the left: behind a kept beginning they may stand within a word."""
+    return ids if mask is None or mask.shape != ids.shape else ids.gather(1, mask.long().argsort(dim=1, stable=True))
 
 
 def _passages_of(row: Any) -> list[Tensor]:

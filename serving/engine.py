@@ -25,7 +25,8 @@ class Limits:
         max_tokens: Length of an answer, and what it is when a request does not say.
         max_body: Bytes of a request.
         max_passages: Foreign passages of a request, and texts of one for vectors.
-        cache_bytes: What slots of passages, kept for when these come again, take.
+        cache_bytes: What slots of passages, kept for when these come again, take; and the keys and values of beginnings
+            that prompts share take as much.
     """
 
     max_waiting: int = 64

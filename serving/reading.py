@@ -118,25 +118,31 @@ class Reader:
 
     # ------------------------------------------------------------------ what the model makes of them, in one thread
 
-    def batch(self, prompts: Sequence[Prompt]) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
+    def batch(
+        self, prompts: Sequence[Prompt], beginning: int = 0
+    ) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
         """B prompts as a model's inputs, on its device.
+
+        Args:
+            prompts: All of them.
+            beginning: So many tokens, which are in a cache, stand before the padding.
 
         Returns:
             `input_ids` and `attention_mask` (B, S), padded on the left; slots (B, T, K, d) and which of them are real
             (B, T, K), or None where no prompt has any.
         """
         longest, pad = max(len(prompt.ids) for prompt in prompts), self.processor.pad_token_id
-        gaps = [longest - len(prompt.ids) for prompt in prompts]
+        gaps, rows = [longest - len(prompt.ids) for prompt in prompts], [prompt.ids for prompt in prompts]
         inputs = {
-            "input_ids": [[pad] * gap + prompt.ids for gap, prompt in zip(gaps, prompts, strict=True)],
-            "attention_mask": [[0] * gap + [1] * (longest - gap) for gap in gaps],
+            "input_ids": [ids[:beginning] + [pad] * gap + ids[beginning:] for gap, ids in zip(gaps, rows, strict=True)],
+            "attention_mask": [[1] * beginning + [0] * gap + [1] * (longest - gap - beginning) for gap in gaps],
         }
         tensors = {name: torch.tensor(rows, device=self.model.device) for name, rows in inputs.items()}
         made = iter(self.cache.slots([passage for prompt in prompts for passage in prompt.passages]))
-        rows = [[next(made) for _ in prompt.passages] for prompt in prompts]
-        if not any(rows):
+        passages = [[next(made) for _ in prompt.passages] for prompt in prompts]
+        if not any(passages):
             return tensors, None, None
-        slots, mask = self.model.stack_slots(rows)  # (B, T, K, d), (B, T, K)
+        slots, mask = self.model.stack_slots(passages)  # (B, T, K, d), (B, T, K)
         return tensors, slots, mask.to(slots.device)
 
     def embeddings(self, prompt: Prompt) -> Tensor:

@@ -17,8 +17,11 @@ from transformers import StoppingCriteriaList
 
 from ..errors_llink import LlinkError
 from ..modeling_llink import LlinkForCausalLM
+from ..modeling_llink.bases import CACHE
+from ..modeling_llink.continuing import cached_length
 from ..store.slot_store import Answer as StoreAnswer
 from ..store.slot_store import SlotStore
+from .beginnings import Beginnings
 from .engine import Answer, ChatRequest, Engine, Limits
 from .errors import ApiError, no_store
 from .reading import Prompt, Reader
@@ -26,8 +29,8 @@ from .rows import Row, Rows, end_ids
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a request waits for others to share its batch.
-GATHER = 0.004
+#: Seconds that a request waits for others to share its batch: at least, and while others are being checked.
+GATHER, LONGEST_GATHER = 0.004, 0.05
 
 
 @dataclass(eq=False)
@@ -79,6 +82,7 @@ class TransformersEngine(Engine):
     def __init__(self, model: LlinkForCausalLM, limits: Limits | None = None, store: SlotStore | None = None) -> None:
         self.model, self.limits, self.store = model.eval(), limits or Limits(), store
         self.reader = Reader(self.model, self.limits)
+        self.beginnings = Beginnings(self.model, self.limits.cache_bytes)
         self._jobs: list[_Chat | _Call] = []
         self._entering, self._closing = 0, False
         self._changed = threading.Condition()
@@ -129,6 +133,7 @@ class TransformersEngine(Engine):
         finally:
             with self._changed:
                 self._entering -= 1
+                self._changed.notify_all()
 
     def _enter(self, job: _Chat | _Call) -> None:
         with self._changed:
@@ -185,12 +190,12 @@ class TransformersEngine(Engine):
         """The oldest request and what can go with it; nothing when the engine closes."""
         with self._changed:
             jobs: list[_Chat | _Call] = []
-            deadline = 0.0
+            since = 0.0
             while True:
                 self._jobs = [job for job in self._jobs if not job.gone]
                 jobs = self._companions()
-                deadline = deadline or (time.monotonic() + GATHER if jobs else 0.0)
-                left = deadline - time.monotonic()
+                since = since or (time.monotonic() if jobs else 0.0)
+                left = since + (LONGEST_GATHER if self._entering else GATHER) - time.monotonic()
                 if self._closing:
                     stopped = ApiError(503, "The server is stopping: ask another one.", "engine_down", retry_after=5)
                     _fail(self._jobs, stopped)
@@ -232,16 +237,21 @@ class TransformersEngine(Engine):
         with torch.no_grad(), torch.random.fork_rng() if seed is not None else contextlib.nullcontext():
             if seed is not None:
                 torch.manual_seed(seed)
-            inputs, slots, mask = self.reader.batch(prompts)
+            cache = self.beginnings.of([prompt.ids for prompt in prompts], bool(prompts[0].passages))
+            inputs, slots, mask = self.reader.batch(prompts, cached_length(cache))
             settings = {
                 "max_new_tokens": max(prompt.max_tokens for prompt in prompts),
                 "num_beams": 1,
                 "num_return_sequences": 1,
                 "stopping_criteria": StoppingCriteriaList([Rows(rows, end_ids(self.model))]),
                 **({} if mask is None else {"foreign_mask": mask}),
+                **({} if cache is None else {CACHE: cache}),
+                **chats[0].options,
+                **inputs,
             }
             # What `generate(messages=…)` does when it has rendered them and encoded their passages.
-            self.model._generate_from(inputs, slots, None, settings | chats[0].options)
+            self.model._string_defaults(settings)
+            self.model._generate(None, slots, None, settings)
 
 
 def _fail(jobs: Sequence[_Chat | _Call], error: Exception) -> None:

@@ -158,20 +158,47 @@ def test_of_many_at_once_none_is_lost_or_mixed_up(client, model, monkeypatch):
         (about(TEXTS[i % 4], prompt=f"{i} cats?") if i % 3 else [{"role": "user", "content": f"{i} dogs"}], 4 + i % 9)
         for i in range(32)
     ]
-    sizes, generate = [], model._generate_from
+    sizes, generate = [], model._generate
 
-    def counting(inputs, *options):
-        sizes.append(len(inputs["input_ids"]))
-        return generate(inputs, *options)
+    def counting(*options):
+        sizes.append(len(options[-1]["input_ids"]))
+        return generate(*options)
 
     with monkeypatch.context() as patch, ThreadPoolExecutor(32) as pool:
-        patch.setattr(model, "_generate_from", counting)
+        patch.setattr(model, "_generate", counting)
         answers = list(pool.map(lambda one: ask(client, one[0], max_tokens=one[1], temperature=0), asked))
     assert sum(sizes) == 32
     assert max(sizes) > 2, "vacuous unless they share batches"
     wanted = [alone(model, messages, tokens) for messages, tokens in asked]
     assert len(set(wanted)) > 16, "vacuous unless they differ"
     assert [answer.choices[0].message.content for answer in answers] == wanted
+
+
+def test_a_request_that_is_being_checked_is_waited_for(model, monkeypatch):
+    sizes, generate, late = [], model._generate, threading.Event()
+
+    def counting(*options):
+        sizes.append(len(options[-1]["input_ids"]))
+        return generate(*options)
+
+    with served(model, max_tokens=8) as (url, engine), ThreadPoolExecutor(2) as pool:
+        check = engine.reader.chat
+
+        def slow(request):
+            if request.max_tokens == 2:
+                late.set()
+                time.sleep(0.2)  # long beside what a request waits for one that nobody sent
+            return check(request)
+
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        monkeypatch.setattr("llink.serving.transformers_engine.LONGEST_GATHER", 20)
+        monkeypatch.setattr(engine.reader, "chat", slow)
+        monkeypatch.setattr(model, "_generate", counting)
+        second = pool.submit(ask, client, about(TEXTS[1]), max_tokens=2)
+        assert late.wait(20)
+        assert ask(client, about(TEXTS[0]), max_tokens=3).choices
+        assert second.result().choices
+    assert sizes == [2]
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -199,7 +226,7 @@ def test_a_client_that_hangs_up_frees_its_place(http, model, monkeypatch, stream
 
 
 def test_who_finds_the_queue_full_comes_again(model, monkeypatch):
-    begun, free, generate = threading.Event(), threading.Event(), model._generate_from
+    begun, free, generate = threading.Event(), threading.Event(), model._generate
 
     def held(*options):
         begun.set()
@@ -209,7 +236,7 @@ def test_who_finds_the_queue_full_comes_again(model, monkeypatch):
     with served(model, max_waiting=1, max_tokens=8) as (url, engine), ThreadPoolExecutor(2) as pool:
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         with monkeypatch.context() as patch:
-            patch.setattr(model, "_generate_from", held)
+            patch.setattr(model, "_generate", held)
             first = pool.submit(ask, client, about(TEXTS[0]), max_tokens=3)
             assert begun.wait(20)
             second = pool.submit(ask, client, about(TEXTS[1]), max_tokens=3)
@@ -228,7 +255,7 @@ def test_an_engine_that_fails_says_so_and_goes_on(client, model, monkeypatch):
         raise RuntimeError("device-side assert")
 
     with monkeypatch.context() as patch:
-        patch.setattr(model, "_generate_from", failing)
+        patch.setattr(model, "_generate", failing)
         with pytest.raises(openai.InternalServerError, match="device-side assert") as told:
             ask(client, about(TEXTS[0]))
         assert told.value.status_code == 503
