@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..baselines.direct import load_direct
 from ..configuration_llink import LlinkConfigError
 from ..data.pairs import read_pairs, sentences
 from ..evaluation.plot_representations import plot_representations
 from ..evaluation.record import write_record
 from ..evaluation.report import table
 from ..evaluation.representations import SLOTS, read_passages, representation_report
+from ..evaluation.systems import baseline_kinds
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.prompts import DEFAULT_PROMPT
 from .eval_tokens import aligned_texts
@@ -30,6 +32,10 @@ class RepresentationArguments(ModelLoading):
     )
     transliterated: str | None = field(
         default=None, metadata={"help": "The foreign file in Latin letters, line by line; a further reading."}
+    )
+    baselines: list[str] = field(
+        default_factory=list,
+        metadata={"help": "A folder that `llink finetune` wrote: the foreign text as that decoder reads it."},
     )
     limit: int = field(default=200, metadata={"help": "Pairs from the beginning that are read."})
     prompt: str = field(default=DEFAULT_PROMPT, metadata={"help": "Instruction; the English is its answer."})
@@ -55,12 +61,17 @@ def run(argv: Sequence[str]) -> None:
     texts = _texts(args)
     if len(texts["english"]) < 2:
         raise LlinkConfigError("--pairs: at least 2 pairs are needed for a baseline of mismatched ones; got 1.")
+    if (kinds := baseline_kinds(args.baselines)).keys() - {"finetune"}:
+        raise LlinkConfigError("--baselines: only what `llink finetune` wrote reads the foreign text itself.")
     model = LlinkForCausalLM.from_pretrained(args.model, **args.loading())
     options = {"prompt": args.prompt, "batch_size": args.batch_size, "show_progress": True}
     readings = {name: read_passages(model, lines, texts["english"], **options) for name, lines in texts.items()}
+    if "finetune" in kinds:
+        tuned, _ = load_direct(kinds["finetune"], **args.loading())
+        readings["finetune"] = read_passages(model, texts["foreign"], texts["english"], decoder=tuned, **options)
     if model.config.stage == "inject":  # before Stage B nobody has learned to read slots
         readings[SLOTS] = read_passages(model, texts["foreign"], texts["english"], as_slots=True, **options)
-    results = representation_report(readings, "english", texts)
+    results = representation_report(readings, "english", texts | {"finetune": texts["foreign"]})
     print(_table(results))
     write_record(args.output_dir, "representations", results, args)
     if args.output_dir is not None:

@@ -1,7 +1,8 @@
 """What the decoder's layers make of foreign text, its transliteration, its translation and its slots (paper figure 3).
 
 Every *reading* of a sentence stands in the same prompt at the same place and is followed by the same answer, so that
-readings differ in nothing else. The base decoder (LoRA off) reads texts; with slots, LoRA is on.
+readings differ in nothing else. The base decoder (LoRA off), or one that was fine-tuned on them, reads texts; with
+slots, LoRA is on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel
 
 from ..data.errors import DataError
 from ..data.examples import training_example
@@ -172,6 +174,7 @@ def read_passages(
     as_slots: bool = False,
     batch_size: int = 4,
     show_progress: bool = False,
+    decoder: PreTrainedModel | None = None,
 ) -> Reading:
     """Reads passages in a prompt, with the answers after them.
 
@@ -183,13 +186,17 @@ def read_passages(
         as_slots: Whether the passages are read as slots, with LoRA on, or as tokens of the base decoder.
         batch_size: Passages in one forward pass.
         show_progress: Whether to show a bar.
+        decoder: What reads texts in place of the model's own base decoder, such as one that `llink finetune` trained.
 
     Raises:
-        DataError: If there are not as many answers as passages, or none.
+        DataError: If there are not as many answers as passages, or none, or the decoder is of another vocabulary.
         ForeignTextError: If a passage is unusable.
     """
     if len(texts) != len(answers) or not texts:
         raise DataError(f"{len(texts)} passages and {len(answers)} answers: give one answer for each.")
+    reader = model if decoder is None else decoder
+    if decoder is not None and decoder.config.vocab_size != model.decoder.config.vocab_size:
+        raise DataError("The decoder is of another vocabulary than the model's: give one that was tuned from its base.")
     slots = model.encode_foreign(list(texts), batch_size) if as_slots else None  # N of (K, d)
     rows = [_example(model, text, prompt, answer, as_slots) for text, answer in zip(texts, answers, strict=True)]
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]), reverse=True)
@@ -204,7 +211,7 @@ def read_passages(
             if slots is not None:
                 stacked, mask = model.stack_slots([slots[row] for row in chosen])  # (B, 1, K, d), (B, 1, K)
                 given = {"foreign_slots": stacked, "foreign_mask": mask}
-            batches.append(_read_batch(model, [rows[row] for row in chosen], given))
+            batches.append(_read_batch(reader, model.processor.pad_token_id, [rows[row] for row in chosen], given))
     finally:
         model.train(was_training)
     back = torch.tensor(order).argsort()
@@ -230,7 +237,9 @@ def _example(model: LlinkForCausalLM, text: str, prompt: str, answer: str, as_sl
     }
 
 
-def _read_batch(model: LlinkForCausalLM, rows: list[dict[str, list[int]]], given: dict[str, Tensor]) -> list[Tensor]:
+def _read_batch(
+    model: PreTrainedModel, pad: int, rows: list[dict[str, list[int]]], given: dict[str, Tensor]
+) -> list[Tensor]:
     """States, norms, residual changes, passage tokens, their losses, answer losses and lengths; on the CPU."""
     device = model.device
     longest = max(len(row["input_ids"]) for row in rows)
@@ -239,7 +248,7 @@ def _read_batch(model: LlinkForCausalLM, rows: list[dict[str, list[int]]], given
         columns = [row[name] + [value] * (longest - len(row[name])) for row in rows]
         return torch.tensor(columns, device=device)  # (B, S)
 
-    ids, labels = padded("input_ids", model.processor.pad_token_id), padded("labels", -100)
+    ids, labels = padded("input_ids", pad), padded("labels", -100)
     mask = padded("passage", 0).bool()
     lengths = torch.tensor([len(row["input_ids"]) for row in rows], device=device)
     attention = (torch.arange(longest, device=device) < lengths.unsqueeze(1)).long()

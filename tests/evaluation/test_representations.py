@@ -5,6 +5,7 @@ import json
 import pytest
 import tiny
 import torch
+from baseline_runs import QUICK
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -209,6 +210,36 @@ def test_the_command_writes_record_and_plot(files, make_model, tmp_path, capsys,
     assert found["n"] == 4, "the line that is blank in one file is left out of all"
     assert (tmp_path / "representations.png").read_bytes().startswith(b"\x89PNG")
     assert "cosine gap" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_finetuned_decoder_reads_the_foreign_text_itself(files, make_model, tmp_path, capsys):
+    make_model(stage="inject").save_pretrained(tmp_path / "model")
+    rows = [
+        json.dumps({"foreign": text, "prompt": "Translate.", "completion": answer})
+        for text, answer in zip(KHMER, ENGLISH, strict=True)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), "utf-8")
+    tune = ["finetune", "--model", str(tmp_path / "model"), "--instructions", str(tmp_path / "rows.jsonl"), *QUICK]
+    assert main([*tune, "--max_steps", "2", "--learning_rate", "0.1", "--output-dir", str(tmp_path / "tuned")]) == 0
+    command = [
+        "eval",
+        "representations",
+        "--model",
+        str(tmp_path / "model"),
+        "--pairs",
+        f"{files}/a.en",
+        f"{files}/a.km",
+    ]
+    assert main([*command, "--baselines", str(tmp_path / "tuned"), "--output-dir", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "representations.json").read_text())["results"]
+    tuned, base = found["readings"]["finetune"], found["readings"]["foreign"]
+    assert tuned["tokens"] == base["tokens"], "the same text"
+    assert tuned["embedding_norm"] == base["embedding_norm"]
+    assert tuned["answer_nll"] < base["answer_nll"] - 0.5, "it was trained on these"
+    assert found["cosines"].keys() == {"foreign", "finetune", "slots"}
+    assert main([*command, "--baselines", str(tmp_path / "model")]) == 2
+    assert "holds no baseline" in capsys.readouterr().err
 
 
 def test_a_prepared_folder(make_model, tmp_path):
