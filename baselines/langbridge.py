@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
+from ..arguments_llink import checked_methods
 from ..configuration_bases import text_config
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 from ..modeling_llink.bases import load_base
@@ -71,6 +72,7 @@ class LangBridgeModelConfig(PretrainedConfig):
     lora: bool = False
 
 
+@checked_methods
 class LangBridgeForCausalLM(PreTrainedModel):
     """A frozen decoder that reads a frozen encoder's states through a linear map.
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedTokenizerBase
 
+from ..arguments_llink import checked
 from ..modeling_llink import LlinkForCausalLM
 from .errors import DataError
 from .feature_cache import FeatureCache
@@ -76,6 +77,7 @@ class FrozenFeatures:
             raise DataError(f"These features were made by another model: {'; '.join(wrong)}. Compute them again.")
 
 
+@checked
 def compute_features(
     model: Any,
     pairs: Dataset,

@@ -11,6 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..arguments_llink import checked
 from ..characters_llink import half_character
 from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink.copying import asks_for_translation
@@ -45,6 +46,7 @@ def _in_english(task: str) -> str:
     return next((english for english, other in ANY_LANGUAGE.items() if other == task), task)
 
 
+@checked
 def read_instructions(path: str | Path) -> Dataset:
     """Reads a JSONL file of instruction rows.
 
@@ -76,6 +78,7 @@ def read_instructions(path: str | Path) -> Dataset:
     return Dataset.from_list(rows)
 
 
+@checked
 def instruction_dataset(rows: Iterable[Mapping[str, Any]], limit: int | None = None, **columns: str) -> Dataset:
     """Checks instruction rows that are already in memory and puts them into the columns of `read_instructions`.
 
@@ -118,6 +121,7 @@ def _renamed(row: Any, columns: Mapping[str, str]) -> Any:
     return {**row, **{name: row.get(column) for name, column in columns.items()}}
 
 
+@checked
 def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str | None = None) -> Dataset:
     """Translation rows made from parallel pairs alone, so that Stage B can start without a language model.
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from ..arguments_llink import checked
 from ..characters_llink import half_character
 from .characters import sentence_keys
 from .cleaning import Side
@@ -37,6 +38,7 @@ PAIR_COLUMNS = ("id", "english", "foreign")
 _SHOWN = 5
 
 
+@checked
 def read_pairs(
     english_path: str | Path, foreign_path: str | Path, language: str = "und", target_language: str | None = None
 ) -> Dataset:
@@ -184,6 +186,7 @@ def pair_groups(english: Sequence[str], foreign: Sequence[str]) -> list[int]:
     return [numbers.setdefault(find(row), len(numbers)) for row in range(len(parent))]
 
 
+@checked
 def split_pairs(
     dataset: Dataset, sizes: Mapping[str, int], seed: int, distinct: Collection[str] = ()
 ) -> dict[str, Dataset]:

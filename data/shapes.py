@@ -9,6 +9,7 @@ from typing import Any
 
 from datasets import Dataset, Value
 
+from ..arguments_llink import checked
 from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink.prompts import FOREIGN_PART, user_message
 from .errors import DataError
@@ -22,6 +23,7 @@ _CODES = {"eng": ENGLISH, **{code: code for code in LANGUAGE_NAMES}}
 _NAMES = {name.casefold(): code for code, name in LANGUAGE_NAMES.items()}
 
 
+@checked
 def pair_dataset(
     rows: Any, english: str | None = None, foreign: str | None = None, name: str = "The dataset"
 ) -> Dataset:

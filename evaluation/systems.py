@@ -10,6 +10,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import BatchFeature
 
+from ..arguments_llink import checked
 from ..baselines.direct import ADAPTER_CONFIG, RawTextProcessor, like, load_direct
 from ..baselines.langbridge import LangBridgeForCausalLM, is_langbridge
 from ..data.errors import DataError
@@ -147,6 +148,7 @@ def baseline_kinds(folders: Sequence[str]) -> dict[str, str]:
     return kinds
 
 
+@checked
 def load_systems(
     model: str, baselines: Sequence[str] = (), dtype: str | torch.dtype = "auto", **loading: Any
 ) -> dict[str, System]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ..arguments_llink import checked_methods
 from .errors import LlinkCheckpointError, PromptError
 from .layers import device_of, hidden_states, input_device, pool, read_teacher_state
 from .lora import lora_rows, text_part
@@ -23,6 +24,7 @@ from .tokenizing import adds_bos, encode, encode_literal
 SIDES = ("foreign", "english")
 
 
+@checked_methods
 class LlinkEncodingMixin:
     """What a [`LlinkForCausalLM`] makes of texts outside generation."""
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import GenerationMixin, LogitsProcessorList
 from transformers.utils import ModelOutput, logging
 
+from ..arguments_llink import checked_methods
 from ..configuration_llink import LlinkConfigError
 from .bases import CACHE
 from .continuing import NewTokens, cached_length, empty, holds_beginning, remember
@@ -57,6 +58,7 @@ def without_reserved(input_ids: Tensor, vocab_size: int) -> Tensor:
     return torch.where(positions < gaps, first, moved).clamp(max=vocab_size - 1)
 
 
+@checked_methods
 class LlinkGenerationMixin(GenerationMixin):
     """What a [`LlinkForCausalLM`] adds to transformers' generation."""
 

@@ -19,6 +19,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import ModelOutput
 
+from ..arguments_llink import checked_methods
 from ..configuration_llink import LlinkConfig
 from .bases import CACHE, build_base, check_kind, last_positions
 from .encoding import LlinkEncodingMixin
@@ -55,6 +56,7 @@ class LlinkOutput(CausalLMOutputWithPast):
         return cls(**own, foreign_slots=foreign_slots, foreign_mask=foreign_mask)
 
 
+@checked_methods
 class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenceMixin):
     """A decoder that reads foreign passages through soft slots.
 

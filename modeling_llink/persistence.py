@@ -14,6 +14,7 @@ from huggingface_hub import CommitInfo
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..arguments_llink import checked_methods
 from ..configuration_llink import LlinkConfig, LlinkConfigError
 from .bases import HUB_ARGUMENTS, check_pin, load_base, state_prefix
 from .checkpoint import bridge_keys, bridge_path, load_bridge_state, read_bridge, save_base, staged, write_json
@@ -30,6 +31,7 @@ BASE_ARGUMENTS = ("dtype", "torch_dtype", "device_map", "max_memory", "attn_impl
 RECORD_FILE = "llink_run.json"
 
 
+@checked_methods
 class LlinkPersistenceMixin(PreTrainedModel):
     """How a [`LlinkForCausalLM`] comes from its bases, goes to disk and comes back."""
 

@@ -16,6 +16,7 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
+from ..arguments_llink import checked_methods, held
 from ..configuration_llink import FOREIGN_TOKEN, LITERAL_KINDS, LlinkConfigError
 from .errors import LlinkCheckpointError, PromptError
 from .passages import (
@@ -36,6 +37,7 @@ from .templates import check_template
 from .tokenizing import adds_bos
 
 
+@checked_methods
 class LlinkProcessor(ProcessorMixin):
     """Turns prompts and foreign passages into a model's inputs.
 
@@ -74,6 +76,7 @@ class LlinkProcessor(ProcessorMixin):
         encoder_language: str | None = None,
         source_script: str | None = None,
     ) -> None:
+        held(LlinkProcessor.__init__, locals())
         if unknown := set(literals) - set(LITERAL_KINDS):
             raise LlinkConfigError(f"literals={sorted(unknown)} are none of {', '.join(LITERAL_KINDS)}.")
         super().__init__(tokenizer, encoder_tokenizer, chat_template=refusing(chat_template or tokenizer.chat_template))

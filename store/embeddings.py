@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ..arguments_llink import checked_methods
 from ..modeling_llink import LlinkForCausalLM
 
 
+@checked_methods
 class LlinkEmbeddings:
     """Foreign documents and English queries in one space.
 

@@ -15,6 +15,7 @@ from datasets import Dataset
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..arguments_llink import checked_methods
 from ..configuration_llink import FOREIGN_TOKEN
 from ..data.collection import CollectedPassage, collect
 from ..modeling_llink import LlinkForCausalLM
@@ -76,6 +77,7 @@ class StoreReading:
     input_ids: Tensor
 
 
+@checked_methods
 class SlotStore:
     """Foreign passages with the vectors by which questions find them, and the slots that the decoder reads.
 

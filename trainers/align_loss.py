@@ -14,12 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments_llink import checked_methods
+
 HARD_NEGATIVE_MINING = ("step", "query", "none")
 DIRECTION_REDUCTIONS = ("squared_norm", "mse")
 
 _QUEUE_BLOCK = 4096
 
 
+@checked_methods
 class AlignLoss(nn.Module):
     r"""L = ½ [NCE(p→h) + NCE(h→p)] + λ_dir · ‖p̂ − ĥ‖² + λ_norm · (log ‖p‖ − log ‖h‖)² (paper 4.1).
 

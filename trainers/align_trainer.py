@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from transformers.trainer_utils import TrainOutput
 
+from ..arguments_llink import checked_methods
 from ..building import draw_anew, fit_teacher_space
 from ..configuration_llink import LlinkConfigError
 from ..data.errors import DataError
@@ -34,6 +35,7 @@ QUEUE_FILE = "teacher_queue.safetensors"
 MIN_EVAL_PAIRS = 10  # recall at 10 needs ten candidates
 
 
+@checked_methods
 class AlignTrainer(LlinkTrainer):
     r"""Trains the projector g, and nothing else, so that p_F = g(z_F) finds h_E (paper 4.1).
 

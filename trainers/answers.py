@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, TrainerCallback
 
+from ..arguments_llink import checked_methods
 from ..data.collators import tokenize_instructions
 from ..data.instructions import instruction_dataset
 from ..evaluation.usage import answer_losses, answer_reach
@@ -72,6 +73,7 @@ class AnswerTensors(torch.utils.data.Dataset):
         }
 
 
+@checked_methods
 class AnswerTrainer(LlinkTrainer):
     """What trains a baseline on the answers of instruction rows; a subclass says what is trained and how it is saved.
 

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, rotate_checkpoints
 
+from ..arguments_llink import checked_methods
 from ..configuration_llink import LlinkConfigError
 from ..data.one_writer import one_writer
 from ..data.prepared_folder import move_into_place
@@ -55,6 +56,7 @@ def named_sets(eval_dataset: Any) -> dict[str, Any]:
     return {name: dataset for name, dataset in named.items() if dataset is not None}
 
 
+@checked_methods
 class LlinkTrainer(Trainer):
     """The one base of llink's trainers: a subclass says what is trained, on which tensors, with which loss.
 

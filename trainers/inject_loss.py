@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments_llink import checked_methods
+
 USAGE_REDUCTIONS = ("row", "step")
 
 
@@ -36,6 +38,7 @@ class StepTotals:
     gap: Tensor | None = None
 
 
+@checked_methods
 class InjectLoss(nn.Module):
     r"""L = L_SFT + λ_use · max(0, L_SFT − L_zero + m) + λ_cos · ‖ŝ − ĥ‖² + λ_nce · NCE(s → h) (paper 4.2).
 

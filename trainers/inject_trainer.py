@@ -15,6 +15,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
+from ..arguments_llink import checked_methods
 from ..building import draw_anew
 from ..data.collators import (
     FeatureBank,
@@ -47,6 +48,7 @@ from .inject_loss import InjectLoss, StepTotals
 logger = logging.getLogger(__name__)
 
 
+@checked_methods
 class InjectTrainer(LlinkTrainer):
     """Trains LoRA, the slots' scale and what makes them; projector and bases stay bit-identical (paper 4.2).
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
+from ..arguments_llink import checked_methods
 from ..building import draw_anew
 from ..configuration_llink import LlinkConfigError
 from ..data.pairs import apart_from, check_pairs, sentences, warn_of_leaks
@@ -71,6 +72,7 @@ class WordTensors(torch.utils.data.Dataset):
         return {"words": words, "rows": torch.tensor(rows), "known": torch.tensor(known)}
 
 
+@checked_methods
 class LexiconTrainer(LlinkTrainer):
     r"""Trains the dictionary of a model with `slot_expander="tokens"`, and nothing else, on parallel text.
 

@@ -17,6 +17,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainingArguments
 
+from ..arguments_llink import checked
 from ..data.pairs import overlapping_rows, sentences
 from ..data.shapes import pair_dataset, row_messages
 from ..modeling_llink.checkpoint import bridge_keys
@@ -94,6 +95,7 @@ class Plan:
         return "\n".join(f"{name:<13} {value}" for name, value in shown.items())
 
 
+@checked
 def plan(model: PreTrainedModel, data: Any, args: TrainingArguments, held_out: Any = None) -> Plan:
     """Tries a few batches of a run, and says what all of it will take.
 
