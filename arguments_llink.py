@@ -33,9 +33,9 @@ def plain(value: Any) -> Any:
 def checked(function: Callable[..., T]) -> Callable[..., T]:
     """A function that refuses arguments which its annotations exclude; numpy's numbers and lists become Python's.
 
-    Paths without characters that no path can hold, numbers that are finite. Names that only type checkers know are
-    not checked, and neither are texts in lists: the functions that read them name the row. While a graph is compiled
-    nothing is.
+    Numbers are finite, one string holds no half character, and a path no NUL. `Sequence[str]` are texts, which are
+    checked where they are read, with the row's number; `Collection[str]` are names. What only type checkers know by
+    name is not checked, and while a graph is compiled nothing is.
 
     Raises:
         LlinkConfigError: In the function, if an argument does not fit.
@@ -137,17 +137,19 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _is_rows(value: Any, origin: Any, inner: Any) -> bool:
-    if inner is str:
+    if inner is str and origin is not Collection:
         return plain(value) is value
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, origin):
         return False
-    return not isinstance(value, Sequence) or all(_fits(part, inner) for part in value)
+    return not isinstance(value, Collection) or all(_fits(part, inner) for part in value)
 
 
 def _is_one(value: Any, kind: type) -> bool:
     """Whether it is an object of a class, or of the copy of it that a checkpoint's own code brings."""
     if any(_is_torch_class(base, "Module") for base in kind.__mro__):
         return _is_torch(value, "Module")
+    if kind is str:
+        return isinstance(value, str) and half_character(value) is None
     if isinstance(value, kind):
         return not issubclass(kind, os.PathLike) or _can_be_path(str(value))
     return any(base.__name__ == kind.__name__ for base in type(value).__mro__)

@@ -79,7 +79,7 @@ class FrozenFeatures:
 
 @checked
 def compute_features(
-    model: Any,
+    model: nn.Module,
     pairs: Dataset,
     cache_dir: str | Path | None = None,
     batch_size: int = 32,

@@ -135,7 +135,9 @@ def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str | N
         DataError: If there are none, or one is unusable.
         LlinkConfigError: If a row's target language has no name here, and no prompt is given.
     """
-    given = isinstance(pairs, (Dataset, list)) and len(pairs) and not {"id", "foreign"} <= set(pairs[0])
+    if isinstance(pairs, Iterable) and not isinstance(pairs, (Dataset, Mapping, str, bytes)):
+        pairs = list(pairs)
+    pairs = pair_dataset(pairs, name="The pairs")
     return instruction_dataset(
         {
             "id": pair["id"],
@@ -145,7 +147,7 @@ def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str | N
             "task": task_in(language_of(pair), "translate_to_english"),
             "english": pair[target_column(pair, "A pair")],
         }
-        for pair in (pair_dataset(pairs, name="The pairs") if given else pairs)
+        for pair in pairs
     )
 
 

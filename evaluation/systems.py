@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,7 @@ def baseline_kinds(folders: Sequence[str]) -> dict[str, str]:
 
 @checked
 def load_systems(
-    model: str, baselines: Sequence[str] = (), dtype: str | torch.dtype = "auto", **loading: Any
+    model: str, baselines: Collection[str] = (), dtype: str | torch.dtype = "auto", **loading: Any
 ) -> dict[str, System]:
     """Loads an llink model and the baselines that it is compared with.
 

@@ -17,7 +17,7 @@ from .bases import CACHE
 from .continuing import NewTokens, cached_length, empty, holds_beginning, remember
 from .copying import CopyNumbers, asks_for_translation
 from .errors import PromptError, SlotMismatchError
-from .generation_options import check_options
+from .generation_options import check_options, unknown_options
 from .prompts import match_prompts
 
 logger = logging.get_logger(__name__)
@@ -103,7 +103,7 @@ class LlinkGenerationMixin(GenerationMixin):
             LlinkConfigError: If one of transformers' options cannot work, or not with foreign passages; says why.
             SlotMismatchError: If passages and placeholders differ in number.
         """
-        if streamer is not None and not hasattr(streamer, "put"):
+        if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
             raise LlinkConfigError(f"streamer={streamer!r} is none: give one of transformers' streamers.")
         try:
             _check_combination(inputs, foreign_text, prompt, messages, foreign_slots, kwargs)
@@ -170,7 +170,8 @@ class LlinkGenerationMixin(GenerationMixin):
                 "The prompt holds slot tokens, but no foreign passages were given. Pass foreign_input_ids, "
                 "foreign_features or foreign_slots with it."
             )
-        return super().generate(inputs, foreign_slots=foreign_slots, streamer=streamer, **kwargs)
+        with unknown_options():
+            return super().generate(inputs, foreign_slots=foreign_slots, streamer=streamer, **kwargs)
 
     def _copying(self, ids: Tensor, asked: bool | None) -> CopyNumbers:
         """Numbers are copied in all rows (B, S), or in those that ask for a translation."""

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,12 @@ from .passages import (
     other_script,
     pad_pieces,
     read_passage,
+    single_passages,
 )
 from .prompts import DEFAULT_PROMPT, PLAIN_CHAT_TEMPLATE, PromptMarks, match_prompts, refusing, user_message
-from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
+from .remote_code import PROCESSOR_AUTO_MAP, check_push, upload_folder, write_code
 from .templates import check_template
-from .tokenizing import adds_bos
+from .tokenizing import adds_bos, check_ids
 
 
 @checked_methods
@@ -69,7 +70,7 @@ class LlinkProcessor(ProcessorMixin):
         tokens_per_slot: int = 1,
         min_slots: int = 1,
         max_slots: int = 256,
-        literals: Sequence[str] = (),
+        literals: Collection[str] = (),
         long_passages: str = "cut",
         max_pieces: int = 64,
         encoder_prefix: str = "",
@@ -275,6 +276,8 @@ class LlinkProcessor(ProcessorMixin):
 
     def render_batch(self, conversations: Sequence[Sequence[dict]], slots: Sequence[Sequence[int]]) -> BatchFeature:
         """`input_ids` and `attention_mask` (B, S) of conversations whose passages are already so many slots each."""
+        if not conversations or len(conversations) != len(slots):
+            raise PromptError(f"{len(conversations)} conversations with {len(slots)} rows of slots: give one for each.")
         rows = zip(conversations, slots, strict=True)
         return self._batch([(self.render(m, slots=counts)[0], []) for m, counts in rows], "left", "pt")
 
@@ -307,7 +310,7 @@ class LlinkProcessor(ProcessorMixin):
         Raises:
             ForeignTextError: If a text is unusable, or has too many pieces.
         """
-        readings = [self.read(check_passage(text, row)) for row, text in enumerate(texts)]
+        readings = [self.read(text) for text in single_passages(texts)]
         if not self._script_is_known and (warning := other_script(texts, self.source_script)):
             self._script_is_known = True
             warnings.warn(warning, stacklevel=2)
@@ -340,6 +343,7 @@ class LlinkProcessor(ProcessorMixin):
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
         """As in transformers, with the code and with a configuration beside the encoder's tokenizer."""
+        check_push(save_directory, kwargs)
         written = super().save_pretrained(save_directory, **kwargs)
         folder = Path(save_directory)
         config = folder / "encoder_tokenizer" / "config.json"
@@ -372,8 +376,7 @@ class LlinkProcessor(ProcessorMixin):
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> str:
         """Ids to text; slot ids are written as `<f0>` …, or left out with `skip_special_tokens`."""
-        ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
-        ids = [ids] if isinstance(ids, int) else list(ids)
+        ids = check_ids(token_ids)
         names = {token_id: f"<f{k}>" for k, token_id in enumerate(self.slot_token_ids)}  # paper 4.2
         names[self.foreign_token_id] = FOREIGN_TOKEN
         if skip_special_tokens:
@@ -389,4 +392,5 @@ class LlinkProcessor(ProcessorMixin):
         return text
 
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, **kwargs: Any) -> list[str]:
-        return [self.decode(row, skip_special_tokens=skip_special_tokens, **kwargs) for row in sequences]
+        rows = [check_ids(row) for row in sequences] if isinstance(sequences, Iterable) else [check_ids(sequences)]
+        return [self.decode(row, skip_special_tokens=skip_special_tokens, **kwargs) for row in rows]

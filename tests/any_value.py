@@ -54,7 +54,7 @@ VALUES: dict[str, Callable[[], Any]] = {
 HOOKS = {
     "LlinkForCausalLM": ("prepare_inputs_for_generation", "set_input_embeddings"),
     "LlinkProcessor": (),
-    "LlinkConfig": ("get_text_config",),
+    "LlinkConfig": ("__init__", "get_text_config"),  # tests/modeling_llink/test_config.py
     "SlotStore": ("__init__",),
     "LangBridgeForCausalLM": ("__init__",),
     "Plan": ("__init__",),
@@ -64,8 +64,17 @@ HOOKS = {
         *("make_tensors", "mean_terms", "metric_names", "of_whole_step", "over_processes", "parameter_groups"),
         *("record_terms", "save_weights", "tensors_of", "create_model_card", "slot_means", "state_dict"),
     ),
-    "Config": ("__init__",),  # tests/trainers/test_every_argument.py
+    # tests/trainers/test_every_argument.py
+    "Config": ("__init__", "check_for_part", "for_slots", "with_accumulation_folded"),
 }
+#: What takes arguments of any name: variables of a chat template, options of a tokenizer or a decoder.
+ANY_NAME = (
+    *(f"LlinkProcessor.{name}" for name in ("__call__", "apply_chat_template", "batch_decode", "decode", "render")),
+    *("LlinkProcessor.rendered_text", "LlinkForCausalLM.forward", "LangBridgeForCausalLM.forward"),
+    "LlinkConfig.from_dict",  # as in transformers, which gives back what it does not use
+)
+#: Arguments that go to the decoder as they are, whose own code says what it takes.
+PASSED_ON = {"LlinkForCausalLM.forward": ("past_key_values", "cache", "position_ids")}
 
 
 def public() -> Iterator[tuple[str, Callable[..., Any]]]:

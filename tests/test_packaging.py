@@ -34,6 +34,7 @@ PACKAGES = (
 ROOMS = (
     "_version",
     "errors_llink",
+    "arguments_llink",
     "characters_llink",
     "numerals_llink",
     "configuration_bases",

@@ -8,11 +8,12 @@ p_F = g(z_F), `h` teacher vectors h_E. Half-precision inputs are widened to floa
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import TrainingArguments
 
 from ..arguments_llink import checked_methods
 
@@ -69,7 +70,7 @@ class AlignLoss(nn.Module):
         self.norm_weight = norm_weight
 
     @classmethod
-    def of(cls, args: Any) -> AlignLoss:
+    def of(cls, args: TrainingArguments) -> AlignLoss:
         """The loss that an [`AlignConfig`] describes."""
         names = ("hard_negatives", "hard_negative_mining", "direction_weight", "direction_reduction", "norm_weight")
         return cls(**{name: getattr(args, name) for name in names})

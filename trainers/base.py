@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import nullcontext
 from pathlib import Path
@@ -37,17 +37,6 @@ logger = logging.getLogger(__name__)
 Evaluated = tuple[Tensor, Tensor, dict[str, float]]
 #: An optimiser and a schedule, each made by the trainer where it is None.
 Optimizers = tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None]
-
-
-def split_groups(name: str, parameters: Iterable[nn.Parameter], rate: float, decay: float) -> list[dict[str, Any]]:
-    """Two groups of the optimiser, of those that there are: matrices, and what is never decayed (biases, norms)."""
-    parameters = list(parameters)
-    matrices, vectors = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
-    groups = [
-        {"name": f"{name}s", "params": matrices, "lr": rate, "weight_decay": decay},
-        {"name": f"{name}_vectors", "params": vectors, "lr": rate, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
 
 
 def named_sets(eval_dataset: Any) -> dict[str, Any]:
@@ -167,10 +156,13 @@ class LlinkTrainer(Trainer):
         """The evaluation set that is meant: the one given, or named, or the trainer's own.
 
         Raises:
-            LlinkConfigError: If there is none.
+            LlinkConfigError: If there is none, or none of that name.
         """
         dataset = self.eval_dataset if given is None else given
-        dataset = self.eval_dataset[dataset] if isinstance(dataset, str) else dataset
+        if isinstance(dataset, str):
+            if dataset not in (named := named_sets(self.eval_dataset)):
+                raise LlinkConfigError(f"eval_dataset={dataset!r} is none of {', '.join(named) or 'no names'}.")
+            dataset = named[dataset]
         if dataset is None:
             raise LlinkConfigError("Evaluation needs an eval_dataset.")
         return dataset
@@ -387,9 +379,9 @@ class LlinkTrainer(Trainer):
         """See [`HubCallback.write_card`]; a baseline's is transformers'."""
         return (super().create_model_card if self.hub is None else self.hub.write_card)(*args, **kwargs)
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+    def save_model(self, output_dir: str | os.PathLike | None = None, _internal_call: bool = False) -> None:
         """As in transformers; when the push that follows with `push_to_hub=True` fails, the run goes on."""
-        super().save_model(output_dir, _internal_call=_internal_call or self.hub is not None)
+        super().save_model(output_dir and str(output_dir), _internal_call=_internal_call or self.hub is not None)
         if self.hub is not None and self.args.push_to_hub and not _internal_call:
             self.hub.try_to_push()
 

@@ -39,8 +39,8 @@ from ..evaluation.usage import (
 from ..modeling_llink.layers import device_of
 from ..modeling_llink.lora import lora_parameters
 from ..modeling_llink.passages import Passage
-from .arguments import check_arguments
-from .base import Evaluated, LlinkTrainer, Optimizers, split_groups
+from .arguments import check_arguments, split_groups
+from .base import Evaluated, LlinkTrainer, Optimizers
 from .checks import rows_read
 from .inject_config import InjectConfig
 from .inject_loss import InjectLoss, StepTotals

@@ -26,8 +26,8 @@ from ..data.token_states import TokenStates, token_states
 from ..modeling_llink.errors import LlinkCheckpointError, NotFittedError
 from ..modeling_llink.layers import device_of
 from ..modeling_llink.passages import Piece, check_passage
-from .arguments import check_arguments
-from .base import Evaluated, LlinkTrainer, Optimizers, named_sets, split_groups
+from .arguments import check_arguments, split_groups
+from .base import Evaluated, LlinkTrainer, Optimizers, named_sets
 from .lexicon_config import LexiconConfig
 from .lexicon_loss import PADDING, UNKNOWN, Dictionary, bag_of_words_losses, covering_tokens, found_words
 
