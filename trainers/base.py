@@ -26,7 +26,7 @@ from ..data.one_writer import one_writer
 from ..data.prepared_folder import move_into_place
 from ..hub_cards.verify import save_canary
 from .arguments import check_best_metric, check_optimizer
-from .checkpoints import UNFINISHED, check_resumable, done_already, last_checkpoint
+from .checkpoints import UNFINISHED, check_batch, check_resumable, done_already, last_checkpoint, write_batch
 from .errors import TrainingError
 from .hub_callback import HubCallback
 from .sampling import GroupedByLength
@@ -214,6 +214,7 @@ class LlinkTrainer(Trainer):
         if resume_from_checkpoint is True and (resume_from_checkpoint := last_checkpoint(self.args.output_dir)) is None:
             raise TrainingError(f"{self.args.output_dir} holds no checkpoint: start without resume_from_checkpoint.")
         check_resumable(resume_from_checkpoint, self.args.output_dir)
+        check_batch(resume_from_checkpoint, self.args)
         check_optimizer(self.args)
         if isinstance(self.eval_dataset, Dataset):  # of several sets each has its own names
             check_best_metric(self.args, self.metric_names(self.eval_dataset))
@@ -351,6 +352,7 @@ class LlinkTrainer(Trainer):
         if not self.args.should_save:
             return
         made = run / UNFINISHED / name
+        write_batch(made, self.args)
         if self.state.best_model_checkpoint == str(made):
             self.state.best_model_checkpoint = str(run / name)
             self.state.save_to_json(str(made / TRAINER_STATE_NAME))
