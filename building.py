@@ -55,7 +55,7 @@ def build_model(
     device_map: Any = None,
     attn_implementation: str | None = None,
     quantization_config: Any = None,
-    token: str | None = None,
+    token: str | bool | None = None,
     cache_dir: str | None = None,
     local_files_only: bool = False,
     trust_remote_code: bool = False,

@@ -72,25 +72,17 @@ def make_checkpoint(folder: Path) -> None:
 
 def variants(folder: Path, mark: Path) -> Iterator[tuple[str, str, Damage]]:
     """(file, what is done to it, how) of everything that is tried; what runs touches `mark`."""
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    for name in files:
-        yield from ((name, kind, damage) for kind, damage in _whole(mark))
+    code = f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n".encode()
+    for name in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()):
+        yield from ((name, kind, damage) for kind, damage in _whole(pickle.dumps(Payload(mark))))
         if name.endswith(".py"):
-            code = f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n"
-            yield (
-                name,
-                "code",
-                lambda path, code=code: path.write_text(code + path.read_text("utf-8"), "utf-8") and None,
-            )
+            yield name, "code", _put(code + (folder / name).read_bytes())
         if name.endswith(".json"):
-            content = json.loads((folder / name).read_text("utf-8"))
-            for keys in _keys(content):
-                for kind, value in WRONG.items():
-                    yield name, f"{'.'.join(keys)}={kind}", _with(keys, value)
+            for keys in _keys(json.loads((folder / name).read_text("utf-8"))):
+                yield from ((name, f"{'.'.join(keys)}={kind}", _with(keys, value)) for kind, value in WRONG.items())
 
 
-def _whole(mark: Path) -> Iterator[tuple[str, Damage]]:
-    yield "absent", Path.unlink
+def _whole(harmful: bytes) -> Iterator[tuple[str, Damage]]:
     contents = {
         "empty": b"",
         "not UTF-8": b"\xff\xfe\xfa",
@@ -100,18 +92,26 @@ def _whole(mark: Path) -> Iterator[tuple[str, Damage]]:
         "NaN": b"NaN",
         "deep lists": b"[" * DEEP,
         "deep objects": b'{"a":' * DEEP,
-        "pickle": pickle.dumps(Payload(mark)),
+        "pickle": harmful,
     }
-    for kind, content in contents.items():
-        yield kind, lambda path, content=content: path.write_bytes(content) and None
-    yield "cut", lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]) and None
-    yield "folder", lambda path: (path.unlink(), path.mkdir())[1]
-    yield "link", lambda path: (path.unlink(), path.symlink_to("/etc/hostname"))[1]
-    yield "pickle beside", lambda path: path.with_name("pytorch_model.bin").write_bytes(contents["pickle"]) and None
-    yield (
-        "pickle in its place",
-        lambda path: (path.unlink(), path.with_suffix(".bin").write_bytes(contents["pickle"]))[0],
-    )
+    yield from ((kind, _put(content)) for kind, content in contents.items())
+    yield "absent", Path.unlink
+    yield "cut", lambda path: _put(path.read_bytes()[: path.stat().st_size // 2])(path)
+    yield "pickle beside", lambda path: _put(harmful)(path.with_name("pytorch_model.bin"))
+
+    def instead(make: Callable[[Path], Any]) -> Damage:
+        return lambda path: (path.unlink(), make(path))[0]
+
+    yield "folder", instead(Path.mkdir)
+    yield "link", instead(lambda path: path.symlink_to("/etc/hostname"))
+    yield "pickle in its place", instead(lambda path: path.with_suffix(".bin").write_bytes(harmful))
+
+
+def _put(content: bytes) -> Damage:
+    def damage(path: Path) -> None:
+        path.write_bytes(content)
+
+    return damage
 
 
 def _keys(content: Any) -> Iterator[tuple[str, ...]]:

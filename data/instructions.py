@@ -79,7 +79,7 @@ def read_instructions(path: str | Path) -> Dataset:
 
 
 @checked
-def instruction_dataset(rows: Iterable[Mapping[str, Any]], limit: int | None = None, **columns: str) -> Dataset:
+def instruction_dataset(rows: Any, limit: int | None = None, **columns: str) -> Dataset:
     """Checks instruction rows that are already in memory and puts them into the columns of `read_instructions`.
 
     ```python
@@ -102,6 +102,9 @@ def instruction_dataset(rows: Iterable[Mapping[str, Any]], limit: int | None = N
     """
     if isinstance(rows, Mapping):
         raise DataError(f"The instruction rows are several splits, {', '.join(rows)}: give one of them.")
+    if not isinstance(rows, Iterable) or isinstance(rows, (str, bytes)):
+        name = type(rows).__name__
+        raise DataError(f"The instruction rows are a {name}: give a dataset, a stream or a list of dicts.")
     own = {name: column for name, column in columns.items() if column}
     if unknown := set(own) - {*REQUIRED, *OPTIONAL}:
         raise DataError(f"{sorted(unknown)} are no columns of instruction rows: name {', '.join(REQUIRED + OPTIONAL)}.")
@@ -122,7 +125,7 @@ def _renamed(row: Any, columns: Mapping[str, str]) -> Any:
 
 
 @checked
-def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str | None = None) -> Dataset:
+def translation_instructions(pairs: Any, prompt: str | None = None) -> Dataset:
     """Translation rows made from parallel pairs alone, so that Stage B can start without a language model.
 
     Args:

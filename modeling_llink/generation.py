@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -69,8 +68,8 @@ class LlinkGenerationMixin(GenerationMixin):
         *,
         foreign_text: Any = None,
         prompt: str | list[str] | None = None,
-        messages: list | None = None,
-        foreign_slots: Tensor | Sequence[Any] | None = None,
+        messages: Any = None,
+        foreign_slots: Any = None,
         copy_numbers: bool | None = None,
         streamer: Any = None,
         **kwargs: Any,
@@ -293,7 +292,7 @@ class LlinkGenerationMixin(GenerationMixin):
             kwargs["encoder_input_ids"] = without_reserved(prompt, start)
         return ReservedBlindProcessors(super()._get_logits_processor(*args, **kwargs), start, prompt)
 
-    def stack_slots(self, slots: Tensor | Sequence[Any]) -> tuple[Tensor, Tensor]:
+    def stack_slots(self, slots: Any) -> tuple[Tensor, Tensor]:
         """Slots as the caller kept them → (B, T, K, d) and which of them are real (B, T, K).
 
         Args:

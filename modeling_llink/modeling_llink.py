@@ -284,7 +284,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
     def forward(
         self,
         input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        attention_mask: Tensor | dict | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Any = None,
         inputs_embeds: Tensor | None = None,

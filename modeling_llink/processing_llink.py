@@ -237,7 +237,7 @@ class LlinkProcessor(ProcessorMixin):
 
     def apply_chat_template(
         self,
-        conversation: Sequence[dict] | Sequence[Sequence[dict]],
+        conversation: Any,
         chat_template: str | None = None,
         add_generation_prompt: bool = False,
         tokenize: bool = False,
@@ -263,6 +263,8 @@ class LlinkProcessor(ProcessorMixin):
         for ignored in ("padding", "truncation", "max_length", "processor_kwargs", "continue_final_message"):
             if kwargs.pop(ignored, None) and ignored in ("truncation", "continue_final_message"):
                 raise PromptError(f"{ignored}=True is not supported: it could cut a prompt inside its slots.")
+        if not isinstance(conversation, (list, tuple)):
+            raise PromptError(f"{conversation!r:.80} is no conversation: give a list of messages, or such lists.")
         batched = bool(conversation) and not isinstance(conversation[0], dict)
         conversations = conversation if batched else [conversation]
         if not all(isinstance(messages, (list, tuple)) for messages in conversations):
@@ -310,7 +312,8 @@ class LlinkProcessor(ProcessorMixin):
         Raises:
             ForeignTextError: If a text is unusable, or has too many pieces.
         """
-        readings = [self.read(text) for text in single_passages(texts)]
+        nothing = isinstance(texts, (list, tuple)) and not texts
+        readings = [] if nothing else [self.read(text) for text in single_passages(texts)]
         if not self._script_is_known and (warning := other_script(texts, self.source_script)):
             self._script_is_known = True
             warnings.warn(warning, stacklevel=2)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import TrainOutput
 
 from ..arguments_llink import checked_methods
@@ -67,7 +67,7 @@ class AlignTrainer(LlinkTrainer):
             `args` when not given. It has no weights of its own.
 
     Raises:
-        TypeError: If `args` is no [`AlignConfig`].
+        LlinkConfigError: If `args` is no [`AlignConfig`].
         DataError: If a dataset lacks columns, holds blank or non-string sentences, or is too small; if features were
             made by another model.
         LlinkConfigError: If a setting does not apply, or the loss has weights, which nothing would train.
@@ -87,7 +87,7 @@ class AlignTrainer(LlinkTrainer):
         args: AlignConfig | None = None,
         train_dataset: Dataset | FrozenFeatures | None = None,
         eval_dataset: Any = None,
-        processing_class: ProcessorMixin | None = None,
+        processing_class: Any = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: Optimizers = (None, None),
         loss: Callable[..., dict[str, Tensor]] | None = None,

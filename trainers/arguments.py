@@ -61,11 +61,12 @@ def check_arguments(args: Any, wanted: type, trainer: type) -> None:
     """Refuses arguments of another class.
 
     Raises:
-        TypeError: If they are of one.
+        LlinkConfigError: If they are of one.
     """
     if not isinstance(args, wanted):
         article = "an" if wanted.__name__[0] in "AEIO" else "a"
-        raise TypeError(f"args is a {type(args).__name__}; {trainer.__name__} needs {article} {wanted.__name__}.")
+        name = type(args).__name__
+        raise LlinkConfigError(f"args is a {name}; {trainer.__name__} needs {article} {wanted.__name__}.")
 
 
 def check_best_metric(args: TrainingArguments, metrics: Collection[str]) -> None:

@@ -75,7 +75,7 @@ class InjectTrainer(LlinkTrainer):
             `args` when not given.
 
     Raises:
-        TypeError: If `args` is no [`InjectConfig`].
+        LlinkConfigError: If `args` is no [`InjectConfig`].
         DataError: If rows are unusable, a prompt is too long, or references are missing where `cosine_weight` or
             `nce_weight` were asked for; where they were not, they are off, and one warning says it.
         NotFittedError: If the teacher's space, or a dictionary, is needed and was never fitted.

@@ -94,7 +94,7 @@ class LexiconTrainer(LlinkTrainer):
         callbacks, optimizers: As in `Trainer`.
 
     Raises:
-        TypeError: If `args` is no [`LexiconConfig`].
+        LlinkConfigError: If `args` is no [`LexiconConfig`].
         NotFittedError: If the model's slots are not made of tokens, or it is not between Stage A and Stage B.
         DataError: If a dataset lacks columns, or holds blank or non-string sentences.
         LlinkConfigError: If `english_share` is above 0, and a tokenizer does not tell where its tokens stand.
