@@ -146,10 +146,7 @@ def target_column(columns: Collection[str], where: str) -> str:
 
 
 def sentences(dataset: Dataset, side: str) -> list[str]:
-    """A column as a list; the target side's is called `english`, whatever its name in the dataset.
-
-    A slice reads it at once; iterating would decode row by row (100× slower).
-    """
+    """A column as a list, read at once by a slice; the target side's is called `english`, whatever its name is."""
     rows = dataset.with_format(None)  # numpy's or torch's strings are others
     return rows[target_column(rows.column_names, "The pairs") if side == "english" else side][:]
 

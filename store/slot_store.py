@@ -158,7 +158,7 @@ class SlotStore:
             loading: As `LlinkForCausalLM.from_pretrained` takes it.
 
         Raises:
-            StoreError: If there is no store, it is torn, or another model's.
+            StoreError: If there is no store, it is torn, another model's, or told how to load a model that is loaded.
         """
         from .hub import fetched
 
@@ -172,6 +172,8 @@ class SlotStore:
             raise StoreError(f"The store {folder} does not name its model: give it (model=…, --model).")
         if isinstance(name, str | os.PathLike):
             name = LlinkForCausalLM.from_pretrained(name, **loading)
+        elif loading:
+            raise StoreError(f"{', '.join(loading)}: the model is loaded already; leave these out, or give its name.")
         check_binding(manifest.binding, name, str(folder), manifest.model)
         return cls(shards, manifest, name.eval())
 

@@ -74,7 +74,7 @@ ANY_NAME = (
     "LlinkConfig.from_dict",  # as in transformers, which gives back what it does not use
 )
 #: Arguments that go to the decoder as they are, whose own code says what it takes.
-PASSED_ON = {"LlinkForCausalLM.forward": ("past_key_values", "cache", "position_ids")}
+PASSED_ON = {"LlinkForCausalLM.forward": ("past_key_values", "cache", "position_ids", "attention_mask")}
 
 
 def public() -> Iterator[tuple[str, Callable[..., Any]]]:
