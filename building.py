@@ -18,6 +18,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
+from .arguments_llink import checked
 from .base_checks import check_bases, check_end
 from .configuration_llink import LlinkConfig, LlinkConfigError
 from .encoder_settings import embedding_settings, language_code, script_of
@@ -44,6 +45,7 @@ SLOT_FIELDS = (
 )
 
 
+@checked
 def build_model(
     encoder: str | os.PathLike,
     decoder: str | os.PathLike,
@@ -53,7 +55,7 @@ def build_model(
     device_map: Any = None,
     attn_implementation: str | None = None,
     quantization_config: Any = None,
-    token: str | None = None,
+    token: str | bool | None = None,
     cache_dir: str | None = None,
     local_files_only: bool = False,
     trust_remote_code: bool = False,
@@ -251,6 +253,7 @@ def config_with_slots(config: LlinkConfig, **fields: Any) -> LlinkConfig:
     return changed
 
 
+@checked
 def renew_slots(model: LlinkForCausalLM, **fields: Any) -> None:
     """Gives a model untrained slots of other settings, in place.
 

@@ -319,7 +319,13 @@ class LlinkConfig(PretrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in transformers; what was saved before there were these options is read as it was then."""
+        """As in transformers; what was saved before there were these options is read as it was then.
+
+        Raises:
+            LlinkConfigError: If it is no dict, or a field's value lies outside its valid set.
+        """
+        if type(config_dict) is not dict or not all(isinstance(name, str) for name in config_dict):
+            raise LlinkConfigError(f"A configuration is a dict of fields by name, not {config_dict!r:.60}.")
         if "model_type" in config_dict:
             config_dict = {"literals": [], "long_passages": "cut", **config_dict}
         return super().from_dict(config_dict, **kwargs)

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file
 
+from ..arguments_llink import checked
 from ..configuration_llink import LlinkConfig
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 from ..modeling_llink.bases import load_base
@@ -101,6 +102,7 @@ def base_of(folder: str | os.PathLike, config: LlinkConfig, kind: str) -> tuple[
     return getattr(config, f"{kind}_name_or_path"), getattr(config, f"{kind}_revision")
 
 
+@checked
 def new_direct(
     folder: str | os.PathLike, dtype: str | torch.dtype = "auto", **loading: Any
 ) -> tuple[PreTrainedModel, RawTextProcessor]:
@@ -129,6 +131,7 @@ def new_direct(
     return decoder, like(RawTextProcessor, model.processor)
 
 
+@checked
 def load_direct(
     folder: str | os.PathLike, dtype: str | torch.dtype = "auto", **loading: Any
 ) -> tuple[PreTrainedModel, RawTextProcessor]:

@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
+from ..arguments_llink import checked_methods
 from ..configuration_bases import text_config
 from ..modeling_llink import LlinkForCausalLM, LlinkProcessor
 from ..modeling_llink.bases import load_base
 from ..modeling_llink.checkpoint import read_bridge, staged
 from ..modeling_llink.errors import LlinkCheckpointError, SlotMismatchError
+from ..modeling_llink.generation_options import unknown_options
 from ..modeling_llink.layers import encoder_states, input_device
 from ..modeling_llink.passages import Passage
 from ..modeling_llink.slots import median_embedding_norm
@@ -71,6 +73,7 @@ class LangBridgeModelConfig(PretrainedConfig):
     lora: bool = False
 
 
+@checked_methods
 class LangBridgeForCausalLM(PreTrainedModel):
     """A frozen decoder that reads a frozen encoder's states through a linear map.
 
@@ -159,6 +162,8 @@ class LangBridgeForCausalLM(PreTrainedModel):
         if foreign_input_ids is None:
             needed = torch.zeros_like(found)
         else:
+            if foreign_attention_mask is None:
+                raise SlotMismatchError("foreign_input_ids (B, T, L) need their foreign_attention_mask (B, T, L).")
             lengths = foreign_attention_mask.sum(dim=2)  # (B, T)
             needed = (lengths + (lengths > 0)).sum(dim=1)  # (B,)
         if not torch.equal(found, needed):
@@ -204,7 +209,8 @@ class LangBridgeForCausalLM(PreTrainedModel):
             SlotMismatchError: As `embed`.
         """
         embeds = self.embed(input_ids, foreign_input_ids, foreign_attention_mask)
-        new = self.decoder.generate(inputs_embeds=embeds, attention_mask=attention_mask, **kwargs)
+        with unknown_options():
+            new = self.decoder.generate(inputs_embeds=embeds, attention_mask=attention_mask, **kwargs)
         return torch.cat([input_ids, new], dim=1)
 
     # ------------------------------------------------------------------ made, saved, loaded

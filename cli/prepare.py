@@ -47,6 +47,10 @@ def run(argv: Sequence[str]) -> int:
 
 def _show(manifest: dict[str, Any], seconds: dict[str, Seconds], config: PrepareConfig, examples: bool) -> None:
     print(_steps_table(manifest))
+    for item in manifest["inputs"]:
+        if (broken := item.get("broken", {})).get("count"):
+            first = broken["examples"][0]
+            print(f"{item['name']}: {broken['count']} broken, left out; line {first['line']}: {first['reason']}.")
     if examples:
         for step in manifest["steps"]:
             for example in step["examples"]:

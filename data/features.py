@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedTokenizerBase
 
+from ..arguments_llink import checked
+from ..errors_llink import LlinkConfigError
 from ..modeling_llink import LlinkForCausalLM
 from .errors import DataError
 from .feature_cache import FeatureCache
@@ -76,6 +78,7 @@ class FrozenFeatures:
             raise DataError(f"These features were made by another model: {'; '.join(wrong)}. Compute them again.")
 
 
+@checked
 def compute_features(
     model: Any,
     pairs: Dataset,
@@ -100,9 +103,12 @@ def compute_features(
         chunk_size: Texts between two commits to the cache.
 
     Raises:
+        LlinkConfigError: If it is no model.
         DataError: If the pairs are unusable, a base returns NaN, infinite or misshapen vectors, or the cache file
             cannot be used.
     """
+    if not hasattr(model, "get_pooled_features"):
+        raise LlinkConfigError(f"model={model!r:.60} is no LlinkForCausalLM, whose features these would be.")
     pairs = pair_dataset(pairs, name="pairs")
     check_pairs(pairs, "pairs")
     cache, specs = FeatureCache(cache_dir), _specs(model)

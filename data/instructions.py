@@ -11,6 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..arguments_llink import checked
 from ..characters_llink import half_character
 from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink.copying import asks_for_translation
@@ -45,6 +46,7 @@ def _in_english(task: str) -> str:
     return next((english for english, other in ANY_LANGUAGE.items() if other == task), task)
 
 
+@checked
 def read_instructions(path: str | Path) -> Dataset:
     """Reads a JSONL file of instruction rows.
 
@@ -76,7 +78,8 @@ def read_instructions(path: str | Path) -> Dataset:
     return Dataset.from_list(rows)
 
 
-def instruction_dataset(rows: Iterable[Mapping[str, Any]], limit: int | None = None, **columns: str) -> Dataset:
+@checked
+def instruction_dataset(rows: Any, limit: int | None = None, **columns: str) -> Dataset:
     """Checks instruction rows that are already in memory and puts them into the columns of `read_instructions`.
 
     ```python
@@ -99,6 +102,9 @@ def instruction_dataset(rows: Iterable[Mapping[str, Any]], limit: int | None = N
     """
     if isinstance(rows, Mapping):
         raise DataError(f"The instruction rows are several splits, {', '.join(rows)}: give one of them.")
+    if not isinstance(rows, Iterable) or isinstance(rows, (str, bytes)):
+        name = type(rows).__name__
+        raise DataError(f"The instruction rows are a {name}: give a dataset, a stream or a list of dicts.")
     own = {name: column for name, column in columns.items() if column}
     if unknown := set(own) - {*REQUIRED, *OPTIONAL}:
         raise DataError(f"{sorted(unknown)} are no columns of instruction rows: name {', '.join(REQUIRED + OPTIONAL)}.")
@@ -118,7 +124,8 @@ def _renamed(row: Any, columns: Mapping[str, str]) -> Any:
     return {**row, **{name: row.get(column) for name, column in columns.items()}}
 
 
-def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str | None = None) -> Dataset:
+@checked
+def translation_instructions(pairs: Any, prompt: str | None = None) -> Dataset:
     """Translation rows made from parallel pairs alone, so that Stage B can start without a language model.
 
     Args:
@@ -131,7 +138,9 @@ def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str | N
         DataError: If there are none, or one is unusable.
         LlinkConfigError: If a row's target language has no name here, and no prompt is given.
     """
-    given = isinstance(pairs, (Dataset, list)) and len(pairs) and not {"id", "foreign"} <= set(pairs[0])
+    if isinstance(pairs, Iterable) and not isinstance(pairs, (Dataset, Mapping, str, bytes)):
+        pairs = list(pairs)
+    pairs = pair_dataset(pairs, name="The pairs")
     return instruction_dataset(
         {
             "id": pair["id"],
@@ -141,7 +150,7 @@ def translation_instructions(pairs: Iterable[Mapping[str, str]], prompt: str | N
             "task": task_in(language_of(pair), "translate_to_english"),
             "english": pair[target_column(pair, "A pair")],
         }
-        for pair in (pair_dataset(pairs, name="The pairs") if given else pairs)
+        for pair in pairs
     )
 
 

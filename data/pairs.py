@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from ..arguments_llink import checked
 from ..characters_llink import half_character
 from .characters import sentence_keys
 from .cleaning import Side
@@ -37,6 +38,7 @@ PAIR_COLUMNS = ("id", "english", "foreign")
 _SHOWN = 5
 
 
+@checked
 def read_pairs(
     english_path: str | Path, foreign_path: str | Path, language: str = "und", target_language: str | None = None
 ) -> Dataset:
@@ -144,11 +146,9 @@ def target_column(columns: Collection[str], where: str) -> str:
 
 
 def sentences(dataset: Dataset, side: str) -> list[str]:
-    """A column as a list; the target side's is called `english`, whatever its name in the dataset.
-
-    A slice reads it at once, where iterating over it would decode row by row (100× slower).
-    """
-    return dataset[target_column(dataset.column_names, "The pairs") if side == "english" else side][:]
+    """A column as a list, read at once by a slice; the target side's is called `english`, whatever its name is."""
+    rows = dataset.with_format(None)  # numpy's or torch's strings are others
+    return rows[target_column(rows.column_names, "The pairs") if side == "english" else side][:]
 
 
 def pair_groups(english: Sequence[str], foreign: Sequence[str]) -> list[int]:
@@ -184,6 +184,7 @@ def pair_groups(english: Sequence[str], foreign: Sequence[str]) -> list[int]:
     return [numbers.setdefault(find(row), len(numbers)) for row in range(len(parent))]
 
 
+@checked
 def split_pairs(
     dataset: Dataset, sizes: Mapping[str, int], seed: int, distinct: Collection[str] = ()
 ) -> dict[str, Dataset]:
@@ -332,7 +333,7 @@ def check_pairs(dataset: Dataset, name: str = "dataset", minimum: int = 1) -> No
         DataError: If it is no dataset with columns, if a column is missing or there twice, if there are too few rows,
             or if a sentence is not a string, blank, or holds NUL (the first rows are named).
     """
-    columns = getattr(dataset, "column_names", None)
+    columns = getattr(dataset, "column_names", None) if isinstance(dataset, Dataset) else None
     if not isinstance(columns, list):
         raise DataError(f"{name} is a {type(dataset).__name__}; give a datasets.Dataset of pairs (see read_pairs).")
     target = target_column(columns, name)

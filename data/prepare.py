@@ -39,6 +39,7 @@ from .blocks import (
     pairs_by_number,
     summed_reports,
 )
+from .broken import without_broken
 from .cleaning import CLEANING_STEPS, Side, StepReport
 from .data_card import write_card
 from .errors import DataError
@@ -107,10 +108,15 @@ def _prepare(
         inputs = config.inputs(Path(scratch.name))
         partial.mkdir(parents=True, exist_ok=True)
         clock = _Clock()
+        left_out: list[dict[str, Any]] = [{} for _ in inputs]
+        if config.skip_broken:
+            found = [without_broken(item, Path(scratch.name)) for item in inputs]
+            inputs, left_out = [item for item, _ in found], [{"broken": broken} for _, broken in found]
         with _bytes_bar(inputs, "checking", show_progress) as (_, watch):
             language = config.foreign_language()
             target_language = config.target_language
             facts = [check_input(item, language, config.table_columns(item), watch, target_language) for item in inputs]
+            facts = [fact | broken for fact, broken in zip(facts, left_out, strict=True)]
             for item in inputs:
                 _check_scripts(config, item)
         clock.lap("checking")

@@ -146,6 +146,13 @@ class PrepareConfig:
             "help": "Leave out SPLIT.TARGET and SPLIT.LANGUAGE, one sentence a line, which --pairs of others read."
         },
     )
+    skip_broken: bool = field(
+        default=False,
+        metadata={
+            "help": "Leave out units of TMX, pairs of lines and rows that cannot be read, counted in the manifest with "
+            "their lines; an error otherwise."
+        },
+    )
     workers: int | None = field(default=None, metadata={"help": "Cleaning processes; one a core when not given."})
     overwrite: bool = field(
         default=False, metadata={"help": "Replace what an earlier run of this command left at --output_dir."}

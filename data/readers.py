@@ -277,13 +277,18 @@ def _open_table(source: Input, languages: tuple[str, str], columns: Sequence[str
     return load_dataset(builder, data_files=str(path), split="train", streaming=True, **options)
 
 
+def sniffed_dialect(source: Input, choices: Sequence[tuple[str, ...]] = ()) -> dict[str, Any]:
+    """What separates a table's columns, as `csv.reader` takes it; the names in `choices` speak for a delimiter."""
+    if source.format == "tsv":
+        return {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    tried = {one: _first_rows(source.paths[0], delimiter=one) for one in source.delimiter or _DELIMITERS}
+    return {"delimiter": max(tried, key=lambda one: _likeliness(tried[one], choices))}
+
+
 def _csv_options(source: Input, choices: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     """Every column is text; no text means "missing"; in a TSV no character quotes, and names are optional."""
     path, file_format = source.paths[0], source.format
-    dialect: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file_format == "tsv" else {}
-    if file_format == "csv":
-        tried = {one: _first_rows(path, delimiter=one) for one in source.delimiter or _DELIMITERS}
-        dialect = {"delimiter": max(tried, key=lambda one: _likeliness(tried[one], choices))}
+    dialect = sniffed_dialect(source, choices)
     names, *row = _first_rows(path, **dialect) or [[]]
     names = [name or f"Unnamed: {place}" for place, name in enumerate(names)]  # as pandas calls an index without a name
     if file_format == "csv" and len(names) < 2:
@@ -307,7 +312,7 @@ def _ends_lines_alone(path: Path) -> bool:
 
 
 def _first_rows(path: Path, **dialect: Any) -> list[list[str]]:
-    with open_stream(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+    with open_stream(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="") as text:
         return list(islice(csv.reader(text, **dialect), 2))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from datasets import Dataset, Value
 
+from ..arguments_llink import checked
 from ..configuration_llink import FOREIGN_TOKEN
 from ..modeling_llink.prompts import FOREIGN_PART, user_message
 from .errors import DataError
@@ -22,6 +23,7 @@ _CODES = {"eng": ENGLISH, **{code: code for code in LANGUAGE_NAMES}}
 _NAMES = {name.casefold(): code for code, name in LANGUAGE_NAMES.items()}
 
 
+@checked
 def pair_dataset(
     rows: Any, english: str | None = None, foreign: str | None = None, name: str = "The dataset"
 ) -> Dataset:
@@ -51,7 +53,7 @@ def pair_dataset(
     if _TRANSLATION in table.column_names and _is_struct(table.features[_TRANSLATION]):
         table = table.select_columns([_TRANSLATION] if "id" in table[0][_TRANSLATION] else table.column_names).flatten()
         table = table.rename_columns({c: c.removeprefix(f"{_TRANSLATION}.") for c in table.column_names})
-    if missing := [column for column in (english, foreign) if column and column not in table.column_names]:
+    if missing := [column for column in (english, foreign) if column is not None and column not in table.column_names]:
         raise DataError(f"{name} lacks the columns {missing}: it has {table.column_names}.")
     names = {} if english is None else {english: "english"}
     names |= {} if foreign is None else {foreign: "foreign"}
@@ -73,7 +75,7 @@ def pair_dataset(
 
 def _table(rows: Any, name: str) -> Dataset:
     if isinstance(rows, Dataset):
-        return rows
+        return rows if rows.format["type"] is None else rows.with_format(None)
     if isinstance(rows, (list, tuple)) and rows and all(isinstance(row, Mapping) for row in rows):
         try:
             return Dataset.from_list([dict(row) for row in rows])

@@ -7,6 +7,7 @@ import codecs
 import gzip
 import io
 import lzma
+import re
 import shutil
 import zipfile
 import zlib
@@ -84,6 +85,9 @@ def open_stream(path: Path, watch: Callable[[bytes], object] | None = None) -> I
         ) from error
 
 
+_ENCODING = re.compile(r"""(?<= )encoding=["'][^"'<>]*["']""")
+
+
 def unpack(files: Sequence[str], languages: Sequence[str], folder: Path) -> list[str]:
     """Files as they are, zip archives as what they hold of two languages, and UTF-16 as UTF-8.
 
@@ -107,6 +111,7 @@ def unpack(files: Sequence[str], languages: Sequence[str], folder: Path) -> list
                     path.open(encoding="utf-16", newline="") as text,
                     open(found[-1], "w", encoding="utf-8", newline="") as out,
                 ):
+                    out.write(_ENCODING.sub("", text.read(200), count=1))  # XML would name one that it is not in now
                     shutil.copyfileobj(text, out, CHUNK)
             except UnicodeError as error:
                 raise DataError(f"{path} begins as UTF-16 and is not: {error}. Save it as UTF-8.") from error

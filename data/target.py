@@ -73,7 +73,7 @@ def language_name(language: str) -> str:
 
 
 def language_tag(given: str) -> str:
-    """The BCP-47 tag that is meant: by itself, by an English name (Khmer), or by its script's code (Khmr).
+    """The BCP-47 tag that is meant: by itself, in three letters (khm), by a name (Khmer), or by its script (Khmr).
 
     Raises:
         LlinkConfigError: If it is none of them, or several languages are written in the script.
@@ -89,7 +89,8 @@ def language_tag(given: str) -> str:
                 f"{given!r} is no language: give a BCP-47 tag, such as km or zh-Hant, or one of the English names that "
                 f"llink knows{f' ({near[0]}?)' if near else ''}."
             )
-        return given
+        first, mark, rest = given.partition("-")
+        return f"{primary_language(first)}{mark}{rest}" if len(first) == 3 else given  # khm is km
     written = [language for language, code in LANGUAGE_SCRIPTS.items() if code == script]
     if len(written) != 1:
         raise LlinkConfigError(

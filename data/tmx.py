@@ -50,7 +50,7 @@ def read_tmx(path: Path, target: str, foreign: str, watch: Callable[[bytes], obj
 
     Raises:
         DataError: As [`check_tmx`]; if no unit, or none of the first `PATIENCE`, has both languages (those found are
-            named); if a segment is longer than `LONGEST`.
+            named); if a segment is longer than `LONGEST`, or a variant names no language.
     """
     wanted = (primary_language(target), primary_language(foreign))
     units = _Units(_safe_parser(path), path, wanted)
@@ -109,6 +109,11 @@ class _Units:
                 self.parser.CharacterDataHandler, self.parser.EndElementHandler = self._text, self._end
         elif name == "tuv":
             tag = attributes.get("xml:lang") or attributes.get("lang") or ""
+            if not tag:
+                raise DataError(
+                    f"{self.path}, line {self.parser.CurrentLineNumber}: a <tuv> does not say its language (xml:lang). "
+                    "Mend it, or leave such units out with --skip_broken."
+                )
             if tag not in self.languages:
                 language = primary_language(tag)
                 self.languages[tag] = self.wanted.index(language) if language in self.wanted else None
@@ -164,7 +169,7 @@ def _parsed(parser: expat.XMLParserType, path: Path, watch: Callable[[bytes], ob
         truncated = ": the file is truncated" if "no element found" in reason or "unclosed" in reason else ""
         raise DataError(
             f"{path}, line {error.lineno}, column {error.offset + 1}: not well-formed XML ({reason}){truncated}. "
-            "TMX is UTF-8 or UTF-16, or names its encoding in the first line."
+            "TMX is UTF-8 or UTF-16, or names its encoding in the first line. --skip_broken leaves such units out."
         ) from error
     except (UnicodeError, LookupError) as error:
         raise DataError(f"{path}: the encoding that its first line names cannot be read ({error}).") from error

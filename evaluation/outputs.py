@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from ..arguments_llink import checked
 from ..data.errors import DataError
 from ..data.one_writer import one_writer
 from .report import write_json
@@ -72,6 +73,7 @@ def output_rows(rows: Iterable[Mapping[str, Any]], answers: Sequence[str]) -> li
     ]
 
 
+@checked
 def read_outputs(path: str | os.PathLike) -> list[OutputRow]:
     """Reads a file of output rows.
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..arguments_llink import checked
 from ..data.errors import DataError
 from .bootstrap import check_resampling, draw_counts, percentile_ends
 
@@ -25,6 +26,7 @@ _TIE_UNITS = 8
 _CANDIDATE_CHUNK = 16_384
 
 
+@checked
 def retrieval_metrics(
     queries: Tensor, candidates: Tensor, ks: Sequence[int] = KS, chunk_size: int = 1024
 ) -> dict[str, float]:

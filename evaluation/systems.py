@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import BatchFeature
 
+from ..arguments_llink import checked
 from ..baselines.direct import ADAPTER_CONFIG, RawTextProcessor, like, load_direct
 from ..baselines.langbridge import LangBridgeForCausalLM, is_langbridge
 from ..data.errors import DataError
@@ -147,7 +148,7 @@ def baseline_kinds(folders: Sequence[str]) -> dict[str, str]:
     return kinds
 
 
-def system_names(baselines: Sequence[str] = (), only: Sequence[str] | None = None) -> list[str]:
+def system_names(baselines: Collection[str] = (), only: Collection[str] | None = None) -> list[str]:
     """What is compared: `base`, `llink`, and `finetune` and `langbridge` where their folders are given.
 
     Args:
@@ -166,11 +167,12 @@ def system_names(baselines: Sequence[str] = (), only: Sequence[str] | None = Non
     return [name for name in names if name in only]
 
 
+@checked
 def load_systems(
     model: str,
-    baselines: Sequence[str] = (),
+    baselines: Collection[str] = (),
     dtype: str | torch.dtype = "auto",
-    only: Sequence[str] | None = None,
+    only: Collection[str] | None = None,
     **loading: Any,
 ) -> dict[str, System]:
     """Loads an llink model and the baselines that it is compared with.

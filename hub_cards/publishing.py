@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, ModelCard
 
+from ..arguments_llink import checked
 from ..modeling_llink import LlinkForCausalLM
 from ..modeling_llink.sources import read_json
 from ..modeling_llink.weights import BASES
@@ -39,6 +40,7 @@ OWNED = (
 )
 
 
+@checked
 def push_to_hub(
     model: LlinkForCausalLM | str | os.PathLike,
     repo_id: str,

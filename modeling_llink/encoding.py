@@ -11,6 +11,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ..arguments_llink import checked_methods
+from ..configuration_llink import LlinkConfigError
 from .errors import LlinkCheckpointError, PromptError
 from .layers import device_of, hidden_states, input_device, pool, read_teacher_state
 from .lora import lora_rows, text_part
@@ -23,6 +25,7 @@ from .tokenizing import adds_bos, encode, encode_literal
 SIDES = ("foreign", "english")
 
 
+@checked_methods
 class LlinkEncodingMixin:
     """What a [`LlinkForCausalLM`] makes of texts outside generation."""
 
@@ -105,7 +108,13 @@ class LlinkEncodingMixin:
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Tensor:
         """Vectors (N, d) and (M, d), arrays or tensors → their cosines (N, M); a single vector (d,) is one row."""
-        rows = (torch.atleast_2d(torch.as_tensor(one)).float() for one in (embeddings1, embeddings2))
+        try:
+            rows = [torch.atleast_2d(torch.as_tensor(one)).float() for one in (embeddings1, embeddings2)]
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise LlinkConfigError(f"Of these embeddings no tensor can be made: {error}. Give (N, d).") from error
+        shapes = [tuple(one.shape) for one in rows]
+        if any(len(shape) != 2 for shape in shapes) or shapes[0][1] != shapes[1][1]:
+            raise LlinkConfigError(f"Embeddings of shapes {shapes[0]} and {shapes[1]}: give (N, d) and (M, d).")
         first, second = (F.normalize(one, dim=-1) for one in rows)
         return first @ second.T
 
@@ -179,7 +188,7 @@ class LlinkEncodingMixin:
             tokens: K decoder tokens, or `SLOT` at the M slots.
             slots: (M, d).
         """
-        ids = torch.tensor(tokens)  # (K,)
+        ids = torch.tensor(tokens, dtype=torch.long)  # (K,)
         embed, here = self.get_input_embeddings(), (ids == SLOT).unsqueeze(-1)
         written = embed(ids.clamp(min=0).to(input_device(embed)))  # (K, d)
         return written.to(slots).masked_scatter(here.to(slots.device), slots)
@@ -195,9 +204,8 @@ class LlinkEncodingMixin:
                 "LoRA is merged into this model's decoder, whose vectors of English texts are no longer those that "
                 "passages were aligned with: use the model as it was before merging."
             )
-        texts = single_passages(english)
         with lora_rows(False):
-            return self.read_states(self.decoder, texts, self.config.teacher_max_tokens, batch_size, show_progress)
+            return self.read_states(self.decoder, english, self.config.teacher_max_tokens, batch_size, show_progress)
 
     @torch.no_grad()
     def read_states(
@@ -219,7 +227,11 @@ class LlinkEncodingMixin:
 
         Returns:
             (N, d) float32 on the CPU.
+
+        Raises:
+            ForeignTextError: If a text is empty, not a string, or holds NUL.
         """
+        texts = single_passages(texts)
         config, device = self.config, device_of(decoder)
 
         def compute(chosen: list[int]) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,12 +10,13 @@ from torch import Tensor
 from transformers import GenerationMixin, LogitsProcessorList
 from transformers.utils import ModelOutput, logging
 
+from ..arguments_llink import checked_methods
 from ..configuration_llink import LlinkConfigError
 from .bases import CACHE
 from .continuing import NewTokens, cached_length, empty, holds_beginning, remember
 from .copying import CopyNumbers, asks_for_translation
 from .errors import PromptError, SlotMismatchError
-from .generation_options import check_options
+from .generation_options import check_options, unknown_options
 from .prompts import match_prompts
 
 logger = logging.get_logger(__name__)
@@ -57,6 +57,7 @@ def without_reserved(input_ids: Tensor, vocab_size: int) -> Tensor:
     return torch.where(positions < gaps, first, moved).clamp(max=vocab_size - 1)
 
 
+@checked_methods
 class LlinkGenerationMixin(GenerationMixin):
     """What a [`LlinkForCausalLM`] adds to transformers' generation."""
 
@@ -67,8 +68,8 @@ class LlinkGenerationMixin(GenerationMixin):
         *,
         foreign_text: Any = None,
         prompt: str | list[str] | None = None,
-        messages: list | None = None,
-        foreign_slots: Tensor | Sequence[Any] | None = None,
+        messages: Any = None,
+        foreign_slots: Any = None,
         copy_numbers: bool | None = None,
         streamer: Any = None,
         **kwargs: Any,
@@ -101,7 +102,7 @@ class LlinkGenerationMixin(GenerationMixin):
             LlinkConfigError: If one of transformers' options cannot work, or not with foreign passages; says why.
             SlotMismatchError: If passages and placeholders differ in number.
         """
-        if streamer is not None and not hasattr(streamer, "put"):
+        if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
             raise LlinkConfigError(f"streamer={streamer!r} is none: give one of transformers' streamers.")
         try:
             _check_combination(inputs, foreign_text, prompt, messages, foreign_slots, kwargs)
@@ -168,7 +169,8 @@ class LlinkGenerationMixin(GenerationMixin):
                 "The prompt holds slot tokens, but no foreign passages were given. Pass foreign_input_ids, "
                 "foreign_features or foreign_slots with it."
             )
-        return super().generate(inputs, foreign_slots=foreign_slots, streamer=streamer, **kwargs)
+        with unknown_options():
+            return super().generate(inputs, foreign_slots=foreign_slots, streamer=streamer, **kwargs)
 
     def _copying(self, ids: Tensor, asked: bool | None) -> CopyNumbers:
         """Numbers are copied in all rows (B, S), or in those that ask for a translation."""
@@ -290,7 +292,7 @@ class LlinkGenerationMixin(GenerationMixin):
             kwargs["encoder_input_ids"] = without_reserved(prompt, start)
         return ReservedBlindProcessors(super()._get_logits_processor(*args, **kwargs), start, prompt)
 
-    def stack_slots(self, slots: Tensor | Sequence[Any]) -> tuple[Tensor, Tensor]:
+    def stack_slots(self, slots: Any) -> tuple[Tensor, Tensor]:
         """Slots as the caller kept them → (B, T, K, d) and which of them are real (B, T, K).
 
         Args:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from transformers import GenerationConfig
@@ -91,3 +93,18 @@ def generation_defaults(fields: dict[str, Any], name: str) -> GenerationConfig:
         raise LlinkCheckpointError(
             f"{name}: generation_config.json is none that transformers takes: {' '.join(str(error).split())}"
         ) from error
+
+
+@contextmanager
+def unknown_options() -> Iterator[None]:
+    """Names an option that neither transformers nor the model has, as one of llink's errors.
+
+    Raises:
+        LlinkConfigError: If transformers' generation finds one.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "`model_kwargs` are not used" not in str(error):
+            raise
+        raise LlinkConfigError(f"generate does not know these options: {str(error).partition('[')[2]}") from error

@@ -19,6 +19,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import ModelOutput
 
+from ..arguments_llink import checked_methods
 from ..configuration_llink import LlinkConfig
 from .bases import CACHE, build_base, check_kind, last_positions
 from .encoding import LlinkEncodingMixin
@@ -28,7 +29,7 @@ from .layers import LlinkProjector, TeacherSpace, device_of, encoder_states, inp
 from .lora import add_lora, lora_rows, merge_lora
 from .persistence import LlinkPersistenceMixin
 from .processing_llink import LlinkProcessor
-from .slots import SLOTS, check_counts, init_bridge, injected, median_embedding_norm
+from .slots import SLOTS, check_counts, default_mask, init_bridge, injected, median_embedding_norm
 
 
 @dataclass
@@ -55,6 +56,7 @@ class LlinkOutput(CausalLMOutputWithPast):
         return cls(**own, foreign_slots=foreign_slots, foreign_mask=foreign_mask)
 
 
+@checked_methods
 class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenceMixin):
     """A decoder that reads foreign passages through soft slots.
 
@@ -209,7 +211,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             foreign_input_ids, foreign_attention_mask: (N, L).
             layers: Numbers of its hidden states; that which is pooled, when not given.
         """
-        layers = [self.config.encoder_layer] if layers is None else layers
+        layers = layers or [self.config.encoder_layer]
         states = encoder_states(self.encoder, layers, foreign_input_ids, foreign_attention_mask)
         return torch.cat(states, dim=-1).to(device_of(self.projector))
 
@@ -243,7 +245,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
             SlotMismatchError: If a mask is missing, or p_F is given to slots that are made of tokens.
         """
         if foreign_slots is not None:
-            mask = _default_mask(foreign_slots, foreign_mask)
+            mask = default_mask(foreign_slots, foreign_mask)
             mask = mask if mask.dim() == 3 else mask.unsqueeze(-1).expand(foreign_slots.shape[:3])
             return (foreign_slots, mask) if mask.any() else (None, None)
         if foreign_features is None and foreign_input_ids is None:
@@ -254,7 +256,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
                     "These slots are made of the encoder's states of all tokens: p_F (foreign_features) is not enough. "
                     "Pass what the processor makes of the passages, or finished foreign_slots."
                 )
-            real = _default_mask(foreign_features, foreign_mask)  # (B, T)
+            real = default_mask(foreign_features, foreign_mask)  # (B, T)
         elif foreign_attention_mask is None or foreign_attention_mask.dim() != 3:
             raise SlotMismatchError("foreign_input_ids (B, T, L) need their foreign_attention_mask (B, T, L).")
         elif foreign_slot_index is None and self.slot_embedder.reads_states:
@@ -282,7 +284,7 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
     def forward(
         self,
         input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        attention_mask: Tensor | dict | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Any = None,
         inputs_embeds: Tensor | None = None,
@@ -381,13 +383,6 @@ class LlinkForCausalLM(LlinkGenerationMixin, LlinkEncodingMixin, LlinkPersistenc
         raise LlinkCheckpointError(
             "LLINK never resizes its decoder: reserved tokens need no rows. Resize the decoder before building on it."
         )
-
-
-def _default_mask(passages: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, T) true everywhere unless a mask is given."""
-    if mask is not None:
-        return mask.to(passages.device)
-    return torch.ones(passages.shape[:2], dtype=torch.bool, device=passages.device)
 
 
 def _building() -> Any:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ..arguments_llink import plain
 from ..characters_llink import SHAPELESS, half_character
 from ..configuration_llink import LITERAL_KINDS
 from .errors import ForeignTextError
@@ -70,7 +71,7 @@ def check_passages(foreign_text: Any) -> list[list[Passage]]:
     Raises:
         ForeignTextError: If it is none of these, or a passage cannot be encoded.
     """
-    rows = [foreign_text] if isinstance(foreign_text, str) or foreign_text is None else foreign_text
+    rows = [foreign_text] if isinstance(foreign_text, str) or foreign_text is None else plain(foreign_text)
     if not isinstance(rows, (list, tuple)) or not rows:
         raise ForeignTextError(
             f"Foreign text is {foreign_text!r}: give a string, a list of strings, or a list of lists of strings."
@@ -311,6 +312,8 @@ def _tokens_per_slot(count: int, options: ReadingOptions) -> int:
 
 def pad_pieces(rows: Sequence[Sequence[Piece]], pad_token_id: int) -> dict[str, Tensor]:
     """Rows of pieces → `foreign_input_ids`, `foreign_attention_mask`, `foreign_slot_index` (B, T, L), padded."""
+    if not any(rows):
+        raise ForeignTextError("There are no pieces to pad: give those of at least one passage.")
     length = max(len(piece.ids) for row in rows for piece in row)
     ids = torch.full((len(rows), max(map(len, rows)), length), pad_token_id)
     mask, index = torch.zeros_like(ids), torch.zeros_like(ids)

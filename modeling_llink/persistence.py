@@ -14,14 +14,15 @@ from huggingface_hub import CommitInfo
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..arguments_llink import checked_methods
 from ..configuration_llink import LlinkConfig, LlinkConfigError
 from .bases import HUB_ARGUMENTS, check_pin, load_base, state_prefix
 from .checkpoint import bridge_keys, bridge_path, load_bridge_state, read_bridge, save_base, staged, write_json
 from .errors import BaseModelError, LlinkCheckpointError
 from .generation_options import generation_defaults
 from .layers import device_of
-from .remote_code import upload_folder, write_code
-from .sources import Source, merged_config, read_json, stored_config, unknown_fields, where_base_lies
+from .remote_code import check_push, upload_folder, write_code
+from .sources import Source, check_loading, merged_config, read_json, stored_config, unknown_fields, where_base_lies
 from .weights import BASES, compare_weights, read_samples, sample_weights, write_samples
 
 #: What loading a checkpoint passes on to both bases, and never to the bridge or LoRA.
@@ -30,6 +31,7 @@ BASE_ARGUMENTS = ("dtype", "torch_dtype", "device_map", "max_memory", "attn_impl
 RECORD_FILE = "llink_run.json"
 
 
+@checked_methods
 class LlinkPersistenceMixin(PreTrainedModel):
     """How a [`LlinkForCausalLM`] comes from its bases, goes to disk and comes back."""
 
@@ -73,7 +75,9 @@ class LlinkPersistenceMixin(PreTrainedModel):
         Raises:
             LlinkCheckpointError: If there is no llink model, or it is damaged or does not fit its bases.
             BaseModelError: If a base cannot be loaded, or is not the one that the checkpoint was trained on.
+            TypeError: If an argument is none of these.
         """
+        check_loading(kwargs, (*HUB_ARGUMENTS, *BASE_ARGUMENTS))
         hub = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
         place = {key: kwargs[key] for key in ("revision", "subfolder") if kwargs.get(key) is not None}
         loading = {key: kwargs.pop(key) for key in BASE_ARGUMENTS if kwargs.get(key) is not None}
@@ -162,9 +166,9 @@ class LlinkPersistenceMixin(PreTrainedModel):
 
         Raises:
             LlinkCheckpointError: If a light checkpoint is asked for, but the bases have no names.
+            TypeError: If an option is none of a push.
         """
-        if Path(save_directory).is_file():
-            raise LlinkCheckpointError(f"{save_directory} is a file: give a folder.")
+        check_push(save_directory, hub)
         self_contained = self.config.self_contained if self_contained is None else self_contained
         if self.config.lora_merged and not self_contained:
             raise LlinkCheckpointError("LoRA is merged into the decoder: save with self_contained=True.")

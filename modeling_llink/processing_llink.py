@@ -6,7 +6,7 @@ import dataclasses
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
+from ..arguments_llink import checked_methods, held
 from ..configuration_llink import FOREIGN_TOKEN, LITERAL_KINDS, LlinkConfigError
 from .errors import LlinkCheckpointError, PromptError
 from .passages import (
@@ -29,13 +30,15 @@ from .passages import (
     other_script,
     pad_pieces,
     read_passage,
+    single_passages,
 )
 from .prompts import DEFAULT_PROMPT, PLAIN_CHAT_TEMPLATE, PromptMarks, match_prompts, refusing, user_message
-from .remote_code import PROCESSOR_AUTO_MAP, upload_folder, write_code
+from .remote_code import PROCESSOR_AUTO_MAP, check_push, upload_folder, write_code
 from .templates import check_template
-from .tokenizing import adds_bos
+from .tokenizing import adds_bos, check_ids
 
 
+@checked_methods
 class LlinkProcessor(ProcessorMixin):
     """Turns prompts and foreign passages into a model's inputs.
 
@@ -67,13 +70,14 @@ class LlinkProcessor(ProcessorMixin):
         tokens_per_slot: int = 1,
         min_slots: int = 1,
         max_slots: int = 256,
-        literals: Sequence[str] = (),
+        literals: Collection[str] = (),
         long_passages: str = "cut",
         max_pieces: int = 64,
         encoder_prefix: str = "",
         encoder_language: str | None = None,
         source_script: str | None = None,
     ) -> None:
+        held(LlinkProcessor.__init__, locals())
         if unknown := set(literals) - set(LITERAL_KINDS):
             raise LlinkConfigError(f"literals={sorted(unknown)} are none of {', '.join(LITERAL_KINDS)}.")
         super().__init__(tokenizer, encoder_tokenizer, chat_template=refusing(chat_template or tokenizer.chat_template))
@@ -233,7 +237,7 @@ class LlinkProcessor(ProcessorMixin):
 
     def apply_chat_template(
         self,
-        conversation: Sequence[dict] | Sequence[Sequence[dict]],
+        conversation: Any,
         chat_template: str | None = None,
         add_generation_prompt: bool = False,
         tokenize: bool = False,
@@ -259,6 +263,8 @@ class LlinkProcessor(ProcessorMixin):
         for ignored in ("padding", "truncation", "max_length", "processor_kwargs", "continue_final_message"):
             if kwargs.pop(ignored, None) and ignored in ("truncation", "continue_final_message"):
                 raise PromptError(f"{ignored}=True is not supported: it could cut a prompt inside its slots.")
+        if not isinstance(conversation, (list, tuple)):
+            raise PromptError(f"{conversation!r:.80} is no conversation: give a list of messages, or such lists.")
         batched = bool(conversation) and not isinstance(conversation[0], dict)
         conversations = conversation if batched else [conversation]
         if not all(isinstance(messages, (list, tuple)) for messages in conversations):
@@ -272,6 +278,8 @@ class LlinkProcessor(ProcessorMixin):
 
     def render_batch(self, conversations: Sequence[Sequence[dict]], slots: Sequence[Sequence[int]]) -> BatchFeature:
         """`input_ids` and `attention_mask` (B, S) of conversations whose passages are already so many slots each."""
+        if not conversations or len(conversations) != len(slots):
+            raise PromptError(f"{len(conversations)} conversations with {len(slots)} rows of slots: give one for each.")
         rows = zip(conversations, slots, strict=True)
         return self._batch([(self.render(m, slots=counts)[0], []) for m, counts in rows], "left", "pt")
 
@@ -304,7 +312,8 @@ class LlinkProcessor(ProcessorMixin):
         Raises:
             ForeignTextError: If a text is unusable, or has too many pieces.
         """
-        readings = [self.read(check_passage(text, row)) for row, text in enumerate(texts)]
+        nothing = isinstance(texts, (list, tuple)) and not texts
+        readings = [] if nothing else [self.read(text) for text in single_passages(texts)]
         if not self._script_is_known and (warning := other_script(texts, self.source_script)):
             self._script_is_known = True
             warnings.warn(warning, stacklevel=2)
@@ -337,6 +346,7 @@ class LlinkProcessor(ProcessorMixin):
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
         """As in transformers, with the code and with a configuration beside the encoder's tokenizer."""
+        check_push(save_directory, kwargs)
         written = super().save_pretrained(save_directory, **kwargs)
         folder = Path(save_directory)
         config = folder / "encoder_tokenizer" / "config.json"
@@ -369,8 +379,7 @@ class LlinkProcessor(ProcessorMixin):
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> str:
         """Ids to text; slot ids are written as `<f0>` …, or left out with `skip_special_tokens`."""
-        ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
-        ids = [ids] if isinstance(ids, int) else list(ids)
+        ids = check_ids(token_ids)
         names = {token_id: f"<f{k}>" for k, token_id in enumerate(self.slot_token_ids)}  # paper 4.2
         names[self.foreign_token_id] = FOREIGN_TOKEN
         if skip_special_tokens:
@@ -386,4 +395,5 @@ class LlinkProcessor(ProcessorMixin):
         return text
 
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, **kwargs: Any) -> list[str]:
-        return [self.decode(row, skip_special_tokens=skip_special_tokens, **kwargs) for row in sequences]
+        rows = [check_ids(row) for row in sequences] if isinstance(sequences, Iterable) else [check_ids(sequences)]
+        return [self.decode(row, skip_special_tokens=skip_special_tokens, **kwargs) for row in rows]

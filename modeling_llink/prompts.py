@@ -86,8 +86,10 @@ def user_message(prompt: str, passages: Sequence[str]) -> dict[str, Any]:
     Training rows, `generate`, the pipeline and the page all mean this by a prompt.
 
     Raises:
-        PromptError: If the prompt has placeholders, and not one for each passage.
+        PromptError: If the prompt has placeholders, and not one for each passage, or these are no list.
     """
+    if not isinstance(passages, (list, tuple)):
+        raise PromptError(f"passages={passages!r:.60}: give a list of passages.")
     texts = prompt.split(FOREIGN_TOKEN)
     if len(texts) == 1 and passages:
         texts = [f"{prompt}\n", *[""] * len(passages)]  # paper 4.2

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from .errors import LlinkCheckpointError
 from .pipeline import FEATURES, TASK, LlinkFeatures, LlinkPipeline
 
 CONFIG_AUTO_MAP = {
@@ -69,6 +73,23 @@ def _declare(path: Path, **fields: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
 
 
+#: What a push takes beside the repository's name.
+PUSH_OPTIONS = ("private", "token", "revision", "create_pr", "commit_message", "commit_description", "repo_id")
+
+
+def check_push(folder: str | os.PathLike, options: Collection[str]) -> None:
+    """Refuses what saving would swallow.
+
+    Raises:
+        LlinkCheckpointError: If the folder has no name, or is a file.
+        TypeError: If an option is none.
+    """
+    if not str(folder) or Path(folder).is_file():
+        raise LlinkCheckpointError(f"save_directory={str(folder)!r} is a file, or nothing: give a folder.")
+    if unknown := sorted(set(options) - set(PUSH_OPTIONS)):
+        raise TypeError(f"save_pretrained cannot take {', '.join(unknown)}; a push takes {', '.join(PUSH_OPTIONS)}.")
+
+
 def upload_folder(
     folder: str | Path,
     repo_id: str,
@@ -84,9 +105,16 @@ def upload_folder(
         repo_id: `user/name`; the repository is made when missing.
         commit_message, private, token: As in huggingface_hub.
         commit: `revision`, `create_pr`, `commit_description`.
+
+    Raises:
+        LlinkCheckpointError: If the Hub refuses it, or cannot be reached.
     """
     api = HfApi(token=token)
-    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     operations = [CommitOperationAdd(path.relative_to(folder).as_posix(), str(path)) for path in files]
-    return api.create_commit(repo_id, operations, commit_message=commit_message, **commit)
+    try:
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        return api.create_commit(repo_id, operations, commit_message=commit_message, **commit)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:  # offline mode is the last
+        reason = " ".join(str(error).split())
+        raise LlinkCheckpointError(f"{repo_id!r} was not pushed: {reason}") from error

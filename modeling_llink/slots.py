@@ -292,3 +292,10 @@ def check_counts(positions: Tensor, slots: Tensor, mask: Tensor) -> None:
             f"{' + '.join(map(str, counts))} slots need {int(needed[row])}. Give exactly one passage for each "
             "placeholder, do not cut a prompt inside its slots, and do not use prefill_chunk_size."
         )
+
+
+def default_mask(passages: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, T) true everywhere unless a mask is given."""
+    if mask is not None:
+        return mask.to(passages.device)
+    return torch.ones(passages.shape[:2], dtype=torch.bool, device=passages.device)

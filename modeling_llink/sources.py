@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,26 @@ class Source:
 def unknown_fields(fields: dict[str, Any]) -> list[str]:
     """Those that neither [`LlinkConfig`] nor transformers has, such as `use_cache`, which its Trainer sets."""
     return sorted(set(fields) - {field.name for field in dataclasses.fields(LlinkConfig)} - _TRANSFORMERS_FIELDS)
+
+
+#: What transformers' own loading hands on, and what changes nothing here.
+_HANDED_ON = (
+    *("config", "revision", "subfolder", "code_revision", "adapter_kwargs", "output_loading_info", "use_safetensors"),
+    *("low_cpu_mem_usage", "weights_only", "return_unused_kwargs", "name_or_path"),
+)
+
+
+def check_loading(given: Collection[str], known: Collection[str]) -> None:
+    """Refuses arguments of `from_pretrained` that would be swallowed; those with an underscore are transformers' own.
+
+    Raises:
+        TypeError: If one is neither known nor a field of a configuration.
+    """
+    unknown = set(unknown_fields(dict.fromkeys(given))) - {*known, *_HANDED_ON}
+    if unknown := {name for name in unknown if not name.startswith("_")}:
+        near = {name: get_close_matches(name, [*known, *_HANDED_ON], 1) for name in sorted(unknown)}
+        told = ", ".join(f"{name} (is it {found[0]}?)" if found else name for name, found in near.items())
+        raise TypeError(f"from_pretrained got an unexpected keyword argument: {told}.")
 
 
 def check_folder(name: str) -> None:

@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 import regex
 from transformers import PreTrainedTokenizerBase
 
+from ..configuration_llink import LlinkConfigError
+
 #: A tokenizer keeps what its last call asked for, such as to split special tokens, and all threads share it.
 _TOKENIZING = threading.Lock()
 #: How many texts of so many characters a tokenizer's ids are kept of.
@@ -165,3 +167,16 @@ def _frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     framed, bare = encode(tokenizer, "a", special=True), encode(tokenizer, "a")
     start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
     return framed[:start], framed[start + len(bare) :]
+
+
+def check_ids(token_ids: Any) -> list[int]:
+    """One row of token ids (S,), of a tensor, an array or a list; a single one is a row of its own.
+
+    Raises:
+        LlinkConfigError: If it is none.
+    """
+    ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
+    ids = [ids] if isinstance(ids, int) else ids
+    if not isinstance(ids, (list, tuple, range)) or not all(isinstance(one, int) and one >= 0 for one in ids):
+        raise LlinkConfigError(f"{token_ids!r:.60} are no token ids: give a list or tensor (S,) of whole numbers.")
+    return list(ids)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ..arguments_llink import checked_methods, plain
 from ..modeling_llink import LlinkForCausalLM
 
 
+@checked_methods
 class LlinkEmbeddings:
     """Foreign documents and English queries in one space.
 
@@ -25,7 +27,9 @@ class LlinkEmbeddings:
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Foreign texts → N vectors of length one."""
-        return self.model.encode(list(texts), "foreign", self.batch_size).tolist() if texts else []
+        texts = plain(texts)
+        nothing = isinstance(texts, (list, tuple)) and not texts
+        return [] if nothing else self.model.encode(texts, "foreign", self.batch_size).tolist()
 
     def embed_query(self, text: str) -> list[float]:
         """An English question → its vector."""

@@ -15,6 +15,7 @@ from datasets import Dataset
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..arguments_llink import checked_methods
 from ..configuration_llink import FOREIGN_TOKEN
 from ..data.collection import CollectedPassage, collect
 from ..modeling_llink import LlinkForCausalLM
@@ -76,6 +77,7 @@ class StoreReading:
     input_ids: Tensor
 
 
+@checked_methods
 class SlotStore:
     """Foreign passages with the vectors by which questions find them, and the slots that the decoder reads.
 
@@ -156,7 +158,7 @@ class SlotStore:
             loading: As `LlinkForCausalLM.from_pretrained` takes it.
 
         Raises:
-            StoreError: If there is no store, it is torn, or another model's.
+            StoreError: If there is no store, it is torn, another model's, or told how to load a model that is loaded.
         """
         from .hub import fetched
 
@@ -170,6 +172,8 @@ class SlotStore:
             raise StoreError(f"The store {folder} does not name its model: give it (model=…, --model).")
         if isinstance(name, str | os.PathLike):
             name = LlinkForCausalLM.from_pretrained(name, **loading)
+        elif loading:
+            raise StoreError(f"{', '.join(loading)}: the model is loaded already; leave these out, or give its name.")
         check_binding(manifest.binding, name, str(folder), manifest.model)
         return cls(shards, manifest, name.eval())
 

@@ -35,6 +35,7 @@ ROOMS = (
     "_version",
     "errors_llink",
     "characters_llink",
+    "arguments_llink",
     "numerals_llink",
     "configuration_bases",
     "configuration_llink",
@@ -53,7 +54,7 @@ ROOMS = (
     "top",
 )
 #: Files of the root that travel with every checkpoint.
-TRAVELLING_ROOT = {f"{name}.py" for name in ROOMS[1:6]}
+TRAVELLING_ROOT = {f"{name}.py" for name in ROOMS[1:7]}
 LONGEST = 400
 #: Files that may be longer, and why.
 JUSTIFIED: dict[str, str] = {}

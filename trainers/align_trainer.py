@@ -12,9 +12,10 @@ import torch.distributed as dist
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import TrainOutput
 
+from ..arguments_llink import checked_methods
 from ..building import draw_anew, fit_teacher_space
 from ..configuration_llink import LlinkConfigError
 from ..data.errors import DataError
@@ -34,6 +35,7 @@ QUEUE_FILE = "teacher_queue.safetensors"
 MIN_EVAL_PAIRS = 10  # recall at 10 needs ten candidates
 
 
+@checked_methods
 class AlignTrainer(LlinkTrainer):
     r"""Trains the projector g, and nothing else, so that p_F = g(z_F) finds h_E (paper 4.1).
 
@@ -65,7 +67,7 @@ class AlignTrainer(LlinkTrainer):
             `args` when not given. It has no weights of its own.
 
     Raises:
-        TypeError: If `args` is no [`AlignConfig`].
+        LlinkConfigError: If `args` is no [`AlignConfig`].
         DataError: If a dataset lacks columns, holds blank or non-string sentences, or is too small; if features were
             made by another model.
         LlinkConfigError: If a setting does not apply, or the loss has weights, which nothing would train.
@@ -85,7 +87,7 @@ class AlignTrainer(LlinkTrainer):
         args: AlignConfig | None = None,
         train_dataset: Dataset | FrozenFeatures | None = None,
         eval_dataset: Any = None,
-        processing_class: ProcessorMixin | None = None,
+        processing_class: Any = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: Optimizers = (None, None),
         loss: Callable[..., dict[str, Tensor]] | None = None,

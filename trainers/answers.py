@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, TrainerCallback
 
+from ..arguments_llink import checked_methods
+from ..configuration_llink import LlinkConfigError
 from ..data.collators import tokenize_instructions
 from ..data.instructions import instruction_dataset
 from ..evaluation.usage import answer_losses, answer_reach
@@ -72,6 +74,7 @@ class AnswerTensors(torch.utils.data.Dataset):
         }
 
 
+@checked_methods
 class AnswerTrainer(LlinkTrainer):
     """What trains a baseline on the answers of instruction rows; a subclass says what is trained and how it is saved.
 
@@ -87,7 +90,7 @@ class AnswerTrainer(LlinkTrainer):
         callbacks, optimizers: As in `Trainer`.
 
     Raises:
-        TypeError: If `args` or `processing_class` is of another class.
+        LlinkConfigError: If `args` or `processing_class` is of another class.
         DataError: If rows are unusable, or a prompt is too long.
     """
 
@@ -108,7 +111,7 @@ class AnswerTrainer(LlinkTrainer):
     ) -> None:
         check_arguments(args, self.config_class, type(self))
         if not isinstance(processing_class, self.processor_class):
-            raise TypeError(
+            raise LlinkConfigError(
                 f"processing_class is a {type(processing_class).__name__}; {type(self).__name__} needs a "
                 f"{self.processor_class.__name__}."
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -61,11 +61,12 @@ def check_arguments(args: Any, wanted: type, trainer: type) -> None:
     """Refuses arguments of another class.
 
     Raises:
-        TypeError: If they are of one.
+        LlinkConfigError: If they are of one.
     """
     if not isinstance(args, wanted):
         article = "an" if wanted.__name__[0] in "AEIO" else "a"
-        raise TypeError(f"args is a {type(args).__name__}; {trainer.__name__} needs {article} {wanted.__name__}.")
+        name = type(args).__name__
+        raise LlinkConfigError(f"args is a {name}; {trainer.__name__} needs {article} {wanted.__name__}.")
 
 
 def check_best_metric(args: TrainingArguments, metrics: Collection[str]) -> None:
@@ -114,3 +115,16 @@ def check_optimizer(args: TrainingArguments) -> None:
             f"lr_scheduler_kwargs={args.lr_scheduler_kwargs!r} do not fit lr_scheduler_type={name!r}: "
             f"{str(error).rstrip('.')}."
         ) from error
+
+
+def split_groups(
+    name: str, parameters: Iterable[torch.nn.Parameter], rate: float, decay: float
+) -> list[dict[str, Any]]:
+    """Two groups of the optimiser, of those that there are: matrices, and what is never decayed (biases, norms)."""
+    parameters = list(parameters)
+    matrices, vectors = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
+    groups = [
+        {"name": f"{name}s", "params": matrices, "lr": rate, "weight_decay": decay},
+        {"name": f"{name}_vectors", "params": vectors, "lr": rate, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

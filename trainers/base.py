@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,13 +20,14 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, rotate_checkpoints
 
+from ..arguments_llink import checked_methods
 from ..base_checks import warn_of_slow_dtypes
 from ..configuration_llink import LlinkConfigError
 from ..data.one_writer import one_writer
 from ..data.prepared_folder import move_into_place
 from ..hub_cards.verify import save_canary
 from .arguments import check_best_metric, check_optimizer
-from .checkpoints import UNFINISHED, check_resumable, done_already, last_checkpoint
+from .checkpoints import UNFINISHED, check_batch, check_resumable, done_already, last_checkpoint, write_batch
 from .errors import TrainingError
 from .hub_callback import HubCallback
 from .sampling import GroupedByLength
@@ -39,23 +40,13 @@ Evaluated = tuple[Tensor, Tensor, dict[str, float]]
 Optimizers = tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None]
 
 
-def split_groups(name: str, parameters: Iterable[nn.Parameter], rate: float, decay: float) -> list[dict[str, Any]]:
-    """Two groups of the optimiser, of those that there are: matrices, and what is never decayed (biases, norms)."""
-    parameters = list(parameters)
-    matrices, vectors = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
-    groups = [
-        {"name": f"{name}s", "params": matrices, "lr": rate, "weight_decay": decay},
-        {"name": f"{name}_vectors", "params": vectors, "lr": rate, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
-
-
 def named_sets(eval_dataset: Any) -> dict[str, Any]:
     """Evaluation sets by name, those that there are."""
     named = eval_dataset if isinstance(eval_dataset, Mapping) else {"eval_dataset": eval_dataset}
     return {name: dataset for name, dataset in named.items() if dataset is not None}
 
 
+@checked_methods
 class LlinkTrainer(Trainer):
     """The one base of llink's trainers: a subclass says what is trained, on which tensors, with which loss.
 
@@ -167,10 +158,13 @@ class LlinkTrainer(Trainer):
         """The evaluation set that is meant: the one given, or named, or the trainer's own.
 
         Raises:
-            LlinkConfigError: If there is none.
+            LlinkConfigError: If there is none, or none of that name.
         """
         dataset = self.eval_dataset if given is None else given
-        dataset = self.eval_dataset[dataset] if isinstance(dataset, str) else dataset
+        if isinstance(dataset, str):
+            if dataset not in (named := named_sets(self.eval_dataset)):
+                raise LlinkConfigError(f"eval_dataset={dataset!r} is none of {', '.join(named) or 'no names'}.")
+            dataset = named[dataset]
         if dataset is None:
             raise LlinkConfigError("Evaluation needs an eval_dataset.")
         return dataset
@@ -220,6 +214,7 @@ class LlinkTrainer(Trainer):
         if resume_from_checkpoint is True and (resume_from_checkpoint := last_checkpoint(self.args.output_dir)) is None:
             raise TrainingError(f"{self.args.output_dir} holds no checkpoint: start without resume_from_checkpoint.")
         check_resumable(resume_from_checkpoint, self.args.output_dir)
+        check_batch(resume_from_checkpoint, self.args)
         check_optimizer(self.args)
         if isinstance(self.eval_dataset, Dataset):  # of several sets each has its own names
             check_best_metric(self.args, self.metric_names(self.eval_dataset))
@@ -357,6 +352,7 @@ class LlinkTrainer(Trainer):
         if not self.args.should_save:
             return
         made = run / UNFINISHED / name
+        write_batch(made, self.args)
         if self.state.best_model_checkpoint == str(made):
             self.state.best_model_checkpoint = str(run / name)
             self.state.save_to_json(str(made / TRAINER_STATE_NAME))
@@ -385,9 +381,9 @@ class LlinkTrainer(Trainer):
         """See [`HubCallback.write_card`]; a baseline's is transformers'."""
         return (super().create_model_card if self.hub is None else self.hub.write_card)(*args, **kwargs)
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+    def save_model(self, output_dir: str | os.PathLike | None = None, _internal_call: bool = False) -> None:
         """As in transformers; when the push that follows with `push_to_hub=True` fails, the run goes on."""
-        super().save_model(output_dir, _internal_call=_internal_call or self.hub is not None)
+        super().save_model(output_dir and str(output_dir), _internal_call=_internal_call or self.hub is not None)
         if self.hub is not None and self.args.push_to_hub and not _internal_call:
             self.hub.try_to_push()
 

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers import TrainerState
+from transformers import TrainerState, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: Where a checkpoint is written, within the run's folder, until all of it is there.
 UNFINISHED = ".unfinished"
+#: In a checkpoint: how many rows a step of its run reads.
+BATCH_FILE = "step_rows.json"
 
 
 def torn(folder: Path) -> str | None:
@@ -97,6 +99,52 @@ def check_resumable(folder: str | os.PathLike | bool | None, output_dir: str | o
             f"Cannot resume from {folder}: {reason}. Resume from another checkpoint, or load this one's model and "
             "start a new run."
         )
+
+
+def write_batch(folder: Path, args: TrainingArguments) -> None:
+    """Notes in a checkpoint how many rows a step of its run reads, and on how many processes."""
+    fields = {"rows": _rows_of_step(args), "processes": args.world_size}
+    (folder / BATCH_FILE).write_text(json.dumps(fields) + "\n", "utf-8")
+
+
+def check_batch(folder: str | os.PathLike | bool | None, args: TrainingArguments) -> None:
+    """Refuses to go on with another number of rows a step: which rows were read already could not be told.
+
+    Other processes with as many rows a step go on where the others were. What they draw, for dropout, is other then.
+
+    Args:
+        folder: The checkpoint; of none, and of one that does not say it, nothing is refused.
+        args: Of the run that goes on.
+
+    Raises:
+        TrainingError: If a step has another number of rows.
+    """
+    if (
+        not folder
+        or args.auto_find_batch_size
+        or args.ignore_data_skip
+        or not (Path(str(folder)) / BATCH_FILE).is_file()
+    ):
+        return
+    try:
+        noted = json.loads((Path(str(folder)) / BATCH_FILE).read_text("utf-8"))
+        rows, processes = int(noted["rows"]), int(noted["processes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"Cannot resume from {folder}: {BATCH_FILE} is damaged ({error}).") from error
+    if rows != _rows_of_step(args):
+        raise TrainingError(
+            f"Cannot resume from {folder}: its run reads {rows} rows a step, on {processes} processes, and this one "
+            f"{_rows_of_step(args)}, on {args.world_size}. Set --per_device_train_batch_size and "
+            f"--gradient_accumulation_steps so that they make {rows}."
+        )
+    if processes != args.world_size:
+        logger.warning(
+            "%s was written by %d processes, and %d go on: dropout draws anew.", folder, processes, args.world_size
+        )
+
+
+def _rows_of_step(args: TrainingArguments) -> int:
+    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
 def done_already(folder: str | os.PathLike, max_steps: int) -> TrainerState | None:

@@ -34,7 +34,7 @@ class FinetuneTrainer(AnswerTrainer):
         callbacks, optimizers: As in `Trainer`.
 
     Raises:
-        TypeError: If `args` or `processing_class` is of another class.
+        LlinkConfigError: If `args` or `processing_class` is of another class.
         DataError: If rows are unusable, or a prompt is too long.
     """
 

@@ -6,11 +6,13 @@ The functions return one value a row, so that rows can be averaged over an accum
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import TrainingArguments
+
+from ..arguments_llink import checked_methods
 
 USAGE_REDUCTIONS = ("row", "step")
 
@@ -36,6 +38,7 @@ class StepTotals:
     gap: Tensor | None = None
 
 
+@checked_methods
 class InjectLoss(nn.Module):
     r"""L = L_SFT + λ_use · max(0, L_SFT − L_zero + m) + λ_cos · ‖ŝ − ĥ‖² + λ_nce · NCE(s → h) (paper 4.2).
 
@@ -76,7 +79,7 @@ class InjectLoss(nn.Module):
         self.cosine_weight, self.nce_weight, self.nce_temperature = cosine_weight, nce_weight, nce_temperature
 
     @classmethod
-    def of(cls, args: Any) -> InjectLoss:
+    def of(cls, args: TrainingArguments) -> InjectLoss:
         """The loss that an [`InjectConfig`] describes."""
         usage = ("usage_weight", "usage_every", "usage_margin", "usage_reduction")
         names = (*usage, "cosine_weight", "nce_weight", "nce_temperature")

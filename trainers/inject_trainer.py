@@ -15,6 +15,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
+from ..arguments_llink import checked_methods
 from ..building import draw_anew
 from ..data.collators import (
     FeatureBank,
@@ -38,8 +39,8 @@ from ..evaluation.usage import (
 from ..modeling_llink.layers import device_of
 from ..modeling_llink.lora import lora_parameters
 from ..modeling_llink.passages import Passage
-from .arguments import check_arguments
-from .base import Evaluated, LlinkTrainer, Optimizers, split_groups
+from .arguments import check_arguments, split_groups
+from .base import Evaluated, LlinkTrainer, Optimizers
 from .checks import rows_read
 from .inject_config import InjectConfig
 from .inject_loss import InjectLoss, StepTotals
@@ -47,6 +48,7 @@ from .inject_loss import InjectLoss, StepTotals
 logger = logging.getLogger(__name__)
 
 
+@checked_methods
 class InjectTrainer(LlinkTrainer):
     """Trains LoRA, the slots' scale and what makes them; projector and bases stay bit-identical (paper 4.2).
 
@@ -73,7 +75,7 @@ class InjectTrainer(LlinkTrainer):
             `args` when not given.
 
     Raises:
-        TypeError: If `args` is no [`InjectConfig`].
+        LlinkConfigError: If `args` is no [`InjectConfig`].
         DataError: If rows are unusable, a prompt is too long, or references are missing where `cosine_weight` or
             `nce_weight` were asked for; where they were not, they are off, and one warning says it.
         NotFittedError: If the teacher's space, or a dictionary, is needed and was never fitted.

@@ -31,7 +31,7 @@ class LangBridgeTrainer(AnswerTrainer):
         train_dataset, eval_dataset, callbacks, optimizers: As in [`FinetuneTrainer`].
 
     Raises:
-        TypeError, DataError: As [`FinetuneTrainer`].
+        LlinkConfigError, DataError: As [`FinetuneTrainer`].
     """
 
     config_class = LangBridgeConfig

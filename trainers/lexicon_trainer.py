@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
+from ..arguments_llink import checked_methods
 from ..building import draw_anew
 from ..configuration_llink import LlinkConfigError
 from ..data.pairs import apart_from, check_pairs, sentences, warn_of_leaks
@@ -25,8 +26,8 @@ from ..data.token_states import TokenStates, token_states
 from ..modeling_llink.errors import LlinkCheckpointError, NotFittedError
 from ..modeling_llink.layers import device_of
 from ..modeling_llink.passages import Piece, check_passage
-from .arguments import check_arguments
-from .base import Evaluated, LlinkTrainer, Optimizers, named_sets, split_groups
+from .arguments import check_arguments, split_groups
+from .base import Evaluated, LlinkTrainer, Optimizers, named_sets
 from .lexicon_config import LexiconConfig
 from .lexicon_loss import PADDING, UNKNOWN, Dictionary, bag_of_words_losses, covering_tokens, found_words
 
@@ -71,6 +72,7 @@ class WordTensors(torch.utils.data.Dataset):
         return {"words": words, "rows": torch.tensor(rows), "known": torch.tensor(known)}
 
 
+@checked_methods
 class LexiconTrainer(LlinkTrainer):
     r"""Trains the dictionary of a model with `slot_expander="tokens"`, and nothing else, on parallel text.
 
@@ -92,7 +94,7 @@ class LexiconTrainer(LlinkTrainer):
         callbacks, optimizers: As in `Trainer`.
 
     Raises:
-        TypeError: If `args` is no [`LexiconConfig`].
+        LlinkConfigError: If `args` is no [`LexiconConfig`].
         NotFittedError: If the model's slots are not made of tokens, or it is not between Stage A and Stage B.
         DataError: If a dataset lacks columns, or holds blank or non-string sentences.
         LlinkConfigError: If `english_share` is above 0, and a tokenizer does not tell where its tokens stand.

@@ -17,6 +17,8 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainingArguments
 
+from ..arguments_llink import checked
+from ..configuration_llink import LlinkConfigError
 from ..data.pairs import overlapping_rows, sentences
 from ..data.shapes import pair_dataset, row_messages
 from ..modeling_llink.checkpoint import bridge_keys
@@ -94,7 +96,8 @@ class Plan:
         return "\n".join(f"{name:<13} {value}" for name, value in shown.items())
 
 
-def plan(model: PreTrainedModel, data: Any, args: TrainingArguments, held_out: Any = None) -> Plan:
+@checked
+def plan(model: PreTrainedModel, data: Any, args: Any, held_out: Any = None) -> Plan:
     """Tries a few batches of a run, and says what all of it will take.
 
     ```python
@@ -108,12 +111,12 @@ def plan(model: PreTrainedModel, data: Any, args: TrainingArguments, held_out: A
         held_out: As the trainer's `eval_dataset`, one set.
 
     Raises:
-        TypeError: If `args` is of another class.
+        LlinkConfigError: If `args` is of another class.
         DataError: If the data is unusable.
     """
     kind = next((known for known in _TRAINERS if isinstance(args, known)), None)
     if kind is None:
-        raise TypeError(
+        raise LlinkConfigError(
             f"args is a {type(args).__name__}; a plan needs one of {', '.join(k.__name__ for k in _TRAINERS)}."
         )
     of_rows = kind is InjectConfig

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..arguments_llink import checked
+
 DEFAULT_PRESET = "recommended"
 #: The projections of a Llama decoder, and those of its families.
 _ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -114,6 +116,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+@checked
 def preset(name: str) -> Preset:
     """The preset of a name: `recommended`, `paper` or `released-code`.
 

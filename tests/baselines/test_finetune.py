@@ -224,10 +224,10 @@ def test_lora_stays_in_float32_on_a_bfloat16_base(llink_folder, trained_folder):
 
 def test_other_arguments_and_processors_are_refused(llink_folder, tmp_path):
     decoder, processor = new_direct(llink_folder)
-    with pytest.raises(TypeError, match="needs a FinetuneConfig"):
+    with pytest.raises(LlinkConfigError, match="needs a FinetuneConfig"):
         FinetuneTrainer(decoder, quick(InjectConfig, tmp_path), processor)
     slots = LlinkForCausalLM.from_pretrained(llink_folder).processor
-    with pytest.raises(TypeError, match="needs a RawTextProcessor"):
+    with pytest.raises(LlinkConfigError, match="needs a RawTextProcessor"):
         FinetuneTrainer(decoder, quick(FinetuneConfig, tmp_path), slots)
 
 

@@ -261,7 +261,7 @@ def test_bad_arguments(tmp_path, changes, message):
 
 
 def test_arguments_of_another_class(tmp_path):
-    with pytest.raises(TypeError, match="needs an AlignConfig"):
+    with pytest.raises(LlinkConfigError, match="AlignConfig"):
         AlignTrainer(FakeModel(), TrainingArguments(str(tmp_path)), pairs(TRAIN))
 
 

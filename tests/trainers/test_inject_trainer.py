@@ -495,7 +495,7 @@ def test_an_unfitted_teacher_space_shows_before_training(make_model, tmp_path):
 
 
 def test_other_arguments_are_refused(make_model, tmp_path):
-    with pytest.raises(TypeError, match="InjectConfig"):
+    with pytest.raises(LlinkConfigError, match="InjectConfig"):
         InjectTrainer(model=make_model(), args=TrainingArguments(output_dir=str(tmp_path)))
 
 

@@ -361,7 +361,7 @@ def test_wrong_input_is_told_first(make_model, tmp_path):
     for option in ("gradient_checkpointing", "label_smoothing_factor"):
         with pytest.raises(LlinkConfigError, match=f"{option}=.* does not apply"):
             arguments(tmp_path, **{option: 0.1 if option.endswith("factor") else True})
-    with pytest.raises(TypeError, match="LexiconConfig"):
+    with pytest.raises(LlinkConfigError, match="LexiconConfig"):
         LexiconTrainer(model, AlignConfig(str(tmp_path), report_to=[], use_cpu=True), pairs())
     blank = Dataset.from_list([dict(id="1", english=" ", foreign="k")])
     with pytest.raises(DataError, match="blank"):

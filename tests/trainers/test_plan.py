@@ -7,6 +7,7 @@ from baseline_runs import quick
 from test_inject_trainer import rows
 
 import llink
+from llink.configuration_llink import LlinkConfigError
 from llink.data.errors import DataError
 from llink.trainers.align_config import AlignConfig
 from llink.trainers.inject_config import InjectConfig
@@ -54,7 +55,7 @@ def test_what_is_dropped_and_cut_is_counted(make_model, tmp_path):
 
 
 def test_a_plan_of_nothing_known_is_refused(make_model, tmp_path):
-    with pytest.raises(TypeError, match="a plan needs one of AlignConfig, LexiconConfig, InjectConfig"):
+    with pytest.raises(LlinkConfigError, match="a plan needs one of AlignConfig, LexiconConfig, InjectConfig"):
         llink.plan(make_model(), [], None)
     with pytest.raises(DataError):
         llink.plan(make_model(), [], AlignConfig(str(tmp_path)))
