@@ -32,6 +32,7 @@ from typing import Any
 import torch
 
 from llink import LlinkError, LlinkForCausalLM
+from llink.evaluation.report import write_json
 
 ROOT = Path(__file__).parent.parent
 #: Seconds that a variant may take, and megabytes above what the process has before.
@@ -214,11 +215,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--every", type=int, default=1, help="try one in so many variants")
     parser.add_argument("--first", type=int, default=0, help="number of the first one")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "hostile.json")
     options = parser.parse_args()
     found = measure(options.every, options.first)
     print(json.dumps({name: value for name, value in found.items() if name != "faults"}))
-    if options.every == 1:
-        (ROOT / "benchmarks" / "results" / "hostile.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    write_json(options.output, {"every": options.every} | found)
 
 
 if __name__ == "__main__":
