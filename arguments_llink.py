@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 #: Containers whose elements are looked at; texts in them are checked where they are read, with errors of their own.
 _ROWS = (list, tuple, Sequence, Collection, Iterable)
+#: Annotations with a class that fits, whatever the value.
+_SETTLED = set[tuple[Any, type]]()
 
 
 def plain(value: Any) -> Any:
@@ -98,7 +100,11 @@ def _kinds(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _held(function: Callable[..., Any], name: str, value: Any, kind: Any) -> Any:
+    if (kind, type(value)) in _SETTLED:  # every step of an answer comes by here
+        return value
     if _fits(value, kind):
+        if value is None or _is_torch(value, "Tensor"):
+            _SETTLED.add((kind, type(value)))
         return value
     for form in (plain(value), _python_number(value)):
         if form is not value and _fits(form, kind):
