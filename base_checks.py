@@ -189,8 +189,9 @@ def is_slow_on_processor(dtype: torch.dtype) -> bool:
 
 def warn_of_slow_dtypes(model: LlinkForCausalLM) -> None:
     """Says so where a base is on the processor, in a half precision that the processor is slow in."""
-    bases = [base for base in (model.encoder, model.decoder) if base.device.type == "cpu"]
-    if slow := {str(base.dtype).removeprefix("torch.") for base in bases if is_slow_on_processor(base.dtype)}:
+    weights = [next(base.parameters()) for base in (model.encoder, model.decoder)]
+    dtypes = {one.dtype for one in weights if one.device.type == "cpu"}
+    if slow := {str(dtype).removeprefix("torch.") for dtype in dtypes if is_slow_on_processor(dtype)}:
         warnings.warn(
             f"The bases are in {' and '.join(sorted(slow))}, for which this processor has no instructions: training "
             "takes dozens of times longer than in float32. Load the model with dtype='float32'.",

@@ -54,10 +54,10 @@ def test_slow_is_what_torch_says_of_the_processor(dtype, monkeypatch):
 
 def test_a_trainer_warns_of_bases_that_are_slow(monkeypatch):
     monkeypatch.setattr(base_checks, "is_slow_on_processor", lambda dtype: dtype == torch.float16)
-    base = lambda dtype, device="cpu": SimpleNamespace(dtype=dtype, device=torch.device(device))  # noqa: E731
+    base = lambda dtype, device="cpu": torch.nn.Linear(1, 1, dtype=dtype, device=device)  # noqa: E731
     with pytest.warns(UserWarning, match=r"float16, for which .* dtype='float32'"):
         base_checks.warn_of_slow_dtypes(SimpleNamespace(encoder=base(torch.float32), decoder=base(torch.float16)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        gpu = base(torch.float16, "cuda")
-        base_checks.warn_of_slow_dtypes(SimpleNamespace(encoder=gpu, decoder=base(torch.float32)))
+        elsewhere = base(torch.float16, "meta")
+        base_checks.warn_of_slow_dtypes(SimpleNamespace(encoder=elsewhere, decoder=base(torch.float32)))
