@@ -161,10 +161,11 @@ def system_names(baselines: Collection[str] = (), only: Collection[str] | None =
     names = ["base", "llink", *baseline_kinds(baselines)]
     if only is None:
         return names
-    if not only or (unknown := set(only) - set(names)):
-        wrong = ", ".join(sorted(unknown)) if only else "nothing"
+    wanted = [str(name) for name in only]
+    if not wanted or (unknown := set(wanted) - set(names)):
+        wrong = ", ".join(sorted(unknown)) if wanted else "nothing"
         raise DataError(f"--systems names {wrong}: choose of {', '.join(names)}; baselines come by --baselines FOLDER.")
-    return [name for name in names if name in only]
+    return [name for name in names if name in wanted]
 
 
 @checked

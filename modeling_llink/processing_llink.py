@@ -118,7 +118,7 @@ class LlinkProcessor(ProcessorMixin):
 
     def render(
         self,
-        messages: Sequence[dict],
+        messages: Sequence[Any],
         add_generation_prompt: bool = True,
         row: int = 0,
         slots: Sequence[int] | None = None,

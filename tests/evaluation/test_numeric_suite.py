@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from llink.cli import eval_numeric, main
+from llink.cli.loading import ModelLoading
 from llink.data.entities.english import extract, known_names
 from llink.data.entities.entity import KINDS
 from llink.data.entities.foreign import extract_foreign
@@ -146,7 +147,7 @@ def record(folder):
 
 def test_the_suite_is_run_and_recorded(fakes, tmp_path, capsys):
     assert main(["eval", "numeric", "--model", "M", "--language", "km", "--output-dir", str(tmp_path)]) == 0
-    assert fakes == [("M", [], "auto")]
+    assert fakes == [("M", [], ModelLoading().loading()["dtype"])]
     found = record(tmp_path)
     assert found["rows"] == len(read_suite("km"))
     assert (found["systems"]["llink"]["exact"], found["systems"]["base"]["exact"]) == (1.0, 0.0)
