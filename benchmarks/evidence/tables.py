@@ -153,10 +153,12 @@ def samples(records: dict[str, dict[str, Any]], count: int) -> str:
 
 
 def systems(records: dict[str, dict[str, Any]], columns: tuple[str, ...]) -> str:
-    """Records about systems: a row each, the first record that names it."""
+    """Records about systems: a row each, the first record that names it; `without_names` first: of numbers alone."""
     found: dict[str, Any] = {}
+    part = columns[0] if columns[0] == "without_names" else "systems"
+    columns = tuple(column for column in columns if column != part)
     for results in records.values():
-        for name, metrics in results.get("systems", results).items():
+        for name, metrics in results.get(part, results).items():
             if isinstance(metrics, dict):
                 found.setdefault(name, metrics)
     cells = [
