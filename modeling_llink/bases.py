@@ -44,6 +44,8 @@ from ..configuration_bases import stands_in, text_config
 from .errors import BaseModelError
 from .layers import hidden_states, input_device
 
+#: What transformers ends in where a configuration says what cannot be.
+_DAMAGED = (ValueError, RuntimeError, TypeError, ArithmeticError, LookupError, AttributeError)
 #: transformers' name for a decoder's cache: `cache` from 5.24 on.
 _FIELDS = {field.name for field in dataclasses.fields(CausalLMOutputWithPast)}
 CACHE = "cache" if "cache" in _FIELDS else "past_key_values"
@@ -150,7 +152,7 @@ def load_base(
             **extra,
             **kwargs,
         )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+    except (*_DAMAGED, OSError, ImportError, SafetensorError) as error:
         raise BaseModelError(
             f"The {kind} {name_or_path!r} cannot be loaded: {remedy(name_or_path, revision, error)}"
         ) from error

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import nullcontext
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -216,7 +217,7 @@ class LlinkTrainer(Trainer):
         check_resumable(resume_from_checkpoint, self.args.output_dir)
         check_batch(resume_from_checkpoint, self.args)
         check_optimizer(self.args)
-        if isinstance(self.eval_dataset, Dataset):  # of several sets each has its own names
+        if not isinstance(self.eval_dataset, (Mapping, NoneType)):  # of several sets each has its own names
             check_best_metric(self.args, self.metric_names(self.eval_dataset))
         self._check_savable()
         set_seed(self.args.seed)  # whatever was drawn since the trainer was made

@@ -50,6 +50,10 @@ class LexiconConfig(LlinkTrainingArguments):
     def __post_init__(self) -> None:
         self.check_for_part()
         super().__post_init__()
+        if self.train_sampling_strategy not in ("random", "sequential"):
+            raise LlinkConfigError(
+                f"train_sampling_strategy={self.train_sampling_strategy!r} is not one of random, sequential."
+            )
         if not 0 <= self.english_share <= 1:
             raise LlinkConfigError(f"english_share={self.english_share} is no share between 0 and 1.")
         for name in ("vocabulary_size", "feature_batch_size"):

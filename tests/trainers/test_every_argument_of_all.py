@@ -54,6 +54,7 @@ def made(trainer, make_model, bridge, folder, options):
     for base in (model.encoder, model.decoder):
         base.register_forward_pre_hook(lambda *_: computed.append(1))
     data = pairs(range(8)) if trainer == "Lexicon" else [row for row in rows(12) if len(row["foreign"]) == 1]
+    held_out = pairs(range(8, 12)) if trainer == "Lexicon" else data
     args = quick(getattr(llink, f"{trainer}Config"), folder, **{"max_steps": 2, "learning_rate": 1e-3, **options})
     processor = {
         "Finetune": lambda: like(RawTextProcessor, whole.processor),
@@ -62,7 +63,7 @@ def made(trainer, make_model, bridge, folder, options):
     given = {} if processor is None else {"processing_class": processor()}
     model = model.decoder if trainer == "Finetune" else model
     kind = getattr(llink, f"{trainer}Trainer")
-    return kind(model=model, args=args, train_dataset=data, eval_dataset=data, **given), computed
+    return kind(model=model, args=args, train_dataset=data, eval_dataset=held_out, **given), computed
 
 
 @pytest.mark.slow
