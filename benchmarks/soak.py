@@ -232,6 +232,13 @@ def soak(name: str, folder: Path, kills: int, full: int, draw: random.Random) ->
     return found
 
 
+def record(seed: int, results: dict[str, Any]) -> dict[str, Any]:
+    """What is written: the commands that were soaked, and their sums."""
+    counts = ("kills", "full_disks", "rounds", "different", "stuck", "tracebacks")
+    total = {key: sum(found[key] for found in results.values()) for key in counts}
+    return {"seed": seed, "total": total, "commands": results}
+
+
 def main() -> None:
     """Soaks the commands that are asked for and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -249,10 +256,8 @@ def main() -> None:
             share = 1 / len(args.commands) if command in args.commands else 0
             results[command] = soak(command, folder, math.ceil(share * args.kills), math.ceil(share * args.full), draw)
             print(command, json.dumps(results[command]), flush=True)
-    counts = ("kills", "full_disks", "rounds", "different", "stuck", "tracebacks")
-    total = {key: sum(found[key] for found in results.values()) for key in counts}
-    write_json(args.output, {"seed": args.seed, "total": total, "commands": results})
-    print("in all", json.dumps(total))
+            write_json(args.output, record(args.seed, results))  # what is measured stays, whatever stops this
+    print("in all", json.dumps(record(args.seed, results)["total"]))
 
 
 if __name__ == "__main__":
