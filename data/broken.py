@@ -18,6 +18,7 @@ from xml.parsers import expat
 from .errors import DataError
 from .readers import Input, sniffed_dialect
 from .streams import CHUNK, LONGEST, chunks, open_stream
+from .tmx import variant_language
 
 _SHOWN = 10
 #: A comment, or a translation unit that ends.
@@ -152,7 +153,7 @@ class _Seen:
         self.fault, self._length, self._inside = "", 0, False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
-        if name == "tuv" and not (attributes.get("xml:lang") or attributes.get("lang")):
+        if name == "tuv" and not variant_language(attributes):
             self.fault = "a <tuv> does not say its language (xml:lang)"
         self._inside, self._length = self._inside or name == "seg", 0 if name == "seg" else self._length
 

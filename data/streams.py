@@ -85,7 +85,8 @@ def open_stream(path: Path, watch: Callable[[bytes], object] | None = None) -> I
         ) from error
 
 
-_ENCODING = re.compile(r"""(?<= )encoding=["'][^"'<>]*["']""")
+#: Up to the encoding that an XML declaration names.
+_DECLARED = re.compile(r"""\A(\ufeff?\s*<\?xml[^>]*? )encoding=["'][^"'<>]*["']""")
 
 
 def unpack(files: Sequence[str], languages: Sequence[str], folder: Path) -> list[str]:
@@ -111,7 +112,7 @@ def unpack(files: Sequence[str], languages: Sequence[str], folder: Path) -> list
                     path.open(encoding="utf-16", newline="") as text,
                     open(found[-1], "w", encoding="utf-8", newline="") as out,
                 ):
-                    out.write(_ENCODING.sub("", text.read(200), count=1))  # XML would name one that it is not in now
+                    out.write(_DECLARED.sub(r"\1", text.read(200)))  # XML would name one that it is not in now
                     shutil.copyfileobj(text, out, CHUNK)
             except UnicodeError as error:
                 raise DataError(f"{path} begins as UTF-16 and is not: {error}. Save it as UTF-8.") from error

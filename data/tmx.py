@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 from xml.parsers import expat
@@ -78,6 +78,11 @@ def read_tmx(path: Path, target: str, foreign: str, watch: Callable[[bytes], obj
         )
 
 
+def variant_language(attributes: Mapping[str, str]) -> str:
+    """The language of a <tuv>, by TMX 1.4's attribute or by the one before it; "" where it has none."""
+    return attributes.get("xml:lang") or attributes.get("lang") or ""
+
+
 class _Units:
     """Gathers the pairs of the units that a parser goes through; a unit is complete when the next one begins.
 
@@ -108,7 +113,7 @@ class _Units:
                 self._texts, self._length, self._codes = [], 0, 0
                 self.parser.CharacterDataHandler, self.parser.EndElementHandler = self._text, self._end
         elif name == "tuv":
-            tag = attributes.get("xml:lang") or attributes.get("lang") or ""
+            tag = variant_language(attributes)
             if not tag:
                 raise DataError(
                     f"{self.path}, line {self.parser.CurrentLineNumber}: a <tuv> does not say its language (xml:lang). "

@@ -1,6 +1,7 @@
 """What is broken in a corpus is an error, or skipped and counted; and TMX 1.4b, element by element."""
 
 import json
+from pathlib import Path
 
 import pytest
 from prepare_files import make_pairs, tmx
@@ -10,7 +11,7 @@ from llink.data.broken import without_broken
 from llink.data.errors import DataError
 from llink.data.prepare_config import PrepareConfig
 from llink.data.readers import check_input, plan_inputs, read_input
-from llink.data.streams import LONGEST
+from llink.data.streams import LONGEST, unpack
 
 PAIRS = [("One.", "មួយ។"), ("Two.", "ពីរ។"), ("Three.", "បី។")]
 
@@ -211,6 +212,17 @@ def test_prepare_reads_utf_16_whatever_it_declares(tmp_path, declared):
     (tmp_path / "a.tmx").write_text(text, "utf-16")
     command = ["prepare", "--input", str(tmp_path / "a.tmx"), "--language", "km", "--output_dir", str(tmp_path / "out")]
     assert main([*command, "--splits", "train=-1", "held_out=10", "--workers", "0"]) == 0
+
+
+def test_only_the_declaration_of_xml_is_touched_in_utf_16(tmp_path):
+    (tmp_path / "new").mkdir()
+    for text in ('say encoding="x" twice', 'a, encoding="utf-16" and <?xml version="1.0" encoding="utf-16"?>'):
+        (tmp_path / "a.en").write_text(text, "utf-16")
+        (copy,) = unpack([str(tmp_path / "a.en")], ["en", "km"], tmp_path / "new")
+        assert Path(copy).read_text("utf-8") == text
+    (tmp_path / "a.tmx").write_text('<?xml version="1.0" encoding="utf-16"?><tmx/>', "utf-16")
+    (copy,) = unpack([str(tmp_path / "a.tmx")], ["en", "km"], tmp_path / "new")
+    assert "encoding" not in Path(copy).read_text("utf-8")
 
 
 @pytest.mark.parametrize(("code", "tag"), [("khm", "km"), ("mya", "my"), ("bur", "my"), ("amh", "am")])
