@@ -22,6 +22,7 @@ from ..data.errors import DataError
 from ..evaluation.usage import usage_losses, usage_metrics
 
 MAX_QUESTION = 2000
+NO_TEXT = "There is no text yet: type or paste a foreign text, or choose an example."
 #: Other texts whose slots stand in for the asked one's.
 CONTROLS = 3
 NEAREST = 5
@@ -126,7 +127,7 @@ class Asker:
         """
         processor = self.model.processor
         if not text:
-            raise DataError("There is no text yet: type or paste a foreign text, or choose an example.")
+            raise DataError(NO_TEXT)
         if len(text) > self.max_characters:
             raise DataError(
                 f"The text is too long: the model reads up to {self.max_characters} characters, and it has "

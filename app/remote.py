@@ -13,8 +13,9 @@ from ..data.chat_client import ChatClient, read_api_key
 from ..data.chat_client import Reply as ServersReply
 from ..data.chat_settings import ServerSettings
 from ..data.errors import DataError, ServerError
+from ..evaluation.tokens import raw_message
 from ..modeling_llink.prompts import DEFAULT_PROMPT, user_message
-from .asking import Reply
+from .asking import NO_TEXT, Reply
 
 #: Seconds that a server may take to say what it serves.
 _PATIENCE = 10
@@ -84,17 +85,16 @@ class RemoteAsker:
         """
         text, question = text.strip(), question.strip() or DEFAULT_PROMPT
         if not text:
-            raise DataError("There is no text yet: type or paste a foreign text, or choose an example.")
+            raise DataError(NO_TEXT)
         try:
-            message = user_message(question, [text])
-            found = self._asked(message)
+            found = self._asked(user_message(question, [text]))
         except (ServerError, ValueError) as error:
             raise DataError(str(error)) from error
         reply = Reply(found.text, slot_tokens=found.prompt_tokens)
         yield reply
         if with_base:
             try:
-                written = self._asked({"role": "user", "content": "".join(part["text"] for part in message["content"])})
+                written = self._asked(raw_message(question, text))
                 yield replace(reply, base=written.text, raw_tokens=written.prompt_tokens)
             except ServerError as error:  # such as one whose decoder is no longer the base
                 yield replace(reply, base=f"(None: {error})")
