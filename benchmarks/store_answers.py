@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ _ALONE = "LibreOffice's help has a section with the heading “{}”. Write its 
 _SAMPLES, _TIMED, _BATCH = 3, 3, 8
 #: A heading, and the paragraph below it.
 Pair = tuple[dict[str, str], dict[str, str]]
+#: Answers to a batch of headings.
+Way = Callable[[list[Pair]], list[str]]
 
 
 def answering(
@@ -62,19 +64,14 @@ def answering(
     def nearest(batch: list[Pair]) -> list[Found]:
         return [store.search(heading["english"], 1)[0] for heading, _ in batch]
 
-    ways: dict[str, Callable[[list[Pair]], list[str]]] = {
+    ways: dict[str, Way] = {
         "llink_found": lambda batch: of_slots([one.row for one in nearest(batch)]),
         "base_found": lambda batch: base([f"{PROMPT}\n{one.text}" for one in nearest(batch)]),
         "base_alone": lambda batch: base([_ALONE.format(heading["english"]) for heading, _ in batch]),
         "llink_right": lambda batch: of_slots([places[_name(below)] for _, below in batch]),
         "base_right": lambda batch: base([f"{PROMPT}\n{below['khmer']}" for _, below in batch]),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for pair in pairs[:_TIMED]:  # by turns, so that whatever else the machine does falls on all
-        for name, way in ways.items():
-            start = time.process_time()
-            way([pair])
-            seconds[name].append(time.process_time() - start)
+    seconds = _seconds(ways, pairs[:_TIMED])
     batches = [pairs[start : start + _BATCH] for start in range(0, len(pairs), _BATCH)]
     answers = {name: [answer for batch in batches for answer in way(batch)] for name, way in ways.items()}
     references = [below["english"] for _, below in pairs]
@@ -90,6 +87,17 @@ def answering(
             for row, (heading, below) in enumerate(pairs[:_SAMPLES])
         ],
     }
+
+
+def _seconds(ways: Mapping[str, Way], pairs: list[Pair]) -> dict[str, list[float]]:
+    """Of the processor, for each pair by itself; by turns, so that whatever else the machine does falls on all."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for pair in pairs:
+        for name, way in ways.items():
+            start = time.process_time()
+            way([pair])
+            found[name].append(time.process_time() - start)
+    return found
 
 
 def _untrained(

@@ -57,9 +57,8 @@ def run(argv: Sequence[str]) -> None:
             f"{len(rows)} rows. Fill in {page} in a browser, or {sheet} in a spreadsheet; then: llink audit SHEET.csv …"
         )
         return
-    sheets = {
-        path.stem if len({f.stem for f in files}) == len(files) else str(path): read_sheet(path) for path in files
-    }
+    told_apart = len({path.stem for path in files}) == len(files)
+    sheets = {path.stem if told_apart else str(path): read_sheet(path) for path in files}
     found = audited(sheets)
     for question, text in QUESTIONS.items():
         rows = [

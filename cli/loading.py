@@ -32,8 +32,12 @@ class BaseLoading:
     def loading(self) -> dict[str, Any]:
         """Arguments of `from_pretrained`."""
         trust = {"trust_remote_code": True} if self.trust_remote_code else {}
-        dtype = dtype_on(accelerator(), self.dtype)
+        dtype = dtype_on(self.device(), self.dtype)
         return {"dtype": dtype, "attn_implementation": self.attn_implementation, **trust}
+
+    def device(self) -> str | None:
+        """Where models run; None is the processor."""
+        return accelerator()
 
 
 @dataclass(kw_only=True)
@@ -47,13 +51,16 @@ class ModelLoading(BaseLoading):
 
     def loading(self) -> dict[str, Any]:
         """Arguments of `from_pretrained`."""
-        device = self.device_map or accelerator()
-        return super().loading() | {"device_map": device, "dtype": dtype_on(device, self.dtype)}
+        return super().loading() | {"device_map": self.device()}
+
+    def device(self) -> str | None:
+        """As `--device_map` says."""
+        return self.device_map or accelerator()
 
 
 def dtype_on(device: str | None, dtype: str) -> str:
     """What `--dtype` means on a device; None and `cpu` are the processor."""
-    on_processor = device in (None, "cpu", "auto") and (device != "auto" or accelerator() is None)
+    on_processor = (accelerator() if device == "auto" else device) in (None, "cpu")
     return "float32" if dtype == "auto" and on_processor and is_slow_on_processor(torch.bfloat16) else dtype
 
 

@@ -21,8 +21,7 @@ QUESTIONS = {
     "task": "Does the answer do what the instruction asks?",
     "content": "Is everything that the answer says in the foreign text, and right?",
 }
-SHOWN = ("id", "task_name", "foreign", "target", "prompt", "completion")
-COLUMNS = (*SHOWN, *QUESTIONS, "note")
+COLUMNS = ("id", "task_name", "foreign", "target", "prompt", "completion", *QUESTIONS, "note")
 SHEET, PAGE = "audit.csv", "audit.html"
 _MEANS = {"yes": True, "y": True, "1": True, "no": False, "n": False, "0": False, "": None}
 _TEMPLATE = Path(__file__).parent / "audit.html.jinja"
@@ -67,7 +66,7 @@ def write_sheet(rows: Sequence[Mapping[str, str]], folder: Path) -> tuple[Path, 
     writer.writerows(rows)
     write_text(folder / SHEET, "\ufeff" + text.getvalue())  # so that spreadsheets read it as UTF-8
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(_TEMPLATE.read_text("utf-8"))
-    write_text(folder / PAGE, template.render(rows=rows, questions=QUESTIONS, columns=COLUMNS, shown=SHOWN))
+    write_text(folder / PAGE, template.render(rows=rows, questions=QUESTIONS, columns=COLUMNS))
     return folder / SHEET, folder / PAGE
 
 

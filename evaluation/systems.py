@@ -193,13 +193,13 @@ def load_systems(
             anything is loaded.
         LlinkCheckpointError, BaseModelError: If a model cannot be loaded.
     """
-    names, kinds = system_names(baselines, only), baseline_kinds(baselines)
+    names = system_names(baselines, only)
     loading |= {"dtype": dtype}
     systems: dict[str, System] = {}
     if {"base", "llink"} & set(names):
         both = llink_systems(LlinkForCausalLM.from_pretrained(model, **loading))
         systems = {name: system for name, system in both.items() if name in names}
-    for name, folder in kinds.items():
+    for name, folder in baseline_kinds(baselines).items():
         if name not in names:
             continue
         if name == "finetune":

@@ -119,15 +119,11 @@ def check_batch(folder: str | os.PathLike | bool | None, args: TrainingArguments
     Raises:
         TrainingError: If a step has another number of rows.
     """
-    if (
-        not folder
-        or args.auto_find_batch_size
-        or args.ignore_data_skip
-        or not (Path(str(folder)) / BATCH_FILE).is_file()
-    ):
+    path = Path(str(folder)) / BATCH_FILE
+    if not folder or args.auto_find_batch_size or args.ignore_data_skip or not path.is_file():
         return
     try:
-        noted = json.loads((Path(str(folder)) / BATCH_FILE).read_text("utf-8"))
+        noted = json.loads(path.read_text("utf-8"))
         rows, processes = int(noted["rows"]), int(noted["processes"])
     except (ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"Cannot resume from {folder}: {BATCH_FILE} is damaged ({error}).") from error

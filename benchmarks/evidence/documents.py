@@ -54,7 +54,17 @@ def main() -> None:
     args = parser.parse_args()
     rows = [json.loads(line) for line in Path(args.questions).read_text("utf-8").splitlines()][: args.limit]
     model = LlinkForCausalLM.from_pretrained(args.model, dtype="float32")
-    results: dict[str, Any] = {}
+    chance = [1 / row["literals"] for row in rows]
+    by_third = {
+        name: [c for c, r in zip(chance, rows, strict=True) if r["third"] == p] for p, name in enumerate(THIRDS)
+    }
+    results: dict[str, Any] = {
+        "one of its literals at random": {
+            "all": mean(chance),
+            "n_all": len(rows),
+            **{name: mean(found) for name, found in by_third.items()},
+        }
+    }
 
     def measure(name: str, system: System, asked: list[dict[str, Any]]) -> None:
         path = args.output_dir / "outputs" / f"{name}.jsonl"
@@ -69,16 +79,6 @@ def main() -> None:
     model.processor.long_passages = "cut"
     measure("llink, the beginning alone", LlinkSystem(model), rows)
     measure("base decoder, raw text", RawTextSystem("base", model, model.processor), rows[: args.raw])
-    chance = [1 / row["literals"] for row in rows]
-    results["one of its literals at random"] = {
-        "all": mean(chance),
-        "n_all": len(rows),
-        **{
-            name: mean(c for c, row in zip(chance, rows, strict=True) if row["third"] == p)
-            for p, name in enumerate(THIRDS)
-        },
-    }
-    write_record(args.output_dir, "documents", results, vars(args) | {"output_dir": str(args.output_dir)})
 
 
 if __name__ == "__main__":
